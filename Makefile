@@ -1,0 +1,58 @@
+# Every target sets itself up: with Python 3.10 to 3.13 and git, `make repro` is all it takes.
+PYTHON ?= python3
+VENV := .venv
+READY := $(VENV)/.ready
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+export BENTOML_DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+
+$(READY): requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
+		{ echo "error: Python 3.10 to 3.13 is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	pip install --quiet --disable-pip-version-check -r requirements.lock
+	touch $@
+
+.PHONY: setup
+setup: $(READY)  ## create .venv with the pinned packages
+
+.PHONY: repro
+repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package
+	dvc repro
+
+.PHONY: serve
+serve: $(READY)  ## serve the winner on http://localhost:3000
+	bentoml serve
+
+.PHONY: test
+test: $(READY)  ## lint, type-check and test, quick tests first
+	ruff check
+	ruff format --check
+	mypy
+	pytest -q -m "not slow"
+	pytest -q -m slow
+
+.PHONY: format
+format: $(READY)  ## put the code into its standard form
+	ruff check --fix
+	ruff format
+
+.PHONY: params
+params: $(READY)  ## compose params.yaml from conf/
+	python -m mri.compose
+
+.PHONY: publish
+publish: $(READY)  ## copy this run's results to results/$(NAME): make publish NAME=kaggle
+	python -m mri.publish $(NAME)
+
+.PHONY: lock
+lock: $(READY)  ## pin what requirements.txt pulls in
+	uv pip compile --quiet --universal --python-version 3.10 --python-preference only-system \
+		--no-header --no-annotate --no-emit-index-url --upgrade requirements.txt -o requirements.lock

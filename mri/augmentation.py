@@ -1,0 +1,84 @@
+"""Random changes of a batch of training images, as tensors, all images of a batch at once.
+
+Every image draws its own changes from one generator, so the same generator state gives the same batch. Geometry
+(flip, rotation, zoom, translation, elastic) is one sampling grid and one interpolation.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+from mri.params import Augmentation
+
+
+def augment(images: torch.Tensor, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """float32 (N, 1, H, W) in [0, 1] to the same shape and range, changed at random."""
+    images = _geometry(images, settings, generator)
+    images = _intensity(images, settings, generator)
+    return images.clamp_(0, 1)
+
+
+def mix(
+    images: torch.Tensor, targets: torch.Tensor, settings: Augmentation, generator: torch.Generator
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """MixUp (Zhang et al. 2018, alpha 0.2) of a whole batch with probability `mixup`.
+
+    targets: float32 (N, C), probabilities.
+    """
+    if torch.rand((), generator=generator) >= settings.mixup:
+        return images, targets
+    share = float(_beta(0.2, generator))
+    order = torch.randperm(len(images), generator=generator)
+    return images.lerp(images[order], share), targets.lerp(targets[order], share)
+
+
+def _uniform(n: int, reach: float, generator: torch.Generator) -> torch.Tensor:
+    """(N,) uniform in [-reach, reach]."""
+    return (2 * torch.rand(n, generator=generator) - 1) * reach
+
+
+def _chosen(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """(N,) of 0.0 and 1.0."""
+    return (torch.rand(n, generator=generator) < probability).float()
+
+
+def _beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
+    """One draw from Beta(alpha, alpha) by Johnk's method, which needs only uniform numbers."""
+    while True:
+        x, y = torch.rand(2, generator=generator, dtype=torch.float64).pow(1 / alpha)
+        if 0 < x + y <= 1:
+            return x / (x + y)
+
+
+def _geometry(images: torch.Tensor, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    n = len(images)
+    moved = _chosen(n, settings.affine, generator)
+    angle = _uniform(n, math.radians(settings.rotation_degrees), generator) * moved
+    scale = 1 + _uniform(n, settings.zoom, generator) * moved
+    shift = torch.stack([_uniform(n, 2 * settings.translation, generator) * moved for _ in range(2)], 1)
+    mirror = 1 - 2 * _chosen(n, settings.flip, generator)
+    cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
+    matrix = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], 1).view(n, 2, 3)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    grid = grid + _elastic(images.shape, settings, generator)
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+def _elastic(shape: torch.Size, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """Smooth random displacement (N, H, W, 2) in the grid's units: a 5x5 field, bicubically enlarged."""
+    n, _, height, width = shape
+    field = _uniform(n * 2 * 25, 2 * settings.elastic_displacement, generator).view(n, 2, 5, 5)
+    field = field * _chosen(n, settings.elastic, generator).view(n, 1, 1, 1)
+    return F.interpolate(field, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
+
+
+def _intensity(images: torch.Tensor, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    n = len(images)
+    gamma = torch.exp(_uniform(n, settings.gamma, generator) * _chosen(n, settings.intensity, generator))
+    images = images.clamp(0, 1).pow(gamma.view(n, 1, 1, 1))
+    sigma = torch.rand(n, generator=generator) * settings.noise_sigma * _chosen(n, settings.noise, generator)
+    noisy = torch.randn(images.shape, generator=generator)
+    return images.add_(noisy.mul_(sigma.view(n, 1, 1, 1)))

@@ -1,0 +1,110 @@
+"""What a network costs: latency, throughput, memory and size, per runtime and per explanation method.
+
+Each runtime is measured in a fresh process, so that its peak memory is its own; the model under test is the only thing
+that runs. Latency is one image at a time, throughput a batch; both after warm-up, on random pixels (the time does not
+depend on them).
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri.errors import UserError
+
+RUNTIMES = ("torch_fp32", "openvino_fp32", "openvino_bf16")
+
+
+def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict:
+    """{latency_ms_p50, latency_ms_p95, throughput_img_s, peak_rss_mb, size_mb, cpu_per_wall} of one runtime.
+
+    weights: folder of the trained model. exported: folder of the exported one.
+    """
+    if runtime not in RUNTIMES:
+        raise UserError(f"unknown runtime {runtime!r} in benchmark.runtimes: choose from {', '.join(RUNTIMES)}")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        return pool.submit(_measure, runtime, weights, exported, size, batch, seconds).result()
+
+
+def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict[str, float]:
+    from mri.runtime import disk_size_mb
+
+    call = _torch(weights) if runtime == "torch_fp32" else _openvino(exported, runtime)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size), np.uint8)
+    process, wall = time.process_time(), time.perf_counter()
+    latencies = repeat(lambda: call(pixels[:1]), seconds)
+    batched = repeat(lambda: call(pixels), seconds)
+    busy = (time.process_time() - process) / (time.perf_counter() - wall)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return {
+        "latency_ms_p50": float(np.percentile(latencies, 50)) * 1e3,
+        "latency_ms_p95": float(np.percentile(latencies, 95)) * 1e3,
+        "throughput_img_s": batch / float(np.median(batched)),
+        "peak_rss_mb": peak / 1e6,
+        "size_mb": _weights_mb(weights) if runtime == "torch_fp32" else disk_size_mb(exported),
+        "cpu_per_wall": busy,
+    }
+
+
+def repeat(call: Callable[[], Any], seconds: float, warmup: int = 3, at_least: int = 5) -> list[float]:
+    """Seconds of each call, for about `seconds` in all, after `warmup` calls that are not counted."""
+    for _ in range(warmup):
+        call()
+    times: list[float] = []
+    deadline = time.perf_counter() + seconds
+    while len(times) < at_least or time.perf_counter() < deadline:
+        started = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - started)
+    return times
+
+
+def _torch(weights: Path) -> Callable[[np.ndarray], Any]:
+    """Eager PyTorch in fp32, the usual way to serve."""
+    import torch
+
+    from mri.models import load
+
+    model = load(weights).model
+
+    def call(pixels: np.ndarray) -> Any:
+        with torch.inference_mode():
+            return model(torch.from_numpy(pixels).unsqueeze(1).float() / 255)
+
+    return call
+
+
+def _openvino(exported: Path, runtime: str) -> Callable[[np.ndarray], Any]:
+    from mri.runtime import Runtime
+
+    return Runtime(exported, runtime.removeprefix("openvino_"))
+
+
+def _weights_mb(weights: Path) -> float:
+    return (weights / "model.safetensors").stat().st_size / 1e6
+
+
+def measure_explanations(model: Any, pixels: np.ndarray, methods: list[str], seconds: float) -> dict[str, dict]:
+    """{method: {latency_ms_p50}}: prediction and one map of one image, in eager PyTorch.
+
+    model: a `mri.models.Classifier`. pixels: uint8 (1, S, S).
+    """
+    from mri.attribution import explain
+    from mri.inference import to_tensor
+
+    images = to_tensor(pixels)
+    return {
+        method: {
+            "latency_ms_p50": float(np.median(repeat(lambda: explain(model, images, None, method), seconds))) * 1e3  # noqa: B023
+        }
+        for method in methods
+    }

@@ -1,0 +1,59 @@
+"""Training state that survives a kill: one file per run, outside the pipeline's outputs, which DVC empties.
+
+A run is named by what defines it (recipe, data, seed, code version of the state), so a changed parameter never
+resumes a stale state. Files are written beside their final name and moved into place, so a kill leaves the old one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mri.paths import repository
+
+FORMAT = 1
+
+
+def root() -> Path:
+    """Where checkpoints live: $MRI_CHECKPOINTS, or .checkpoints in the repository."""
+    return Path(os.environ.get("MRI_CHECKPOINTS") or repository() / ".checkpoints")
+
+
+class Checkpoint:
+    """The checkpoint of one run. `identity` is anything JSON can hold; equal identities are the same run."""
+
+    def __init__(self, identity: dict[str, Any], folder: Path | None = None):
+        text = json.dumps({"format": FORMAT, **identity}, sort_keys=True, default=str)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
+        self.folder = (folder or root()) / key
+        self.path = self.folder / "last.pt"
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the checkpoint by `state` (tensors and plain values) in one step."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        unfinished = self.path.with_suffix(".tmp")
+        with unfinished.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(self.path)
+
+    def load(self) -> dict[str, Any] | None:
+        """The last saved state, or None when there is none or it can't be read (which one line on stderr says)."""
+        if not self.path.exists():
+            return None
+        try:
+            return torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises many kinds for a damaged file
+            print(f"{self.path} is damaged ({type(error).__name__}): training starts anew", file=sys.stderr)
+            return None
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)

@@ -1,0 +1,39 @@
+"""Compose params.yaml from conf/, as `dvc exp run` does before it runs: python -m mri.compose [overrides]."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from mri.cli import guarded
+from mri.errors import UserError
+from mri.params import FILE
+
+CONF = Path("conf")
+
+
+def compose(overrides: list[str], conf: Path = CONF) -> dict[str, Any]:
+    """The parameters that conf/ gives with `overrides` such as "model=resnet50" or "train.lr=0.001".
+
+    Raises UserError with Hydra's own sentence, which lists the legal choices of a group.
+    """
+    try:
+        with initialize_config_dir(str(conf.resolve()), version_base=None):
+            return OmegaConf.to_container(hydra_compose("config", overrides), resolve=True)  # type: ignore[return-value]
+    except HydraException as error:
+        raise UserError(" ".join(str(error).split())) from None
+
+
+def main() -> None:
+    FILE.write_text(yaml.safe_dump(compose(sys.argv[1:]), sort_keys=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,145 @@
+"""What a network's predictions are worth: scores with intervals, per class and in all.
+
+Everything is computed from probabilities, labels and groups; nothing here knows a network. Scores are functions of a
+confusion matrix or means over images, so that all resamples of the bootstrap are evaluated at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from mri.intervals import estimate, resample_weights
+
+TUMOUR_FREE = "notumor"
+
+
+def summarise(
+    probabilities: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence | np.ndarray,
+    classes: list[str],
+    resamples: int = 2000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """All scores of one model on one part of the data.
+
+    probabilities: (N, C), rows sum to 1. labels: int (N,). groups: (N,), what is resampled together.
+    `accuracy`, `balanced_accuracy` and `macro_f1` are {value, low, high}; the other scores are numbers whose 95 %
+    intervals stand under `intervals` in the same places. Higher is better but for missed_tumour_rate (tumours called
+    tumour-free, as a share of tumours), nll (nats), brier (0..2) and ece (0..1).
+    """
+    weights = resample_weights(groups, resamples, seed)
+    everything = np.ones((1, len(labels)))
+    points, samples = (_scores(probabilities, labels, classes, w) for w in (everything, weights))
+    estimates = {name: estimate(points[name][0], samples[name]) for name in points}
+    headline = {name: estimates[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+    rest = {name: value for name, value in estimates.items() if name not in headline}
+    counts = confusion(labels, probabilities.argmax(1), len(classes), everything)[0]
+    values = _nested({name: value["value"] for name, value in rest.items()})
+    for i, name in enumerate(classes):
+        values["per_class"][name]["support"] = int(counts[i].sum())
+    return {
+        "n": len(labels),
+        "groups": len(np.unique(np.asarray(groups))),
+        **headline,
+        **values,
+        "confusion": counts.astype(int).tolist(),
+        "intervals": _nested({name: [value["low"], value["high"]] for name, value in rest.items()}),
+    }
+
+
+def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
+    """(B, C, C): weighted counts of true class (rows) by predicted class (columns) in each of B resamples."""
+    cells = np.zeros((len(labels), classes * classes))
+    cells[np.arange(len(labels)), labels * classes + predicted] = 1
+    return (weights @ cells).reshape(-1, classes, classes)
+
+
+def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
+    """(B,) macro-F1, the mean F1 of the classes that occur, in each of B resamples."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nanmean(_f1(confusion(labels, predicted, classes, weights)), axis=1)
+
+
+def _f1(matrix: np.ndarray) -> np.ndarray:
+    """(B, C) F1 per class; NaN for a class that neither occurs nor is called."""
+    right = np.diagonal(matrix, axis1=1, axis2=2)
+    both = matrix.sum(2) + matrix.sum(1)
+    return np.where(both > 0, 2 * right / both, np.nan)
+
+
+def _scores(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], weights: np.ndarray) -> dict:
+    """Every score by its path ("per_class.glioma.f1"), as (B,) arrays."""
+    matrix = confusion(labels, probabilities.argmax(1), len(classes), weights)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        scores = _confusion_scores(matrix, classes)
+        chosen = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1)
+        onehot = np.eye(len(classes))[labels]
+        scores["nll"] = weights @ -np.log(chosen) / weights.sum(1)
+        scores["brier"] = weights @ ((probabilities - onehot) ** 2).sum(1) / weights.sum(1)
+        scores["ece"] = expected_calibration_error(probabilities, labels, weights)
+        for i, name in enumerate(classes):
+            scores[f"per_class.{name}.auc"] = area_under_roc(probabilities[:, i], labels == i, weights)
+    return scores
+
+
+def _confusion_scores(matrix: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
+    right = np.diagonal(matrix, axis1=1, axis2=2)
+    true, called = matrix.sum(2), matrix.sum(1)
+    present = true > 0
+    recall = np.where(present, right / true, np.nan)
+    precision = np.where(called > 0, right / called, 0.0)
+    f1 = _f1(matrix)
+    scores = {
+        "accuracy": right.sum(1) / true.sum(1),
+        "balanced_accuracy": np.nanmean(recall, axis=1),
+        "macro_f1": np.nanmean(f1, axis=1),
+    }
+    for i, name in enumerate(classes):
+        for score, values in (("precision", precision), ("recall", recall), ("f1", f1)):
+            scores[f"per_class.{name}.{score}"] = values[:, i]
+    if TUMOUR_FREE in classes:
+        free = classes.index(TUMOUR_FREE)
+        tumours = true.sum(1) - true[:, free]
+        scores["missed_tumour_rate"] = (matrix[:, :, free].sum(1) - matrix[:, free, free]) / tumours
+    return scores
+
+
+def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """(B,) area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
+
+    scores: (N,). positive: bool (N,). weights: (B, N).
+    """
+    order = np.argsort(scores, kind="stable")
+    starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf) > 0)  # of each run of equal scores
+    ones = np.add.reduceat((weights * positive)[:, order], starts, axis=1)
+    zeros = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
+    below = np.cumsum(zeros, axis=1) - zeros
+    return (ones * (below + zeros / 2)).sum(1) / (ones.sum(1) * zeros.sum(1))
+
+
+def expected_calibration_error(
+    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray, bins: int = 15
+) -> np.ndarray:
+    """(B,) gap between confidence and accuracy, averaged over `bins` bins of equal mass (Nixon et al. 2019)."""
+    confidence = probabilities.max(1)
+    correct = probabilities.argmax(1) == labels
+    order = np.argsort(confidence, kind="stable")
+    edges = np.linspace(0, len(labels), min(bins, len(labels)) + 1).astype(int)[:-1]
+    gap = np.add.reduceat((weights * (correct - confidence))[:, order], edges, axis=1)
+    return np.abs(gap).sum(1) / weights.sum(1)
+
+
+def _nested(flat: dict[str, Any]) -> dict[str, Any]:
+    """{"a.b": 1} to {"a": {"b": 1}}."""
+    tree: dict[str, Any] = {}
+    for path, value in flat.items():
+        *parents, leaf = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = value
+    return tree

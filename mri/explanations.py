@@ -1,0 +1,120 @@
+"""Explanations scored: maps of one network on test images with a tumour mask, against chance, baselines and ceiling.
+
+Maps explain the predicted class. An image counts when it has a mask and the network calls a tumour, right or wrong.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from mri.attribution import METHODS, explain, explain_many, gradcam_grid
+from mri.attribution_baselines import baselines, grid_oracle
+from mri.attribution_scores import chance, empty, localisation, skill
+from mri.dataset import Dataset
+from mri.errors import UserError
+from mri.evaluation import TUMOUR_FREE
+from mri.inference import to_tensor
+from mri.intervals import estimate, resample_weights
+from mri.models import Classifier
+
+FINE = "gradcam_fine"  # Grad-CAM of the stage before the last: four times the cells, less of the class
+LEGAL = [*METHODS, FINE]
+CORE = ("pointing_game", "rma", "rra", "auroc", "iou_otsu")
+
+
+def sample(data: Dataset, limit: int) -> pd.DataFrame:
+    """At most `limit` test images with a mask: the same for every network, classes and patients mixed evenly."""
+    tests = data.index[(data.index["split"] == "test") & (data.index["mask_row"] >= 0)]
+    if tests.empty:
+        return tests
+    # Taking one image of every patient and class in turn keeps long series from crowding out the others.
+    turn = tests.groupby(["label", "group"]).cumcount()
+    turn_in_class = tests.assign(turn=turn).sort_values(["turn", "id"]).groupby("label").cumcount()
+    order = turn_in_class.sort_values(kind="stable").index
+    return tests.loc[order[:limit]].sort_values("id").reset_index(drop=True)
+
+
+def maps_of(model: Classifier, pixels: np.ndarray, methods: list[str]) -> dict[str, np.ndarray]:
+    """{method: float32 (N, S, S)} raw maps of the predicted classes of uint8 (N, S, S) images."""
+    unknown = [name for name in methods if name not in LEGAL]
+    if unknown:
+        raise UserError(f"unknown method {unknown[0]!r} in explain.methods: choose from {', '.join(LEGAL)}")
+    images = to_tensor(pixels)
+    maps = explain_many(model, images, None, [name for name in methods if name != FINE])
+    if FINE in methods:
+        maps[FINE] = explain(model, images, None, "gradcam", model.spec.fine_layer)
+    return maps
+
+
+def grid_of(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
+    """Rows and columns of Grad-CAM's own grid at the size of `pixels` (N, S, S)."""
+    height, width = gradcam_grid(model, to_tensor(pixels[:1]), to_tensor(pixels[:1]).new_zeros(1).long(), layer).shape[
+        1:
+    ]
+    return height, width
+
+
+def summarise(
+    maps: dict[str, np.ndarray],
+    pixels: np.ndarray,
+    masks: np.ndarray,
+    groups: np.ndarray,
+    grids: dict[str, tuple[int, int]],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Scores of every method: value, interval, chance level, and skill between the best trivial map and the ceiling.
+
+    maps: {method: (N, S, S)}. pixels: uint8 (N, S, S). masks: bool (N, S, S), none empty. groups: (N,), resampled
+    together. grids: for methods that draw on a coarse grid, its cells; the others' ceiling is the mask itself.
+    A network that called no tumour has n = 0 and no scores.
+    """
+    if len(masks) == 0:
+        return {"n": 0, "groups": 0, "methods": {}, "baselines": {}}
+    weights = resample_weights(groups, resamples, seed)
+    trivial = {name: _scored(made, masks, weights) for name, made in baselines(pixels / 255.0, seed).items()}
+    levels = {name: float(values.mean()) for name, values in chance(masks).items()}
+    result: dict[str, Any] = {"n": len(masks), "groups": len(np.unique(groups)), "methods": {}, "baselines": trivial}
+    for name, made in maps.items():
+        ceiling = _ceiling(masks, grids.get(name))
+        scores = _scored(made, masks, weights)
+        for score, value in scores.items():
+            best_trivial = max(trivial[other][score]["value"] for other in trivial)
+            value["chance"] = levels[score]
+            value["ceiling"] = ceiling[score]
+            reached = skill(value["value"], best_trivial, ceiling[score])
+            value["skill"] = reached if np.isfinite(reached) else None
+        result["methods"][name] = {**scores, "empty": float(empty(made).mean())}
+    return result
+
+
+def _scored(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, dict[str, Any]]:
+    scores = localisation(maps, masks)
+    return {name: estimate(float(scores[name].mean()), weights @ scores[name] / weights.sum(1)) for name in CORE}
+
+
+def _ceiling(masks: np.ndarray, grid: tuple[int, int] | None) -> dict[str, float]:
+    best = masks.astype(np.float32) if grid is None else grid_oracle(masks, grid)
+    return {name: float(values.mean()) for name, values in localisation(best, masks).items()}
+
+
+def calls_a_tumour(labels: list[str], predicted: np.ndarray) -> np.ndarray:
+    """bool (N,): whether the predicted class, an index into `labels`, is a tumour."""
+    return np.array([labels[i] != TUMOUR_FREE for i in predicted])
+
+
+def lead(first: np.ndarray, second: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, dict[str, Any]]:
+    """By how much the first maps score higher than the second on the same images, with paired intervals.
+
+    first, second: (N, S, S). weights: (B, N) from `resample_weights`. {score: {value, low, high, distinguishable}}.
+    """
+    one, other = localisation(first, masks), localisation(second, masks)
+    leads = {}
+    for name in CORE:
+        difference = one[name] - other[name]
+        leads[name] = estimate(float(difference.mean()), weights @ difference / weights.sum(1))
+        leads[name]["distinguishable"] = not leads[name]["low"] <= 0 <= leads[name]["high"]
+    return leads

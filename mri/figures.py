@@ -1,0 +1,159 @@
+"""Pictures of results, drawn by stages and report alike. Maps are shown on one perceptually uniform scale."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pandas as pd
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+from matplotlib.figure import Figure
+
+COLOURS = "inferno"
+
+
+def save(figure: Figure, path: Path, dpi: int = 100) -> None:
+    """Write a PNG without a date or version in it, so that the same picture is the same file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    plt.close(figure)
+
+
+def explanation_sheet(
+    pixels: np.ndarray, masks: np.ndarray, maps: dict[str, np.ndarray], captions: list[str], title: str
+) -> Figure:
+    """One row per image: the scan with the tumour's outline, then every method's map over the scan.
+
+    pixels: uint8 (N, S, S). masks: bool (N, S, S). maps: {method: (N, S, S)}, raw. Colour runs from 0 to the map's own
+    maximum, nothing is cut off or sharpened; opacity is constant.
+    """
+    rows, columns = len(pixels), 1 + len(maps)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.9 * columns, 2.0 * rows + 0.5), squeeze=False, layout="constrained"
+    )
+    for row in range(rows):
+        _scan(axes[row, 0], pixels[row], masks[row])
+        axes[row, 0].set_ylabel(captions[row], fontsize=7)
+        for column, made in enumerate(maps.values(), start=1):
+            _scan(axes[row, column], pixels[row], masks[row])
+            shown = axes[row, column].imshow(made[row], cmap=COLOURS, alpha=0.55, vmin=0, vmax=made[row].max() or 1)
+    for axis, name in zip(axes[0], ["scan", *maps], strict=True):
+        axis.set_title(name, fontsize=8)
+    bar = figure.colorbar(shown, ax=axes, shrink=0.4, location="right", aspect=30)
+    bar.set_ticks([0, shown.norm.vmax], labels=["0", "max"])
+    bar.ax.tick_params(labelsize=7)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _scan(axis: plt.Axes, pixels: np.ndarray, mask: np.ndarray) -> None:
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    if mask.any():
+        axis.contour(mask, levels=[0.5], colors="cyan", linewidths=0.8)
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def training_curves(folder: Path, names: list[str]) -> Figure:
+    """Loss and validation macro-F1 by epoch, all architectures overlaid; from the history files in `folder`."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
+    for name in names:
+        history = pd.read_csv(folder / f"{name}.csv")
+        axes[0].plot(history["epoch"], history["train_loss"], marker=".", label=name)
+        axes[1].plot(history["epoch"], history["val_macro_f1"], marker=".", label=name)
+    for axis, title in zip(axes, ("training loss", "validation macro-F1"), strict=True):
+        axis.set(title=title, xlabel="epoch")
+        axis.grid(alpha=0.3)
+    axes[1].legend(fontsize=8)
+    return figure
+
+
+def confusion_matrices(evaluations: dict[str, dict], classes: list[str]) -> Figure:
+    """Test images by true class (rows) and called class (columns), one matrix per architecture, as shares of a row."""
+    figure, axes = plt.subplots(1, len(evaluations), figsize=(3.1 * len(evaluations), 3.2), squeeze=False)
+    for axis, (name, scores) in zip(axes[0], evaluations.items(), strict=True):
+        counts = np.array(scores["test"]["confusion"])
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            axis.text(column, row, count, ha="center", va="center", color="w" if shares[row, column] > 0.5 else "k")
+        axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=7)
+        axis.set_yticks(range(len(classes)), classes, fontsize=7)
+        axis.set_title(name, fontsize=9)
+    axes[0, 0].set_ylabel("true class")
+    figure.tight_layout()
+    return figure
+
+
+def score_against_latency(models: dict[str, dict]) -> Figure:
+    """Test macro-F1 with its interval against p50 latency; the area of a point is the network's size on disk."""
+    figure, axis = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
+    for name, row in models.items():
+        score = row["test"]["macro_f1"]
+        spread = [[score["value"] - score["low"]], [score["high"] - score["value"]]]
+        axis.errorbar(row["latency_ms_p50"], score["value"], yerr=spread, color="grey", capsize=3, zorder=1)
+        axis.scatter(row["latency_ms_p50"], score["value"], s=4 * row["size_mb"], zorder=2, alpha=0.8)
+        axis.annotate(
+            name, (row["latency_ms_p50"], score["value"]), xytext=(8, 4), textcoords="offset points", fontsize=8
+        )
+    axis.set(xscale="log", xlabel="latency, ms (p50, one image)", ylabel="test macro-F1")
+    axis.grid(alpha=0.3, which="both")
+    return figure
+
+
+def class_counts(index: pd.DataFrame, classes: list[str]) -> Figure:
+    """Images by class and part of the split, and by class and source."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
+    for axis, column in zip(axes, ("split", "source"), strict=True):
+        table = pd.crosstab(index["label"], index[column].replace("", "unused")).reindex(classes)
+        left = np.zeros(len(classes))
+        for name in table.columns:
+            axis.barh(classes, table[name], left=left, label=name)
+            left += table[name].to_numpy()
+        axis.invert_yaxis()
+        axis.set(title=f"images by class and {column}")
+        axis.legend(fontsize=7)
+    return figure
+
+
+def images_per_patient(index: pd.DataFrame) -> Figure:
+    """How many images patients have; where a patient is not known, its group of related images stands for it."""
+    figure, axis = plt.subplots(figsize=(5.5, 2.8), layout="constrained")
+    counts = index["patient"].where(index["patient"] != "", index["group"]).value_counts()
+    axis.hist(counts, bins=np.arange(0.5, counts.max() + 1.5), color="tab:blue")
+    axis.set(xlabel="images", ylabel="patients", title=f"{len(counts)} patients or groups")
+    return figure
+
+
+def duplicate_sheet(pixels: np.ndarray, index: pd.DataFrame, pairs: pd.DataFrame, columns: int = 6) -> Figure:
+    """Pairs of one picture of which one image is for training and the other for testing, spread over all that exist.
+
+    pixels: uint8 (N, S, S). pairs: a, b (rows of `index`), transform and correlation.
+    """
+    shown = pairs.iloc[np.linspace(0, len(pairs) - 1, min(2 * columns, len(pairs))).astype(int)]
+    figure, axes = plt.subplots(4, columns, figsize=(1.7 * columns, 7.6), squeeze=False, layout="constrained")
+    for axis in axes.flat:
+        axis.axis("off")
+    for number, pair in enumerate(shown.itertuples()):
+        row, column = divmod(number, columns)
+        for offset, end in ((0, pair.a), (1, pair.b)):
+            axis = axes[2 * row + offset, column]
+            axis.imshow(pixels[end], cmap="gray", vmin=0, vmax=255)
+            axis.set_title(f"{index['official_split'].iloc[end]}: {index['label'].iloc[end]}", fontsize=7)
+        axes[2 * row + 1, column].set_xlabel(pair.transform)
+        axes[2 * row + 1, column].text(
+            0.5,
+            -0.06,
+            f"{pair.transform}, NCC {pair.correlation:.3f}",
+            transform=axes[2 * row + 1, column].transAxes,
+            ha="center",
+            va="top",
+            fontsize=6,
+        )
+    figure.suptitle(f"One picture on both sides of the official split: {len(pairs)} such pairs", fontsize=10)
+    return figure

@@ -1,0 +1,37 @@
+"""Small files that people and DVC read: JSON metrics and CSV tables."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+def write_json(content: Any, path: Path) -> None:
+    """Write metrics, floats at six significant digits. Raises ValueError for NaN and infinity, which hide faults."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(_rounded(content, path.name), indent=2) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_csv(frame: pd.DataFrame, path: Path, digits: int = 6) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    frame.to_csv(path, index=False, float_format=f"%.{digits}g")
+
+
+def _rounded(value: Any, where: str) -> Any:
+    if isinstance(value, dict):
+        return {key: _rounded(item, f"{where}: {key}") for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item, where) for item in value]
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise ValueError(f"{where} is {value}")
+        return float(f"{value:.6g}")
+    return value

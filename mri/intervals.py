@@ -1,0 +1,47 @@
+"""Intervals around scores: how far another test set of the same kind could have moved them.
+
+Images of one patient or near-duplicate group rise and fall together, so whole groups are resampled (cluster bootstrap;
+Field & Welsh 2007). A resample is a vector of weights, one per image, so 2,000 of them are one matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+Estimate = dict[str, float]
+
+
+def resample_weights(groups: Sequence | np.ndarray, resamples: int, seed: int) -> np.ndarray:
+    """float64 (B, N): how often each image occurs in each of B resamples that draw as many groups as there are.
+
+    groups: (N,) labels; images with equal labels stay together.
+    """
+    _, member = np.unique(np.asarray(groups), return_inverse=True)
+    count = int(member.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
+    return drawn.astype(np.float64)[:, member]
+
+
+def estimate(value: float, samples: np.ndarray, level: float = 0.95) -> Estimate:
+    """{value, low, high}: a point value and the central `level` of its resampled values (NaN samples are left out).
+
+    Widened to hold the point value, which resampling biases for scores such as the calibration error.
+    """
+    samples = samples[np.isfinite(samples)]
+    if not len(samples):
+        return {"value": float(value), "low": float(value), "high": float(value)}
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
+
+
+def wilson(successes: int, n: int, z: float = 1.959964) -> Estimate:
+    """Wilson's score interval of a proportion (JASA 22:209, 1927), for images that are independent of each other."""
+    if n == 0:
+        return {"value": 0.0, "low": 0.0, "high": 1.0}
+    share = successes / n
+    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    return {"value": share, "low": max(0.0, centre - reach), "high": min(1.0, centre + reach)}

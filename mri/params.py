@@ -1,0 +1,245 @@
+"""The parameters of a run, validated: the only reader of params.yaml.
+
+params.yaml is composed from conf/ (`dvc exp run -S group=choice -S key=value`); comments on each value live there.
+Nothing here has a default, so what is written in params.yaml is the whole truth about a run.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mri.architecture import ArchitectureSpec
+from mri.errors import UserError
+
+FILE = Path("params.yaml")
+
+Probability = Field(ge=0, le=1)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """Which images: `source` is a module of mri.datasets, `options` are its own, `input` is what DVC watches for it.
+
+    reference: a dataset whose patients, masks and labels images inherit when they turn out to be copies of its images.
+    """
+
+    name: str
+    source: str
+    input: str
+    classes: list[str] = Field(min_length=2)
+    options: dict[str, Any]
+    reference: Data | None
+
+
+class Model(_Section):
+    """The architectures to train, by name; insertion order is the order in every table."""
+
+    architectures: dict[str, ArchitectureSpec] = Field(min_length=1)
+
+    @field_validator("architectures", mode="before")
+    @classmethod
+    def _names(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError("must map architecture names to their description (see conf/model/)")
+        return {name: {"name": name, **spec} for name, spec in value.items()}
+
+
+class AuditOptions(_Section):
+    """Parameters of the audit.
+
+    size: side in pixels at which pictures are compared. cells: cells a side of the search's bound, a divisor of size;
+    it changes speed, never results. near, similar: NCC from which two pictures are one, and from which they come from
+    one scan. conflicts: what becomes of an image whose label contradicts that of the same picture elsewhere: "keep"
+    its own label, take the "reference" data set's, or "drop" it.
+    """
+
+    size: int = Field(ge=16)
+    cells: int = Field(ge=2)
+    near: float = Field(gt=0, le=1)
+    similar: float = Field(gt=0, le=1)
+    conflicts: Literal["keep", "reference", "drop"]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> AuditOptions:
+        if self.size % self.cells:
+            raise ValueError(f"size must be a multiple of cells, got {self.size} and {self.cells}")
+        if self.similar > self.near:
+            raise ValueError(f"similar must not exceed near, got {self.similar} and {self.near}")
+        return self
+
+
+class SplitOptions(_Section):
+    """Parameters of a split.
+
+    protocol:
+        "grouped": nothing related is in two parts; one image of each near-duplicate group counts.
+        "official": the source's own test images, all of them and however contaminated (`clean` says which aren't);
+        validation is taken from its training images, related ones kept together.
+        "patient": the source's own folds where it has them, a group that they tear apart moved to the fold with most of
+        it; otherwise like "grouped".
+        "source": all images of one source are the test set (`held_out`, or the `fold`-th in alphabetical order), and
+        nothing related to them is used in training.
+    val, test: shares of all images in use. folds: 0 for one split by these shares; k deals the images into k folds,
+    of which number `fold` (1 to k) is the test part, or the validation part when the test part is official.
+    keep_duplicates: use every image of a near-duplicate group (always so under "official").
+    """
+
+    protocol: Literal["grouped", "official", "patient", "source"]
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+    folds: int = Field(ge=0)
+    fold: int = Field(ge=1)
+    keep_duplicates: bool
+    held_out: str
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> SplitOptions:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val and test leave nothing to train on: {self.val} + {self.test}")
+        if self.folds == 1:
+            raise ValueError("folds must be 0 (one split by shares) or at least 2")
+        if self.folds and self.fold > self.folds:
+            raise ValueError(f"fold must be 1 to {self.folds}, got {self.fold}")
+        return self
+
+
+class Augmentation(_Section):
+    """Random changes of a training image; every one keeps its class. Distances are shares of the image's side."""
+
+    flip: float = Probability
+    affine: float = Probability
+    rotation_degrees: float = Field(ge=0, le=45)
+    translation: float = Field(ge=0, le=0.3)
+    zoom: float = Field(ge=0, le=0.5)
+    elastic: float = Probability
+    elastic_displacement: float = Field(ge=0, le=0.1)
+    intensity: float = Probability
+    gamma: float = Field(ge=0, le=1)
+    noise: float = Probability
+    noise_sigma: float = Field(ge=0, le=0.5)
+    mixup: float = Probability
+
+
+class Phase(_Section):
+    """A stretch of epochs at one image size, in pixels."""
+
+    epochs: int = Field(ge=1)
+    size: int = Field(ge=32)
+
+
+class Train(_Section):
+    """The recipe; the same for every architecture."""
+
+    weights: str
+    phases: list[Phase] = Field(min_length=1)
+    batch: int = Field(ge=2)
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup_epochs: float = Field(ge=0)
+    schedule: Literal["cosine", "plateau"]
+    label_smoothing: float = Field(ge=0, lt=1)
+    ema: float = Field(ge=0, lt=1)
+    balance: bool
+    patience: int = Field(ge=1)
+    precision: Literal["auto", "fp32", "bf16"]
+    devices: int = Field(ge=1)
+    augment: Augmentation
+
+    @property
+    def epochs(self) -> int:
+        return sum(phase.epochs for phase in self.phases)
+
+
+class Evaluate(_Section):
+    resamples: int = Field(ge=100)
+
+
+class Explain(_Section):
+    methods: list[str] = Field(min_length=1)
+    images: int = Field(ge=1)
+    sheet: int = Field(ge=1)
+
+
+class Benchmark(_Section):
+    runtimes: list[str] = Field(min_length=1)
+    seconds: float = Field(gt=0)
+    batch: int = Field(ge=1)
+
+
+class Select(_Section):
+    rule: str
+    runtime: str
+
+
+class Params(_Section):
+    """All of params.yaml."""
+
+    seed: int = Field(ge=0)
+    size: int = Field(ge=32)
+    data: Data
+    model: Model
+    audit: AuditOptions
+    split: SplitOptions
+    train: Train
+    evaluate: Evaluate
+    explain: Explain
+    benchmark: Benchmark
+    select: Select
+
+    @model_validator(mode="after")
+    def _trained_at_the_size_that_is_evaluated(self) -> Params:
+        if self.train.phases[-1].size != self.size:
+            raise ValueError(f"the last phase of train.phases must have the evaluation size {self.size} (see `size`)")
+        return self
+
+    def architecture(self, name: str) -> ArchitectureSpec:
+        """The description of one architecture. Raises UserError that lists the legal names."""
+        try:
+            return self.model.architectures[name]
+        except KeyError:
+            legal = ", ".join(self.model.architectures)
+            raise UserError(f"unknown architecture {name!r}: params.yaml has {legal}") from None
+
+
+def load(path: Path = FILE) -> Params:
+    """Read and validate params.yaml. Raises UserError that names the first wrong entry."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} not found: run from the top of the repository") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    return parse(content, str(path))
+
+
+def parse(content: Any, name: str = "params") -> Params:
+    """Validate parameters that are already in memory; `name` is what an error calls them."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{name}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), _names(Params), n=1)
+        return f"{where} is not a parameter" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"{where}: {first['msg']}"
+
+
+def _names(model: type[BaseModel]) -> set[str]:
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= _names(field.annotation)
+    return names

@@ -1,0 +1,29 @@
+"""Where the pipeline's stages leave what the next ones read; dvc.yaml names the same places."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATASET = Path("artifacts/dataset")
+REFERENCE = DATASET / "reference"
+SPLITS = Path("artifacts/splits")
+MODELS = Path("artifacts/models")
+PREDICTIONS = Path("artifacts/predictions")
+MAPS = Path("artifacts/maps")
+EXPORTED = Path("artifacts/exported")
+SERVICE = Path("artifacts/service")
+REPORT = Path("artifacts/report")
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+
+
+def repository() -> Path:
+    """The repository's folder. For a run in DVC's temporary copy (`dvc exp run --temp` or `--queue`), the original's.
+
+    What must outlive such a copy (checkpoints, the tracking store) belongs to the original.
+    """
+    here = Path.cwd()
+    for folder in here.parents:
+        if folder.name == "exps" and folder.parts[-3:-1] == (".dvc", "tmp"):
+            return folder.parents[2]
+    return here

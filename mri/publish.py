@@ -1,0 +1,92 @@
+"""Publish this commit's run as results/NAME, and draw the README's table from what is published there.
+
+    python -m mri.publish kaggle
+
+copies params.yaml, dvc.lock, metrics/ and plots/, and rewrites the part of README.md between the results markers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from mri.cli import guarded
+from mri.errors import UserError
+from mri.files import read_json
+
+RESULTS = Path("results")
+FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
+BEGIN, END = "<!-- results: begin (make publish writes this part) -->", "<!-- results: end -->"
+
+
+def publish(name: str, root: Path = Path()) -> Path:
+    """Copy the run in `root` to results/NAME. Raises UserError when the pipeline hasn't run or the name is no name."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise UserError(f"{name!r} can't name a published run: use small letters, digits and hyphens")
+    missing = [part for part in ("dvc.lock", "metrics/summary.json") if not (root / part).is_file()]
+    if missing:
+        raise UserError(f"{missing[0]} does not exist: run `dvc repro` first")
+    target = root / RESULTS / name
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    for file in FILES:
+        shutil.copy(root / file, target / file)
+    for folder in FOLDERS:
+        shutil.copytree(root / folder, target / folder)
+    return target
+
+
+def tables(results: Path) -> str:
+    """Markdown: one table per published run, in alphabetical order."""
+    runs = sorted(path.parents[1] for path in results.glob("*/metrics/summary.json"))
+    return "\n\n".join(_table(run.name, read_json(run / "metrics/summary.json")) for run in runs)
+
+
+def _table(name: str, summary: dict[str, Any]) -> str:
+    lines = [
+        f"**{name}** (split: {summary['protocol']}; winner: {summary['winner']}; 95 % intervals in brackets)",
+        "",
+        "| | accuracy | balanced accuracy | macro-F1 | missed tumours | latency, ms | size, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for model, row in summary["models"].items():
+        test = row["test"]
+        scores = [_interval(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
+        missed = f"{100 * test['missed_tumour_rate']:.1f} %"
+        bold = "**" if model == summary["winner"] else ""
+        cells = [f"{bold}{model}{bold}", *scores, missed, f"{row['latency_ms_p50']:.1f}", f"{row['size_mb']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    for baseline, scores in summary["baselines"].items():
+        cells = [_interval(scores[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
+        lines.append(f"| _{baseline.replace('_', ' ')}_ | {' | '.join(cells)} | | | |")
+    return "\n".join(lines)
+
+
+def _interval(score: dict[str, float]) -> str:
+    return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+
+
+def update_readme(readme: Path, results: Path) -> None:
+    """Replace what stands between the markers. Raises UserError when they are missing."""
+    text = readme.read_text(encoding="utf-8")
+    if BEGIN not in text or END not in text:
+        raise UserError(f"{readme} has lost the lines {BEGIN} and {END}: put them back where the table belongs")
+    before, after = text.split(BEGIN)[0], text.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n\n{tables(results)}\n\n{END}{after}", encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m mri.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="the folder under results/, for example kaggle")
+    target = publish(parser.parse_args().name)
+    update_readme(Path("README.md"), RESULTS)
+    print(f"published in {target}")
+
+
+if __name__ == "__main__":
+    guarded(main)

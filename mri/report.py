@@ -1,0 +1,58 @@
+"""The report: one HTML file with everything that a run measured, readable without a network."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from mri.files import read_json
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def collect(metrics: Path, plots: Path, names: list[str]) -> dict[str, Any]:
+    """Everything that the template shows: the metrics of every stage and the pictures as data URIs."""
+    return {
+        "summary": read_json(metrics / "summary.json"),
+        "data": read_json(metrics / "data.json"),
+        "consensus": read_json(metrics / "consensus.json"),
+        **{
+            stage: {name: read_json(metrics / stage / f"{name}.json") for name in names}
+            for stage in ("train", "evaluate", "explain", "benchmark")
+        },
+        "pictures": pictures(plots),
+    }
+
+
+def pictures(folder: Path) -> dict[str, str]:
+    """Every PNG below `folder` as a data URI, by its path without suffix ("explain/resnet50")."""
+    found = sorted(folder.rglob("*.png"))
+    return {path.relative_to(folder).with_suffix("").as_posix(): _data_uri(path) for path in found}
+
+
+def render(content: dict[str, Any], template: str = "report.html") -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=jinja2.select_autoescape(["html"]),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"percent": percent, "interval": interval}
+    return environment.get_template(template).render(content)
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
+
+
+def interval(score: dict[str, float]) -> str:
+    """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent."""
+    return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+
+
+def _data_uri(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()

@@ -1,0 +1,111 @@
+"""Networks as they are served: exported to OpenVINO, run without PyTorch.
+
+An exported model takes uint8 images as `mri.images.prepare` returns them and gives logits and the last feature maps
+together, so an explanation costs no second pass. The precision is chosen when it is loaded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from mri.errors import UserError
+
+if TYPE_CHECKING:
+    from mri.models import Classifier
+
+MODEL, CARD = "model.xml", "model.json"
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+
+
+def export(model: Classifier, classes: list[str], size: int, folder: Path, extra: dict[str, Any]) -> None:
+    """Write model.xml, model.bin and model.json (classes, input contract, head weights, and `extra`) to `folder`."""
+    import openvino
+    import torch
+    from torch import nn
+
+    class Served(nn.Module):
+        """Pixels in, logits and features out: scaling to [0, 1] and normalisation are part of the graph."""
+
+        def __init__(self, classifier: Classifier):
+            super().__init__()
+            self.classifier = classifier
+
+        def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            features, logits = self.classifier.features_and_logits(pixels.unsqueeze(1).float() / 255)
+            return logits, features
+
+    folder.mkdir(parents=True, exist_ok=True)
+    example = torch.zeros(2, size, size, dtype=torch.uint8)
+    converted = openvino.convert_model(
+        Served(model.eval()), example_input=example, input=[([-1, size, size], openvino.Type.u8)]
+    )
+    for output, name in zip(converted.outputs, ("logits", "features"), strict=True):
+        output.get_tensor().set_names({name})
+    openvino.save_model(converted, folder / MODEL, compress_to_fp16=False)
+    card = {
+        "architecture": model.spec.name,
+        "classes": classes,
+        "input": {"dtype": "uint8", "layout": "N,H,W", "size": size, "range": [0, 255]},
+        "head_weights": model.head_weights.tolist() if model.is_linear_head else None,
+        **extra,
+    }
+    (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+
+
+class Runtime:
+    """An exported model, loaded. Safe to call from several threads: each call uses a request of its own.
+
+    precision: "fp32", or "bf16", which is faster where the processor has it. threads: 0 means all cores.
+    """
+
+    def __init__(self, folder: Path, precision: str = "fp32", threads: int = 0):
+        import openvino
+
+        self.card = read_card(folder)
+        self.classes: list[str] = self.card["classes"]
+        self.size: int = self.card["input"]["size"]
+        settings: dict[str, Any] = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        try:
+            self._compiled = openvino.Core().compile_model(folder / MODEL, "CPU", settings)
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[-1]
+            raise UserError(f"{folder / MODEL} can't be loaded ({first}): run `dvc checkout --force`") from None
+
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (N, size, size) to logits float32 (N, C) and features float32 (N, K, h, w)."""
+        result = self._compiled.create_infer_request().infer([np.ascontiguousarray(pixels)])
+        return result["logits"], result["features"]
+
+
+def read_card(folder: Path) -> dict[str, Any]:
+    """model.json of an exported model. Raises UserError when it is missing or damaged."""
+    path = folder / CARD
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+        card["input"]["size"], card["classes"]
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
+    return card
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """float64 (N, C) probabilities."""
+    scaled = logits.astype(np.float64) / temperature
+    exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return exponents / exponents.sum(axis=-1, keepdims=True)
+
+
+def disk_size_mb(folder: Path) -> float:
+    """Megabytes (10^6 bytes) of the exported network on disk."""
+    return sum(path.stat().st_size for path in folder.glob("model.[xb]*")) / 1e6

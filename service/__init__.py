@@ -1,0 +1,1 @@
+"""The BentoML service: the networks behind a REST API."""

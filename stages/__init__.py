@@ -1,0 +1,1 @@
+"""One file per stage of dvc.yaml: file name = stage name = function name. Parameters in, library calls, files out."""

@@ -1,0 +1,90 @@
+"""Combine the maps of all networks, and measure whether the combination is better than the best of them."""
+
+import numpy as np
+import pandas as pd
+
+from mri import cli, dataset, models
+from mri.attribution import explain
+from mri.attribution_baselines import blurred_to_entropy
+from mri.attribution_scores import entropy, localisation
+from mri.consensus import Consensus, combine, confidence_weights, consensus_class
+from mri.evaluation import area_under_roc
+from mri.explanations import calls_a_tumour, lead, sample
+from mri.figures import explanation_sheet, save
+from mri.files import write_json
+from mri.inference import to_tensor
+from mri.intervals import estimate, resample_weights
+from mri.params import Params
+from mri.paths import METRICS, MODELS, PLOTS, PREDICTIONS, SPLITS
+
+
+def consensus(params: Params) -> None:
+    """Write metrics/consensus.json (against the best single network, and against blur) and plots/consensus.png."""
+    data = dataset.read(SPLITS, params.data.classes)
+    chosen = sample(data, params.explain.images)
+    names = list(params.model.architectures)
+    if len(names) < 2 or chosen.empty:
+        why = "a consensus needs two networks" if len(names) < 2 else "no test image has a mask"
+        write_json({"n": 0, "why": why}, METRICS / "consensus.json")
+        return
+    probabilities = np.stack([_probabilities(name, chosen["id"], data.classes) for name in names])
+    target = consensus_class(probabilities)
+    pixels, masks = data.pixels[chosen["row"].to_numpy()], data.masks_of(chosen)
+    images = to_tensor(pixels)
+    maps = np.stack([explain(models.load(MODELS / name).model, images, target, "gradcam") for name in names])
+    combined = combine(maps, confidence_weights(probabilities, target))
+    right = target == chosen["label"].map(data.classes.index).to_numpy()
+    counted = calls_a_tumour(data.classes, target) & masks.any(axis=(1, 2))
+    metrics = _scores(params, names, maps[:, counted], combined.map[counted], masks[counted], chosen["group"][counted])
+    metrics["agreement"] = _agreement(params, combined, right, chosen["group"])
+    write_json(metrics, METRICS / "consensus.json")
+    shown = np.linspace(0, len(pixels) - 1, min(params.explain.sheet, len(pixels))).astype(int)
+    columns = {name: made[shown] for name, made in zip(names, maps, strict=True)} | {"consensus": combined.map[shown]}
+    captions = [f"{chosen['label'][i]}\nagreement {combined.agreement[i]:.2f}" for i in shown]
+    title = f"Grad-CAM of the class that the networks agree on, {params.data.name}"
+    save(explanation_sheet(pixels[shown], masks[shown], columns, captions, title), PLOTS / "consensus.png")
+
+
+def _probabilities(name: str, ids: pd.Series, classes: list[str]) -> np.ndarray:
+    """float64 (N, C): a network's calibrated probabilities of these test images."""
+    table = pd.read_csv(PREDICTIONS / f"{name}.csv", dtype={"id": str}).set_index("id")
+    return table.loc[ids, [f"p_{label}" for label in classes]].to_numpy()
+
+
+def _scores(
+    params: Params, names: list[str], maps: np.ndarray, combined: np.ndarray, masks: np.ndarray, groups
+) -> dict:
+    """Each network's and the consensus' localisation, and the consensus' lead over the best and over mere blur."""
+    weights = resample_weights(groups, params.evaluate.resamples, params.seed)
+    everything = dict(zip(names, maps, strict=True)) | {"consensus": combined}
+    rma = {name: localisation(made, masks)["rma"] for name, made in everything.items()}
+    best = max(names, key=lambda name: rma[name].mean())
+    blurred = blurred_to_entropy(everything[best], entropy(combined))
+    return {
+        "n": len(masks),
+        "rma": {name: estimate(float(v.mean()), weights @ v / weights.sum(1)) for name, v in rma.items()},
+        "best_single": best,
+        "lead_over_best_single": lead(combined, everything[best], masks, weights),
+        "lead_over_best_single_blurred_alike": lead(combined, blurred, masks, weights),
+    }
+
+
+def _agreement(params: Params, combined: Consensus, right: np.ndarray, groups) -> dict:
+    """Whether agreement tells right classes from wrong ones: AUROC, 0.5 is chance; left out when all are right."""
+    result: dict = {
+        "top_overlap": float(np.nanmean(combined.agreement)),
+        "rank_correlation": float(np.nanmean(combined.correlation)),
+        "disputed_area": float(combined.disputed_area.mean()),
+        "wrong": int((~right).sum()),
+    }
+    if right.any() and not right.all():
+        weights = resample_weights(groups, params.evaluate.resamples, params.seed)
+        scores = np.nan_to_num(combined.agreement)
+        with np.errstate(invalid="ignore"):
+            samples = area_under_roc(scores, right, np.concatenate([np.ones((1, len(right))), weights]))
+        result["auroc_of_being_right"] = estimate(float(samples[0]), samples[1:])
+    return result
+
+
+if __name__ == "__main__":
+    cli.run_stage(consensus)

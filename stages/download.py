@@ -1,0 +1,33 @@
+"""Fetch the images of the chosen source and check every one of them."""
+
+from pathlib import Path
+
+from mri import cli
+from mri.download import download as fetch
+from mri.params import Data, Params
+from mri.paths import DATASET, REFERENCE
+
+
+def download(params: Params) -> None:
+    """Write artifacts/dataset: the source's images and masks, and index.csv with one row per image.
+
+    The reference dataset, where the source has one, lies below it in the same form.
+    """
+    data = params.data
+    index = fetch(data.source, data.options, data.classes, DATASET, params.seed)
+    print(
+        f"{data.name}: {len(index)} images, " + ", ".join(f"{n} {c}" for c, n in index["label"].value_counts().items())
+    )
+    reference = data.reference
+    if reference and _is_there(reference):
+        known = fetch(reference.source, reference.options, reference.classes, REFERENCE, params.seed)
+        print(f"reference: {len(known)} images")
+
+
+def _is_there(reference: Data) -> bool:
+    """A local reference is used when its folder is present; any other is fetched."""
+    return reference.source != "local" or Path(reference.options["folder"]).is_dir()
+
+
+if __name__ == "__main__":
+    cli.run_stage(download)

@@ -1,0 +1,64 @@
+"""Draw and score the explanations of one trained network on test images whose tumour is outlined."""
+
+import numpy as np
+
+from mri import cli, dataset, models
+from mri.explanations import FINE, calls_a_tumour, grid_of, maps_of, sample, summarise
+from mri.figures import explanation_sheet, save
+from mri.files import write_json
+from mri.inference import predict_logits
+from mri.params import Params
+from mri.paths import MAPS, METRICS, MODELS, PLOTS, SPLITS
+
+
+def explain(params: Params, arch: str) -> None:
+    """Write artifacts/maps/ARCH.npz (raw maps), metrics/explain/ARCH.json and plots/explain/ARCH.png."""
+    data = dataset.read(SPLITS, params.data.classes)
+    model = models.load(MODELS / arch).model
+    chosen = sample(data, params.explain.images)
+    if chosen.empty:
+        _nothing_to_explain(arch)
+        return
+    pixels, masks = data.pixels[chosen["row"].to_numpy()], data.masks_of(chosen)
+    logits = predict_logits(model, pixels)
+    maps = maps_of(model, pixels, params.explain.methods)
+    MAPS.mkdir(parents=True, exist_ok=True)
+    arrays: dict = {"ids": chosen["id"].to_numpy(str), "logits": logits, **maps}
+    np.savez_compressed(MAPS / f"{arch}.npz", **arrays)
+    counted = calls_a_tumour(data.classes, logits.argmax(1)) & masks.any(axis=(1, 2))
+    grids = {"gradcam": grid_of(model, pixels), FINE: grid_of(model, pixels, model.spec.fine_layer)}
+    metrics = summarise(
+        {name: made[counted] for name, made in maps.items()},
+        pixels[counted],
+        masks[counted],
+        chosen["group"].to_numpy()[counted],
+        grids,
+        params.evaluate.resamples,
+        params.seed,
+    )
+    write_json(
+        metrics | {"grids": {name: f"{h}x{w}" for name, (h, w) in grids.items()}}, METRICS / f"explain/{arch}.json"
+    )
+    _sheet(params, arch, pixels, masks, maps, logits, chosen["label"].tolist())
+
+
+def _nothing_to_explain(arch: str) -> None:
+    """No test image has a mask: nothing can be scored, which the metrics say."""
+    MAPS.mkdir(parents=True, exist_ok=True)
+    np.savez_compressed(MAPS / f"{arch}.npz", ids=np.array([], str))
+    write_json({"n": 0, "methods": {}, "baselines": {}}, METRICS / f"explain/{arch}.json")
+
+
+def _sheet(params: Params, arch: str, pixels, masks, maps: dict, logits: np.ndarray, labels: list[str]) -> None:
+    shown = np.linspace(0, len(pixels) - 1, min(params.explain.sheet, len(pixels))).astype(int)
+    called = [params.data.classes[i] for i in logits.argmax(1)]
+    captions = [labels[i] if labels[i] == called[i] else f"{labels[i]}\ncalled {called[i]}" for i in shown]
+    title = f"{arch} on {params.data.name}" + (" (synthetic images)" if params.data.source == "phantom" else "")
+    figure = explanation_sheet(
+        pixels[shown], masks[shown], {name: made[shown] for name, made in maps.items()}, captions, title
+    )
+    save(figure, PLOTS / "explain" / f"{arch}.png")
+
+
+if __name__ == "__main__":
+    cli.run_stage(explain)

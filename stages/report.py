@@ -1,0 +1,23 @@
+"""Write the report of this run."""
+
+from mri import cli
+from mri.figures import confusion_matrices, save, score_against_latency, training_curves
+from mri.params import Params
+from mri.paths import METRICS, PLOTS, REPORT
+from mri.report import collect, pictures, render
+
+
+def report(params: Params) -> None:
+    """Write artifacts/report/report.html: one file, readable without a network."""
+    names = list(params.model.architectures)
+    content = collect(METRICS, PLOTS, names)
+    save(training_curves(PLOTS / "history", names), REPORT / "history.png")
+    save(confusion_matrices(content["evaluate"], params.data.classes), REPORT / "confusion.png")
+    save(score_against_latency(content["summary"]["models"]), REPORT / "score_against_latency.png")
+    content["pictures"] |= pictures(REPORT)
+    content |= {"params": params.model_dump(mode="json"), "synthetic": params.data.source == "phantom"}
+    (REPORT / "report.html").write_text(render(content), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run_stage(report)

@@ -1,0 +1,70 @@
+"""Choose the winner by the written rule and put all networks into one table."""
+
+import numpy as np
+import pandas as pd
+
+from mri import cli, dataset
+from mri.files import read_json, write_csv, write_json
+from mri.params import Params
+from mri.paths import METRICS, PLOTS, PREDICTIONS, SPLITS
+from mri.selection import Candidate, behind_the_best, choose, explain
+
+
+def select(params: Params) -> None:
+    """Write metrics/summary.json: the rule, the winner, the numbers that decided, and the table of all networks."""
+    names = list(params.model.architectures)
+    costs = {name: read_json(METRICS / "benchmark" / f"{name}.json") for name in names}
+    scores = {name: read_json(METRICS / "evaluate" / f"{name}.json") for name in names}
+    served = {name: cost["runtimes"][params.select.runtime] for name, cost in costs.items()}
+    candidates = _candidates(params, names, served)
+    winner = choose(params.select.rule, candidates)
+    table = {
+        name: {
+            **{part: _headline(scores[name][part]) for part in ("val", "test", "clean") if part in scores[name]},
+            "latency_ms_p50": served[name]["latency_ms_p50"],
+            "size_mb": served[name]["size_mb"],
+            "gmac": costs[name]["gmac"],
+            "params": costs[name]["params"],
+        }
+        for name in names
+    }
+    summary = {
+        "dataset": params.data.name,
+        "data_version": dataset.version(SPLITS),
+        "protocol": params.split.protocol,
+        **explain(params.select.rule, winner, candidates),
+        "models": table,
+        "baselines": read_json(METRICS / "data.json")["baselines"],
+    }
+    write_json(summary, METRICS / "summary.json")
+    write_csv(_score_against_latency(table), PLOTS / "score_against_latency.csv")
+    print(f"winner: {winner.name} (test macro-F1 {table[winner.name]['test']['macro_f1']['value']:.3f})")
+
+
+def _candidates(params: Params, names: list[str], served: dict[str, dict]) -> list[Candidate]:
+    tables = {name: pd.read_csv(PREDICTIONS / f"{name}.csv").query("split == 'val'") for name in names}
+    classes = params.data.classes
+    labels, groups = (tables[names[0]][column].to_numpy() for column in ("label", "group"))
+    predicted = {name: table["predicted"].map(classes.index).to_numpy() for name, table in tables.items()}
+    truth = np.array([classes.index(label) for label in labels])
+    points, behind = behind_the_best(predicted, truth, groups, len(classes), params.evaluate.resamples, params.seed)
+    return [
+        Candidate(name, points[name], behind[name], served[name]["latency_ms_p50"], served[name]["size_mb"])
+        for name in names
+    ]
+
+
+def _headline(scores: dict) -> dict:
+    return {name: scores[name] for name in ("accuracy", "balanced_accuracy", "macro_f1", "missed_tumour_rate")}
+
+
+def _score_against_latency(table: dict[str, dict]) -> pd.DataFrame:
+    rows = [
+        {"architecture": name, "latency_ms": row["latency_ms_p50"], "test_macro_f1": row["test"]["macro_f1"]["value"]}
+        for name, row in table.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+if __name__ == "__main__":
+    cli.run_stage(select)

@@ -1,0 +1,71 @@
+"""Train one architecture on the training part, keeping the weights that are best on the validation part."""
+
+import pandas as pd
+
+from mri import cli, dataset, models, tracking
+from mri.checkpoints import Checkpoint
+from mri.files import write_csv, write_json
+from mri.params import Params
+from mri.paths import METRICS, MODELS, PLOTS, SPLITS
+from mri.training import HISTORY, Trainer, derived_seed
+from mri.weights import initialise
+
+
+def train(params: Params, arch: str) -> None:
+    """Write artifacts/models/ARCH (weights and model.json), metrics/train/ARCH.json and plots/history/ARCH.csv."""
+    classes = params.data.classes
+    spec = params.architecture(arch).model_copy(update={"input_size": params.size})
+    data = dataset.read(SPLITS, classes)
+    model = models.build(spec, len(classes), derived_seed(params.seed, "weights"))
+    started_from = initialise(model, spec, params.train.weights)
+    trainer = Trainer(model, data.part("train"), data.part("val"), params.train, params.seed)
+    checkpoint = Checkpoint(_identity(params, arch))
+    with tracking.run(f"train@{arch}", {"stage": "train", "arch": arch, "data": params.data.name}) as run:
+        run.params({"seed": params.seed, "size": params.size, "arch": arch, "train": params.train.model_dump()})
+        history = trainer.fit(checkpoint, lambda row: _report(arch, row, run))
+        metrics = _metrics(history, str(trainer.dtype).removeprefix("torch."), started_from)
+        run.metrics({"train": metrics})
+    about = {"data": params.data.name, "data_version": dataset.version(SPLITS), "seed": params.seed}
+    models.save(model, spec, classes, MODELS / arch, about)
+    write_csv(pd.DataFrame(history, columns=HISTORY), PLOTS / "history" / f"{arch}.csv", digits=5)
+    write_json(metrics, METRICS / "train" / f"{arch}.json")
+    checkpoint.remove()
+
+
+def _identity(params: Params, arch: str) -> dict:
+    """What makes a run this run: a checkpoint of any other is never resumed."""
+    return {
+        "architecture": params.architecture(arch).model_dump(),
+        "train": params.train.model_dump(),
+        "seed": params.seed,
+        "size": params.size,
+        "classes": params.data.classes,
+        "data": dataset.version(SPLITS),
+    }
+
+
+def _report(arch: str, row: dict[str, float], run: tracking.Run) -> None:
+    run.metrics({"epoch": row}, step=int(row["epoch"]))
+    print(
+        f"{arch} epoch {row['epoch']}: loss {row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, "
+        f"macro-F1 {row['val_macro_f1']:.3f}, {row['images_per_s']:.0f} images/s, {row['seconds']:.0f} s",
+        flush=True,
+    )
+
+
+def _metrics(history: list[dict[str, float]], precision: str, started_from: str) -> dict:
+    kept = max((row for row in history if row["size"] == history[-1]["size"]), key=lambda row: row["val_macro_f1"])
+    return {
+        "epochs": len(history),
+        "best_epoch": int(kept["epoch"]),
+        "val_macro_f1": kept["val_macro_f1"],
+        "val_loss": kept["val_loss"],
+        "seconds": sum(row["seconds"] for row in history),
+        "images_per_s": kept["images_per_s"],
+        "precision": precision,
+        "weights": started_from,
+    }
+
+
+if __name__ == "__main__":
+    cli.run_stage(train)

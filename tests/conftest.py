@@ -1,0 +1,52 @@
+"""What several tests share: small made images and a small network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from mri.architecture import ArchitectureSpec
+from mri.compose import compose
+from mri.dataset import Part
+from mri.params import Params, parse
+
+ROOT = Path(__file__).parents[1]
+
+# Small networks gain nothing from a second thread, and lose much when the cores are busy.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def root() -> Path:
+    """The repository."""
+    return ROOT
+
+
+@pytest.fixture
+def params() -> Params:
+    """The default parameters."""
+    return parse(compose([], ROOT / "conf"))
+
+
+@pytest.fixture
+def small_spec() -> ArchitectureSpec:
+    """A real network that is quick: ResNet18 for 32-pixel images."""
+    return ArchitectureSpec(
+        name="small", builder="resnet18", feature_layer="layer4", fine_layer="layer3", input_size=32
+    )
+
+
+def blobs(n: int, size: int = 32, seed: int = 0) -> Part:
+    """n noisy images of four classes that differ in which quarter is bright."""
+    random = np.random.default_rng(seed)
+    labels = np.arange(n) % 4
+    pixels = random.integers(0, 80, (n, size, size), np.uint8)
+    half = size // 2
+    for image, label in zip(pixels, labels, strict=True):
+        row, column = divmod(int(label), 2)
+        image[row * half : (row + 1) * half, column * half : (column + 1) * half] += 120
+    return Part(pd.DataFrame({"id": np.arange(n).astype(str)}), pixels, labels.astype(np.int64))

@@ -1,0 +1,39 @@
+import torch
+
+from mri.checkpoints import Checkpoint
+
+STATE = {"weights": torch.arange(3), "history": [{"epoch": 1, "loss": 0.5}]}
+
+
+def test_a_saved_state_comes_back(tmp_path):
+    Checkpoint({"lr": 0.1}, tmp_path).save(STATE)
+    state = Checkpoint({"lr": 0.1}, tmp_path).load()
+    assert torch.equal(state["weights"], STATE["weights"]) and state["history"] == STATE["history"]
+
+
+def test_a_changed_parameter_never_resumes_a_stale_state(tmp_path):
+    Checkpoint({"lr": 0.1}, tmp_path).save(STATE)
+    assert Checkpoint({"lr": 0.2}, tmp_path).load() is None
+
+
+def test_a_damaged_checkpoint_is_said_and_passed_over(tmp_path, capsys):
+    checkpoint = Checkpoint({"lr": 0.1}, tmp_path)
+    checkpoint.save(STATE)
+    checkpoint.path.write_bytes(checkpoint.path.read_bytes()[:100])
+    assert checkpoint.load() is None
+    assert "damaged" in capsys.readouterr().err
+
+
+def test_a_write_that_was_cut_short_leaves_the_state_before_it(tmp_path):
+    checkpoint = Checkpoint({"lr": 0.1}, tmp_path)
+    checkpoint.save(STATE)
+    checkpoint.path.with_suffix(".tmp").write_bytes(b"half of the next one")
+    assert checkpoint.load()["history"] == STATE["history"]
+
+
+def test_a_removed_checkpoint_leaves_nothing(tmp_path):
+    checkpoint = Checkpoint({"lr": 0.1}, tmp_path)
+    checkpoint.save(STATE)
+    checkpoint.remove()
+    assert list(tmp_path.iterdir()) == []
+    checkpoint.remove()  # twice does no harm

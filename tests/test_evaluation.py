@@ -1,0 +1,90 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn import metrics
+
+from mri.evaluation import area_under_roc, expected_calibration_error, macro_f1, summarise
+
+CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
+
+
+def some_predictions(n=200, seed=0):
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, 4, n)
+    probabilities = random.dirichlet(np.ones(4), n)
+    probabilities[np.arange(n), labels] += 0.4
+    return probabilities / probabilities.sum(1, keepdims=True), labels
+
+
+def test_scores_equal_scikit_learn():
+    probabilities, labels = some_predictions()
+    scores = summarise(probabilities, labels, np.arange(200), CLASSES, resamples=100)
+    called = probabilities.argmax(1)
+    assert scores["accuracy"]["value"] == pytest.approx(metrics.accuracy_score(labels, called))
+    assert scores["balanced_accuracy"]["value"] == pytest.approx(metrics.balanced_accuracy_score(labels, called))
+    assert scores["macro_f1"]["value"] == pytest.approx(metrics.f1_score(labels, called, average="macro"))
+    assert scores["nll"] == pytest.approx(metrics.log_loss(labels, probabilities))
+    assert scores["confusion"] == metrics.confusion_matrix(labels, called).tolist()
+    precision, recall, f1, support = metrics.precision_recall_fscore_support(labels, called)
+    for i, name in enumerate(CLASSES):
+        per_class = scores["per_class"][name]
+        assert per_class == pytest.approx(
+            {
+                "precision": precision[i],
+                "recall": recall[i],
+                "f1": f1[i],
+                "auc": metrics.roc_auc_score(labels == i, probabilities[:, i]),
+                "support": support[i],
+            }
+        )
+
+
+def test_perfect_predictions_score_perfectly():
+    labels = np.repeat(np.arange(4), 5)
+    scores = summarise(np.eye(4)[labels], labels, np.arange(20), CLASSES, resamples=100)
+    assert scores["macro_f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert (scores["missed_tumour_rate"], scores["nll"], scores["brier"], scores["ece"]) == (0, 0, 0, 0)
+
+
+def test_uniform_probabilities_have_their_known_losses():
+    labels = np.repeat(np.arange(4), 5)
+    scores = summarise(np.full((20, 4), 0.25), labels, np.arange(20), CLASSES, resamples=100)
+    assert scores["nll"] == pytest.approx(np.log(4))
+    assert scores["brier"] == pytest.approx(0.75)
+
+
+def test_missed_tumours_are_those_called_tumour_free():
+    labels = np.array([0, 0, 1, 3, 2, 2])  # four tumours
+    called = np.array([2, 0, 3, 3, 0, 2])  # one of them missed; one false alarm does not count
+    scores = summarise(np.eye(4)[called], labels, np.arange(6), CLASSES, resamples=100)
+    assert scores["missed_tumour_rate"] == 0.25
+
+
+def test_every_interval_holds_its_value():
+    probabilities, labels = some_predictions()
+    scores = summarise(probabilities, labels, np.arange(200) // 4, CLASSES, resamples=500)
+    for name in ("nll", "brier", "ece", "missed_tumour_rate"):
+        low, high = scores["intervals"][name]
+        assert low <= scores[name] <= high and low < high
+
+
+def test_a_class_that_does_not_occur_does_not_count():
+    labels = np.array([0, 0, 1, 1])
+    assert macro_f1(labels, labels, 4, np.ones((1, 4)))[0] == 1.0
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=40))
+def test_area_under_roc_counts_ties_as_half(pairs):
+    scores = np.array([score for score, _ in pairs], float)
+    positive = np.array([label for _, label in pairs])
+    if positive.all() or not positive.any():
+        return
+    area = area_under_roc(scores, positive, np.ones((1, len(pairs))))[0]
+    assert area == pytest.approx(metrics.roc_auc_score(positive, scores))
+
+
+def test_calibration_error_is_the_gap_between_confidence_and_accuracy():
+    probabilities = np.tile([0.8, 0.2], (10, 1))
+    labels = np.array([0] * 5 + [1] * 5)  # says 80 %, is right in half
+    assert expected_calibration_error(probabilities, labels, np.ones((1, 10)), bins=1)[0] == pytest.approx(0.3)

@@ -1,0 +1,77 @@
+import copy
+
+import pytest
+import yaml
+
+from mri.compose import compose
+from mri.errors import UserError
+from mri.params import load, parse
+
+
+@pytest.fixture
+def content(root):
+    return compose([], root / "conf")
+
+
+def changed(content, path, value):
+    content = copy.deepcopy(content)
+    node = content
+    *parents, leaf = path.split(".")
+    for parent in parents:
+        node = node[parent]
+    node[leaf] = value
+    return content
+
+
+def test_committed_parameters_are_what_conf_composes_to(root):
+    assert yaml.safe_load((root / "params.yaml").read_text()) == compose([], root / "conf")
+
+
+@pytest.mark.parametrize("choice", ["phantom", "kaggle", "figshare", "brisc", "local"])
+@pytest.mark.parametrize("recipe", ["quick", "full"])
+def test_every_combination_of_conf_is_valid(root, choice, recipe):
+    assert parse(compose([f"data={choice}", f"train={recipe}"], root / "conf")).data.name == choice
+
+
+def test_one_architecture_alone_is_the_same_as_among_all(root, content):
+    one = compose(["model=efficientnet_b1"], root / "conf")["model"]["architectures"]
+    assert one == {"efficientnet_b1": content["model"]["architectures"]["efficientnet_b1"]}
+    assert list(content["model"]["architectures"]) == ["resnet50", "resnet101", "efficientnet_b0", "efficientnet_b1"]
+
+
+@pytest.mark.parametrize(("group", "legal"), [("model", "efficientnet_b1"), ("data", "phantom"), ("train", "quick")])
+def test_unknown_choice_lists_the_legal_ones(root, group, legal):
+    with pytest.raises(UserError, match=f"(?s)nonsense.*{legal}"):
+        compose([f"{group}=nonsense"], root / "conf")
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("train.lr", -1, "train.lr: Input should be greater than 0"),
+        ("train.schedule", "step", "train.schedule: Input should be 'cosine' or 'plateau'"),
+        ("train.epoch", 3, "train.epoch is not a parameter"),
+        ("train.batchs", 3, "did you mean 'batch'"),
+        ("model.architectures", {}, "model.architectures"),
+        ("model.architectures", ["resnet50"], "must map architecture names"),
+        ("seed", "x", "seed: Input should be a valid integer"),
+        ("train.phases", [{"epochs": 1, "size": 64}], "last phase"),
+    ],
+)
+def test_a_wrong_value_is_named_in_one_line(content, path, value, message):
+    with pytest.raises(UserError) as error:
+        parse(changed(content, path, value), "params.yaml")
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_unknown_architecture_lists_the_legal_ones(content):
+    with pytest.raises(UserError, match=r"unknown architecture 'vgg': params\.yaml has resnet50, resnet101"):
+        parse(content).architecture("vgg")
+
+
+def test_missing_and_broken_files_are_said(tmp_path):
+    with pytest.raises(UserError, match="not found: run from the top of the repository"):
+        load(tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_text("a: [")
+    with pytest.raises(UserError, match="not valid YAML"):
+        load(tmp_path / "params.yaml")

@@ -1,0 +1,202 @@
+"""The whole pipeline at thumbnail size, in a copy of the repository, through the commands that users type."""
+
+import io
+import json
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import mlflow
+import numpy as np
+import pytest
+import requests
+from PIL import Image
+
+from mri import dataset
+from mri.files import read_json
+from tests.workspace import THUMBNAIL, TWO_ARCHITECTURES, commit, environment, make, run
+
+pytestmark = pytest.mark.slow
+ARCHITECTURES = ["resnet50", "efficientnet_b0"]
+CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
+
+
+@pytest.fixture(scope="module")
+def workspace(tmp_path_factory):
+    """A copy in which `dvc repro` has run once, committed."""
+    folder = make(tmp_path_factory.mktemp("copy"), THUMBNAIL + TWO_ARCHITECTURES)
+    run(folder, "dvc", "repro")
+    commit(folder)
+    return folder
+
+
+def is_estimate(value):
+    return set(value) >= {"value", "low", "high"} and value["low"] <= value["value"] <= value["high"]
+
+
+def test_a_second_repro_does_nothing(workspace):
+    assert "Data and pipelines are up to date" in run(workspace, "dvc", "repro").stdout
+    assert run(workspace, "git", "status", "--porcelain").stdout == ""
+
+
+def test_summary_names_the_winner_and_holds_the_table(workspace):
+    summary = read_json(workspace / "metrics/summary.json")
+    assert summary["dataset"] == "phantom" and summary["rule"] == "fastest_of_the_best"
+    assert summary["winner"] in ARCHITECTURES
+    assert list(summary["models"]) == ARCHITECTURES
+    for row in summary["models"].values():
+        assert all(is_estimate(row[part][score]) for part in ("val", "test") for score in ("accuracy", "macro_f1"))
+        assert all(row[name] > 0 for name in ("latency_ms_p50", "size_mb", "gmac", "params"))
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+def test_metrics_of_each_architecture_are_complete(workspace, arch):
+    scores = read_json(workspace / f"metrics/evaluate/{arch}.json")
+    for part in ("val", "test"):
+        assert all(is_estimate(scores[part][name]) for name in ("accuracy", "balanced_accuracy", "macro_f1"))
+        assert set(scores[part]["per_class"]["glioma"]) == {"precision", "recall", "f1", "auc", "support"}
+        assert set(scores[part]) >= {"n", "missed_tumour_rate", "nll", "brier", "ece", "confusion"}
+        assert np.sum(scores[part]["confusion"]) == scores[part]["n"]
+    costs = read_json(workspace / f"metrics/benchmark/{arch}.json")
+    assert costs["hardware"]["cores"] >= 1 and costs["hardware"]["libraries"]["torch"]
+    for runtime in costs["runtimes"].values():
+        expected = {"latency_ms_p50", "latency_ms_p95", "throughput_img_s", "peak_rss_mb", "size_mb"}
+        assert set(runtime) >= expected and all(runtime[name] > 0 for name in expected)
+    explained = read_json(workspace / f"metrics/explain/{arch}.json")
+    for method in explained["methods"].values():
+        assert all(is_estimate(method[score]) and method[score]["chance"] > 0 for score in ("pointing_game", "rma"))
+
+
+def test_data_metrics_count_every_image_once(workspace):
+    metrics = read_json(workspace / "metrics/data.json")
+    images = dataset.read(workspace / "artifacts/splits", CLASSES)
+    for name in CLASSES:
+        for split, count in metrics["counts"][name].items():
+            of_class = images.index[images.index["label"] == name]
+            assert count == (of_class["split"] == ("" if split == "unused" else split)).sum()
+    assert {"majority", "nearest_neighbour", "shortcut"} <= set(metrics["baselines"])
+    assert {"duplicates", "leakage"} <= set(metrics)
+
+
+def test_no_patient_is_in_two_parts(workspace):
+    index = dataset.read(workspace / "artifacts/splits", CLASSES).index
+    assert (index[index["split"] != ""].groupby("patient")["split"].nunique() == 1).all()
+
+
+def test_training_and_evaluation_are_tracked(workspace):
+    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow.db'}")
+    runs = mlflow.search_runs(experiment_names=["brain-tumour-mri"], output_format="list")
+    names = {found.info.run_name for found in runs}
+    assert {f"{stage}@{arch}" for stage in ("train", "evaluate") for arch in ARCHITECTURES} <= names
+    training = next(found for found in runs if found.info.run_name == "train@resnet50")
+    assert training.data.params["train.batch"] == "8"
+    assert "epoch.val_macro_f1" in training.data.metrics
+    assert training.data.tags["git_commit"].startswith(run(workspace, "git", "rev-list", "HEAD").stdout.split()[-1])
+
+
+def test_commands_that_show_results_work(workspace):
+    shown = json.loads(run(workspace, "dvc", "metrics", "show", "--json").stdout)
+    assert "metrics/summary.json" in shown[""]["data"]
+    assert "train@resnet50" in run(workspace, "dvc", "dag", "--dot").stdout
+    assert run(workspace, "dvc", "metrics", "diff").returncode == 0
+    plots = run(workspace, "dvc", "plots", "show", "--out", "dvc_plots").stdout
+    page = (workspace / "dvc_plots/index.html").read_text()
+    assert "index.html" in plots and all(name in page for name in ("Validation macro-F1", "Confusion", "explain"))
+    assert "resnet50.png" in "".join(path.name for path in (workspace / "dvc_plots").rglob("*.png"))
+
+
+@contextmanager
+def served(folder) -> Iterator[str]:
+    """`bentoml serve` in the copy, without arguments but for a free port."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = ["bentoml", "serve", "--port", str(port), "--host", "127.0.0.1"]
+    log = (folder / "serve.log").open("w")
+    process = subprocess.Popen(command, cwd=folder, env=environment(folder), stdout=log, stderr=log)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            if process.poll() is not None:
+                raise AssertionError((folder / "serve.log").read_text())
+            try:
+                if requests.get(f"{address}/livez", timeout=1).ok:
+                    break
+            except requests.ConnectionError:
+                time.sleep(0.5)
+        yield address
+    finally:
+        process.terminate()
+        process.wait(30)
+        (folder / "serve.log").unlink()
+
+
+def test_the_service_answers_what_evaluation_computed(workspace):
+    import pandas as pd
+
+    summary = read_json(workspace / "metrics/summary.json")
+    predictions = pd.read_csv(workspace / f"artifacts/predictions/{summary['winner']}.csv", dtype={"id": str})
+    image = predictions[predictions["split"] == "test"].iloc[0]
+    with served(workspace) as address:
+        with (workspace / "artifacts/dataset" / image["path"]).open("rb") as file:
+            answer = requests.post(f"{address}/predict", files={"image": ("scan.png", file)}, timeout=30)
+        assert answer.status_code == 200, answer.text
+        body = answer.json()
+        assert body["model"] == summary["winner"] and body["label"] == image["predicted"]
+        assert body["dataset"] == "phantom" and body["data_version"] == summary["data_version"]
+        assert [body["probabilities"][name] for name in CLASSES] == pytest.approx(
+            [image[f"p_{name}"] for name in CLASSES], abs=1e-3
+        )
+        other = next(name for name in ARCHITECTURES if name != summary["winner"])
+        blank = io.BytesIO()
+        Image.new("L", (50, 40)).save(blank, "PNG")
+        asked = requests.post(
+            f"{address}/predict", files={"image": blank.getvalue()}, data={"model": other}, timeout=30
+        )
+        assert asked.json()["model"] == other
+        assert "/predict" in requests.get(f"{address}/docs.json", timeout=5).json()["paths"]
+        assert requests.get(f"{address}/metrics", timeout=5).ok
+        wrong = requests.post(f"{address}/predict", files={"image": ("scan.png", b"no image")}, timeout=5)
+        assert wrong.status_code == 422 and wrong.json()["error"] == "unreadable_image"
+        unknown = requests.post(
+            f"{address}/predict", files={"image": blank.getvalue()}, data={"model": "vgg"}, timeout=5
+        )
+        assert unknown.status_code == 404 and "choose from" in unknown.json()["detail"]
+        nothing = requests.post(f"{address}/predict", timeout=5)
+        assert nothing.status_code == 400 and "image" in nothing.json()["detail"]
+
+
+def test_an_experiment_runs_one_architecture_that_needs_no_code(workspace):
+    """A fifth network is one file in conf/model; `dvc exp run` composes, trains and packages it alone."""
+    file = workspace / "conf/model/mobilenet_v3_small.yaml"
+    file.write_text(
+        "architectures:\n"
+        "  mobilenet_v3_small: {builder: mobilenet_v3_small, feature_layer: features, fine_layer: features.3}\n"
+    )
+    overrides = [part for change in THUMBNAIL for part in ("-S", change)]
+    run(
+        workspace,
+        "dvc",
+        "exp",
+        "run",
+        "-S",
+        "model=mobilenet_v3_small",
+        "-S",
+        "train.lr=0.002",
+        "-S",
+        "seed=3",
+        *overrides,
+    )
+    summary = read_json(workspace / "metrics/summary.json")
+    assert list(summary["models"]) == ["mobilenet_v3_small"] == [summary["winner"]]
+    assert "mobilenet_v3_small" in run(workspace, "dvc", "exp", "show", "--csv").stdout
+
+
+def test_an_unknown_choice_is_refused_with_the_legal_ones(workspace):
+    for group, legal in (("model", "efficientnet_b1"), ("data", "figshare")):
+        refused = run(workspace, "dvc", "exp", "run", "-S", f"{group}=nonsense", check=False)
+        assert refused.returncode != 0
+        said = refused.stdout + refused.stderr
+        assert "nonsense" in said and legal in said and "Traceback" not in said

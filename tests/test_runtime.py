@@ -1,0 +1,65 @@
+import json
+
+import numpy as np
+import pytest
+
+from mri import models
+from mri.errors import UserError
+from mri.inference import predict_logits
+from mri.runtime import Runtime, disk_size_mb, export, read_card, softmax
+
+
+@pytest.fixture
+def exported(small_spec, tmp_path):
+    model = models.build(small_spec, 4, seed=0).eval()
+    export(model, list("abcd"), 32, tmp_path / "small", {"temperature": 2.0})
+    return model, tmp_path / "small"
+
+
+@pytest.fixture
+def pixels():
+    return np.random.default_rng(0).integers(0, 256, (3, 32, 32), np.uint8)
+
+
+def test_served_logits_and_features_equal_the_trained_networks(exported, pixels):
+    import torch
+
+    model, folder = exported
+    logits, features = Runtime(folder)(pixels)
+    assert logits == pytest.approx(predict_logits(model, pixels), abs=1e-4)
+    with torch.inference_mode():
+        expected = model.features(torch.from_numpy(pixels).unsqueeze(1).float() / 255)
+    assert features == pytest.approx(expected.numpy(), abs=1e-3)
+
+
+def test_any_number_of_images_gives_the_same_answers(exported, pixels):
+    runtime = Runtime(exported[1])
+    together = runtime(pixels)[0]
+    alone = np.concatenate([runtime(image[None])[0] for image in pixels])
+    assert together == pytest.approx(alone, abs=1e-4)
+
+
+def test_the_card_says_how_to_use_the_model(exported):
+    card = read_card(exported[1])
+    assert card["classes"] == list("abcd")
+    assert card["input"] == {"dtype": "uint8", "layout": "N,H,W", "size": 32, "range": [0, 255]}
+    assert card["temperature"] == 2.0
+    assert np.shape(card["head_weights"]) == (4, 512)
+    assert disk_size_mb(exported[1]) == pytest.approx(44.7, abs=0.5)
+
+
+def test_a_damaged_or_missing_model_is_refused_in_one_line(exported, tmp_path):
+    folder = exported[1]
+    (folder / "model.xml").write_text("<net")
+    with pytest.raises(UserError, match=r"model.xml can't be loaded"):
+        Runtime(folder)
+    (folder / "model.json").write_text(json.dumps({"classes": []}))
+    with pytest.raises(UserError, match=r"model.json is damaged"):
+        Runtime(folder)
+    with pytest.raises(UserError, match="does not exist: run `dvc repro`"):
+        Runtime(tmp_path / "nowhere")
+
+
+def test_softmax_survives_large_logits():
+    assert softmax(np.array([[1000.0, 0.0]])).tolist() == [[1.0, 0.0]]
+    assert softmax(np.array([[0.0, np.log(3) * 2]]), temperature=2.0) == pytest.approx(np.array([[0.25, 0.75]]))

