@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 COLOURS = "inferno"
+PARTS = ("train", "val", "test", "unused")  # the order of bars
 
 
 def save(figure: Figure, path: Path, dpi: int = 100) -> None:
@@ -111,6 +112,7 @@ def class_counts(index: pd.DataFrame, classes: list[str]) -> Figure:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
     for axis, column in zip(axes, ("split", "source"), strict=True):
         table = pd.crosstab(index["label"], index[column].replace("", "unused")).reindex(classes)
+        table = table[sorted(table.columns, key=lambda name: (*PARTS, name).index(name))]
         left = np.zeros(len(classes))
         for name in table.columns:
             axis.barh(classes, table[name], left=left, label=name)
@@ -125,7 +127,7 @@ def images_per_patient(index: pd.DataFrame) -> Figure:
     """How many images patients have; where a patient is not known, its group of related images stands for it."""
     figure, axis = plt.subplots(figsize=(5.5, 2.8), layout="constrained")
     counts = index["patient"].where(index["patient"] != "", index["group"]).value_counts()
-    axis.hist(counts, bins=np.arange(0.5, counts.max() + 1.5), color="tab:blue")
+    axis.hist(counts, bins=[edge + 0.5 for edge in range(counts.max() + 1)], color="tab:blue")
     axis.set(xlabel="images", ylabel="patients", title=f"{len(counts)} patients or groups")
     return figure
 

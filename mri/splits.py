@@ -61,21 +61,20 @@ def deal(groups: np.ndarray, labels: np.ndarray, shares: Sequence[float], seed: 
     small ones can still even them out, and among groups of like size (within a factor of two) in an order drawn by
     hashing their names with the seed.
     """
-    counts = pd.crosstab(groups, labels)
-    sizes = counts.sum(axis=1)
-    order = sorted(counts.index, key=lambda name: (-int(sizes[name]).bit_length(), _draw(name, seed)))
-    total = counts.sum().to_numpy(np.float64)
+    table = pd.crosstab(groups, labels)
+    names, counts = list(table.index), table.to_numpy(np.float64)
+    sizes = counts.sum(axis=1).astype(int)
+    order = sorted(range(len(names)), key=lambda i: (-int(sizes[i]).bit_length(), _draw(names[i], seed)))
+    total = counts.sum(axis=0)
     target = np.outer(shares, total)
     filled = np.zeros_like(target)
-    part_of = {}
-    for name in order:
-        added = counts.loc[name].to_numpy(np.float64)
-        change = added * (added + 2 * (filled - target)) / (target * total)
+    part = np.zeros(len(names), np.int64)
+    for i in order:
+        change = counts[i] * (counts[i] + 2 * (filled - target)) / (target * total)
         # Rounded, so that the last bit of a sum, which differs between processors, decides no tie.
-        part = int(np.round(change.sum(axis=1), 9).argmin())
-        filled[part] += added
-        part_of[name] = part
-    return np.array([part_of[name] for name in groups], np.int64)
+        part[i] = np.round(change.sum(axis=1), 9).argmin()
+        filled[part[i]] += counts[i]
+    return part[table.index.get_indexer(pd.Index(groups))]
 
 
 def _draw(name: str, seed: int) -> str:

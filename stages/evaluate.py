@@ -9,12 +9,12 @@ from mri.evaluation import summarise
 from mri.files import write_csv, write_json
 from mri.inference import predict_logits
 from mri.params import Params
-from mri.paths import METRICS, MODELS, PLOTS, PREDICTIONS, SPLITS
+from mri.paths import METRICS, MODELS, PREDICTIONS, SPLITS
 from mri.runtime import softmax
 
 
 def evaluate(params: Params, arch: str) -> None:
-    """Write metrics/evaluate/ARCH.json, artifacts/predictions/ARCH.csv and plots/confusion/ARCH.csv."""
+    """Write metrics/evaluate/ARCH.json and artifacts/predictions/ARCH.csv (calibrated probabilities per image)."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
     parts = {name: data.part(name) for name in ("val", "test")}
@@ -29,8 +29,6 @@ def evaluate(params: Params, arch: str) -> None:
         metrics["clean"] = _score(table[(table["split"] == "test") & table["clean"]], data.classes, params)
     metrics["temperature"] = temperature
     write_csv(table, PREDICTIONS / f"{arch}.csv", digits=9)
-    tests = table[table["split"] == "test"]
-    write_csv(tests[["label", "predicted"]].rename(columns={"label": "actual"}), PLOTS / "confusion" / f"{arch}.csv")
     write_json(metrics, METRICS / "evaluate" / f"{arch}.json")
     with tracking.run(f"evaluate@{arch}", {"stage": "evaluate", "arch": arch, "data": params.data.name}) as run:
         run.params({"seed": params.seed, "arch": arch, "evaluate": params.evaluate.model_dump()})

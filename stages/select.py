@@ -1,5 +1,7 @@
 """Choose the winner by the written rule and put all networks into one table."""
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 
@@ -11,7 +13,10 @@ from mri.selection import Candidate, behind_the_best, choose, explain
 
 
 def select(params: Params) -> None:
-    """Write metrics/summary.json: the rule, the winner, the numbers that decided, and the table of all networks."""
+    """Write metrics/summary.json: the rule, the winner, the numbers that decided, and the table of all networks.
+
+    And what is plotted for all networks together: plots/{training,confusion,score_against_latency}.csv.
+    """
     names = list(params.model.architectures)
     costs = {name: read_json(METRICS / "benchmark" / f"{name}.json") for name in names}
     scores = {name: read_json(METRICS / "evaluate" / f"{name}.json") for name in names}
@@ -37,6 +42,10 @@ def select(params: Params) -> None:
         "baselines": read_json(METRICS / "data.json")["baselines"],
     }
     write_json(summary, METRICS / "summary.json")
+    predictions = _together(PREDICTIONS, names)
+    tests = predictions[predictions["split"] == "test"].rename(columns={"label": "actual"})
+    write_csv(tests[["architecture", "actual", "predicted"]], PLOTS / "confusion.csv")
+    write_csv(_together(PLOTS / "history", names), PLOTS / "training.csv", digits=5)
     write_csv(_score_against_latency(table), PLOTS / "score_against_latency.csv")
     print(f"winner: {winner.name} (test macro-F1 {table[winner.name]['test']['macro_f1']['value']:.3f})")
 
@@ -52,6 +61,12 @@ def _candidates(params: Params, names: list[str], served: dict[str, dict]) -> li
         Candidate(name, points[name], behind[name], served[name]["latency_ms_p50"], served[name]["size_mb"])
         for name in names
     ]
+
+
+def _together(folder: Path, names: list[str]) -> pd.DataFrame:
+    """The tables folder/NAME.csv below one another, with a column that says whose each row is."""
+    tables = [pd.read_csv(folder / f"{name}.csv").assign(architecture=name) for name in names]
+    return pd.concat(tables, ignore_index=True)
 
 
 def _headline(scores: dict) -> dict:

@@ -55,7 +55,8 @@ def _with_masks(frame: pd.DataFrame, size: int) -> pd.DataFrame:
     """Write the masks, the images' own and inherited ones, as networks see them; mask_row says which is whose."""
     inherited = frame["mask_from"] if "mask_from" in frame else pd.Series("", frame.index)
     reference = index.read(REFERENCE).set_index("id") if (inherited != "").any() else pd.DataFrame()
-    masks, rows = [], []
+    masks: list[np.ndarray] = []
+    rows = []
     for _, sample in frame.assign(mask_from=inherited).iterrows():
         mask = _mask(sample, reference)
         rows.append(len(masks) if mask is not None else -1)

@@ -13,7 +13,19 @@ import yaml
 from mri.compose import compose
 
 ROOT = Path(__file__).parents[1]
-COPIED = ["conf", "mri", "stages", "service", "dvc.yaml", ".dvc/config", ".dvcignore", ".gitignore", "pyproject.toml"]
+COPIED = [
+    "conf",
+    "mri",
+    "stages",
+    "service",
+    "dvc.yaml",
+    ".dvc/config",
+    ".dvc/plots",
+    ".dvc/.gitignore",
+    ".dvcignore",
+    ".gitignore",
+    "pyproject.toml",
+]
 
 # Everything is real but small: a few patients, one epoch, 64 pixels.
 THUMBNAIL = [

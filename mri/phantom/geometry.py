@@ -93,7 +93,8 @@ def draw_slab(rng: np.random.Generator, plane: str, slices: int, canvas: int, th
     pixel = rng.uniform(*FIELD_OF_VIEW) / canvas
     middle = (np.arange(canvas) - (canvas - 1) / 2) * pixel
     shift = np.add(CENTRES[plane], rng.uniform(-6, 6, 2))
-    axes = (np.linspace(-thickness / 2, thickness / 2, slices), middle + shift[0], middle + shift[1])
+    across = (np.arange(slices) - (slices - 1) / 2) * thickness / max(slices - 1, 1)
+    axes = (across, middle + shift[0], middle + shift[1])
     turn = _pose(rng, plane)
     foot = SELLA + np.array(DIRECTIONS[plane][0]) * rng.uniform(*OFFSETS[plane])
     mesh = (axes[0][:, None, None], axes[1][:, None], axes[2])

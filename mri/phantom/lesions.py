@@ -19,7 +19,7 @@ from mri.phantom.fields import ramp, smooth_field
 from mri.phantom.geometry import Site
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
-SMALLEST = 0.4  # of the drawn area: what every slice of a tumour should at least show
+SMALLEST = 0.5  # of the drawn area: what every slice of a tumour should at least show
 TRIES = 10
 EDGE = 0.4  # mm on either side of a sharp border over which it fades
 
@@ -92,8 +92,8 @@ def meningioma(rng: np.random.Generator, site: Site) -> Lesion:
     axes, r = site.slab.axes, site.radius
     base = _dural(rng, site)
     level = _ellipsoid(rng, site, base + 0.4 * r * _inward(site, base), rng.uniform(0.9, 1.1, 3))
-    dome = _grow(site, level + 0.05 * r * smooth_field(rng, axes, 0.6 * r), site.depth > 0)
     tail = _tail(rng, site, base)
+    dome = _grow(site, level + 0.05 * r * smooth_field(rng, axes, 0.6 * r), site.depth > 0, tail < 0)
     lesion = _lesion(rng, site, dome, base)
     lesion.mask |= tail < 0
     cleft = ramp(dome, 3, 1.2) * ramp(dome, -0.2, 0.6) * (site.depth > 0)
@@ -188,11 +188,15 @@ def _ellipsoid(rng: np.random.Generator, site: Site, centre: np.ndarray, stretch
     return np.sqrt((z / stretch[0]) ** 2 + (u / stretch[1]) ** 2 + (v / stretch[2]) ** 2)
 
 
-def _grow(site: Site, level: np.ndarray, region: np.ndarray) -> np.ndarray:
-    """`level` less the value below which the middle slice has the drawn area inside `region`; infinite outside it."""
+def _grow(site: Site, level: np.ndarray, region: np.ndarray, already: np.ndarray | None = None) -> np.ndarray:
+    """`level` less the value below which the middle slice has the drawn area inside `region`; infinite outside it.
+
+    Pixels `already` in the tumour (bool) count towards the area.
+    """
     level = np.where(region, level, np.inf)
+    order = level if already is None else np.where(already, -np.inf, level)
     rank = round(site.area)
-    return level - np.partition(level[site.slab.middle].ravel(), rank)[rank]
+    return level - np.partition(order[site.slab.middle].ravel(), rank)[rank]
 
 
 def _tail(rng: np.random.Generator, site: Site, base: np.ndarray) -> np.ndarray:

@@ -23,9 +23,10 @@ from mri.phantom.fields import ramp, refine, smooth_field
 from mri.phantom.rendering import Recipe, Scan, render
 
 CONF = yaml.safe_load((Path(__file__).parents[2] / "conf/data/phantom.yaml").read_text())
-TINY = phantom.Options(patients=3, slices=2, canvas=64, radius_mm=(12, 20), coverage=1.0)
+DEFAULT = phantom.Options.model_validate(CONF["options"])
+TINY = DEFAULT.model_copy(update={"patients": 3, "slices": 2, "canvas": 64})
 PATIENTS = 36  # per class, for the gates: enough that 60 % is far outside the interval around chance
-RECIPE = Recipe(slices=2, canvas=96, radius=(12, 20), coverage=1.0)
+RECIPE = Recipe(2, 96, DEFAULT.radius_mm, DEFAULT.coverage)
 TUMOURS = [kind for kind in lesions.CLASSES if kind != "notumor"]
 
 
@@ -89,10 +90,9 @@ def test_every_class_has_each_plane_equally_often_and_patients_keep_to_one(tiny)
 
 
 def test_the_committed_configuration_is_valid_and_of_the_planned_size():
-    options = phantom.Options.model_validate(CONF["options"])
     assert CONF["classes"] == list(lesions.CLASSES)
-    assert 1600 <= len(CONF["classes"]) * options.patients * options.slices <= 2000
-    assert options.slices >= 3
+    assert 1600 <= len(CONF["classes"]) * DEFAULT.patients * DEFAULT.slices <= 2000
+    assert DEFAULT.slices >= 3
 
 
 def test_a_class_without_phantom_is_refused_by_name(tmp_path):
@@ -231,10 +231,7 @@ def test_mask_and_paint_agree_to_a_pixel_and_the_middle_slice_has_the_drawn_area
     core = ndimage.binary_erosion(lesion.mask, np.ones((1, 3, 3)))
     assert opacity[~near].max() == 0
     assert opacity[core].min() > 0.3
-    middle = lesion.mask[place.slab.middle].sum() / place.area
-    assert (
-        middle == pytest.approx(1, abs=0.01) if kind != "meningioma" else 1 <= middle < 1.5
-    )  # its dural tail is extra
+    assert lesion.mask[place.slab.middle].sum() == round(place.area)
 
 
 @pytest.mark.parametrize("plane", geometry.PLANES)

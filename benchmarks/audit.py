@@ -1,0 +1,160 @@
+"""Time the search for near-duplicates against the usual ways, and write results/benchmarks/audit.json.
+
+    python -m benchmarks.audit
+
+Pictures are synthetic heads, one in three of them a mirrored, turned or brightened copy of another; every method gets
+the same ones and looks for the same pairs (NCC of at least 0.93 in either view, under all eight transforms):
+
+- search: `mri.matching.similar_pairs`;
+- dense: every NCC as one entry of a blocked matrix product of whole pictures, the fastest way that needs no bound;
+- loop: one NCC after the other in a Python loop over pairs, the usual way (scripts built on imagehash do the same with
+  hashes), timed on few pictures and scaled by the number of pairs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from mri import hardware
+from mri.files import write_json
+from mri.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
+
+OUT = Path("results/benchmarks/audit.json")
+SIZE, THRESHOLD = 160, 0.93
+LOOPED, DENSE, SEARCHED, TEN_TIMES = 60, 1404, 7020, 70200
+
+
+def pictures(count: int, out: Path) -> np.ndarray:
+    """uint8 (count, 2, SIZE, SIZE), memory-mapped below `out`: heads of smooth texture with a bright rim."""
+    stack = np.lib.format.open_memmap(out / f"{count}.npy", "w+", np.uint8, (count, 2, SIZE, SIZE))
+    random = np.random.default_rng(0)
+    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE - 0.5
+    head = np.zeros((SIZE, SIZE), np.uint8)
+    for i in range(count):
+        if i % 3:
+            across, down = random.uniform(0.28, 0.46, 2)
+            radius = np.hypot(x / across, y / down)
+            texture = Image.fromarray(random.integers(0, 256, (20, 20), np.uint8)).resize((SIZE, SIZE))
+            head = np.where(radius < 0.9, 40 + 0.5 * np.asarray(texture), 220 * (radius < 1)).astype(np.uint8)
+            stack[i] = views(head, SIZE)
+        else:  # a copy of the picture before
+            copy = transform(head, str(random.choice(TRANSFORMS)))
+            stack[i] = views((copy * random.uniform(0.6, 1)).astype(np.uint8), SIZE)
+    return stack
+
+
+def standardised(stack: np.ndarray) -> np.ndarray:
+    """float32 (N, 2, SIZE * SIZE) of mean 0 and length 1."""
+    vectors = stack.reshape(*stack.shape[:2], -1).astype(np.float32)
+    vectors -= vectors.mean(2, keepdims=True)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-6)
+
+
+def dense(stack: np.ndarray) -> set[tuple[int, int]]:
+    """The pairs by matrix products of all pixels, half of each product skipped."""
+    x, found = standardised(stack), set()
+    step = max(1, BLOCK // len(stack))
+    for name in TRANSFORMS:
+        y = standardised(np.ascontiguousarray(transform(stack, name)))
+        for start, view in itertools.product(range(0, len(x), step), range(2)):
+            close = x[start : start + step, view] @ y[start:, view].T >= THRESHOLD
+            a, b = np.nonzero(close)
+            found |= {(i + start, j + start) for i, j in zip(a.tolist(), b.tolist(), strict=True) if i < j}
+    return found
+
+
+def loop(stack: np.ndarray) -> set[tuple[int, int]]:
+    """The pairs one by one."""
+    x = standardised(stack)
+    turned = [standardised(np.ascontiguousarray(transform(stack, name))) for name in TRANSFORMS]
+    return {
+        (a, b)
+        for a, b in itertools.combinations(range(len(x)), 2)
+        if max(float(x[a, view] @ y[b, view]) for y in turned for view in range(2)) >= THRESHOLD
+    }
+
+
+def search(stack: np.ndarray) -> set[tuple[int, int]]:
+    found = similar_pairs(stack, THRESHOLD)
+    return set(zip(found["a"].tolist(), found["b"].tolist(), strict=True))
+
+
+def measure(call: Callable[[np.ndarray], set], stack: np.ndarray, repeats: int) -> tuple[dict[str, Any], set]:
+    """Seconds of each run after nothing but the pictures are in place, CPU per wall second, and what was found."""
+    walls, cpu, found = [], 0.0, set()
+    for _ in range(repeats):
+        wall, busy = time.perf_counter(), time.process_time()
+        found = call(stack)
+        walls.append(time.perf_counter() - wall)
+        cpu += time.process_time() - busy
+    result = {
+        "pictures": len(stack),
+        "pairs_found": len(found),
+        "seconds": walls,
+        "median_seconds": statistics.median(walls),
+        "cpu_seconds": cpu / repeats,
+        "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),
+    }
+    print(call.__name__, result, flush=True)
+    return result, found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="runs of each (the largest runs once)")
+    parser.add_argument(
+        "--largest", type=int, default=TEN_TIMES, help="pictures of the largest search; 0 leaves it out"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        stack = pictures(SEARCHED, Path(folder))
+        # Memory only ever grows, so the search, whose peak counts, goes first.
+        runs = {"search": measure(search, stack, arguments.repeats)[0]}
+        if arguments.largest:
+            runs["search_ten_times"] = measure(search, pictures(arguments.largest, Path(folder)), 1)[0]
+        runs["search_small"], expected = measure(search, stack[:DENSE], arguments.repeats)
+        runs["dense"], by_products = measure(dense, stack[:DENSE], arguments.repeats)
+        runs["loop"], by_loop = measure(loop, stack[:LOOPED], arguments.repeats)
+    assert by_products == expected, "the methods disagree"
+    assert by_loop == {pair for pair in expected if max(pair) < LOOPED}, "the methods disagree"
+    content = {
+        "hardware": hardware.describe(),
+        "command": "python -m benchmarks.audit",
+        "date": date.today().isoformat(),
+        "runs": runs,
+        "medians": {name: run["median_seconds"] for name, run in runs.items()},
+        "ratios": ratios(runs),
+    }
+    write_json(content, OUT)
+
+
+def ratios(runs: dict[str, Any]) -> dict[str, float]:
+    """How many times longer the others take. Both scale with the number of pairs, which is how the loop's few
+    pictures are compared with the search's many; loop_scaled_seconds is what it would take for all of them."""
+
+    def pairs(name: str) -> float:
+        return runs[name]["pictures"] * (runs[name]["pictures"] - 1) / 2
+
+    scaled = runs["loop"]["median_seconds"] * pairs("search") / pairs("loop")
+    return {
+        "dense_over_search": runs["dense"]["median_seconds"] / runs["search_small"]["median_seconds"],
+        "loop_over_search": scaled / runs["search"]["median_seconds"],
+        "loop_scaled_seconds": scaled,
+    }
+
+
+if __name__ == "__main__":
+    main()

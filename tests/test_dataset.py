@@ -1,0 +1,55 @@
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from mri import dataset, index
+from mri.decoding import decode, write_masks
+from mri.errors import UserError
+from mri.index import Sample
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Four images, bright in rows of their own, and one mask; split by hand."""
+    rows = []
+    for i, label in enumerate("abab"):
+        pixels = np.zeros((40, 40), np.uint8)
+        pixels[4:36, 4:36] = 50 * (i + 1)
+        Image.fromarray(pixels).save(tmp_path / f"{i}.png")
+        rows.append(index.row(Sample(f"{i}", f"{i}.png", label, "made"), "", 40, 40))
+    frame = pd.DataFrame(rows)
+    decode(tmp_path, frame, 32, 16, tmp_path / "splits")
+    write_masks([np.ones((32, 32), bool)], tmp_path / "splits", 32)
+    frame = frame.assign(split=["train", "train", "test", "test"], row=range(4), mask_row=[-1, -1, 0, -1])
+    index.write(frame.assign(clean=[False, False, True, False], near="x", group="0"), tmp_path / "splits")
+    return tmp_path / "splits"
+
+
+def test_a_part_has_its_own_pixels_and_labels(folder):
+    data = dataset.read(folder, ["a", "b"])
+    part = data.part("test")
+    assert part.labels.tolist() == [0, 1] and part.index["id"].tolist() == ["2", "3"]
+    assert part.pixels[:, 16, 16].tolist() == [150, 200]
+    assert data.part("clean").index["id"].tolist() == ["2"]
+    assert data.masks_of(part.index[:1]).shape == (1, 32, 32)
+
+
+def test_text_stays_text_when_it_looks_like_a_number(folder):
+    assert dataset.read(folder, ["a", "b"]).index["group"].tolist() == ["0"] * 4
+
+
+def test_an_empty_part_is_said(folder):
+    with pytest.raises(UserError, match="the split has no val images"):
+        dataset.read(folder, ["a", "b"]).part("val")
+
+
+def test_the_version_changes_with_the_split_and_only_then(folder):
+    before = dataset.version(folder)
+    assert before == dataset.version(folder) and len(before) == 12
+    (folder / index.FILE).write_text((folder / index.FILE).read_text().replace("train", "val"))
+    assert dataset.version(folder) != before
+
+
+def test_batches_cover_everything_once():
+    assert [(part.start, part.stop) for part in dataset.batches(7, 3)] == [(0, 3), (3, 6), (6, 7)]

@@ -1,0 +1,81 @@
+import json
+
+import pytest
+
+from mri.errors import UserError
+from mri.publish import BEGIN, END, publish, tables, update_readme
+
+
+def estimate(value):
+    return {"value": value, "low": value - 0.02, "high": value + 0.02}
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A folder in which a pipeline seems to have run."""
+    scores = {name: estimate(0.9) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+    model = {"test": scores | {"missed_tumour_rate": 0.034}, "latency_ms_p50": 5.55, "size_mb": 16.2}
+    baseline = {name: estimate(0.25) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
+    summary = {"protocol": "grouped", "winner": "b0", "models": {"b0": model}, "baselines": {"majority": baseline}}
+    for name, text in {"params.yaml": "seed: 0\n", "dvc.lock": "", "plots/a.csv": "x\n"}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
+    return tmp_path
+
+
+def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
+    target = publish("kaggle", run)
+    (target / "stale").write_text("")
+    publish("kaggle", run)
+    assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
+        "dvc.lock",
+        "metrics/summary.json",
+        "params.yaml",
+        "plots/a.csv",
+    ]
+
+
+def test_the_table_has_intervals_baselines_and_the_winner_in_bold(run):
+    publish("kaggle", run)
+    table = tables(run / "results")
+    assert "| **b0** | 90.0 [88.0, 92.0] | 90.0 [88.0, 92.0] | 90.0 [88.0, 92.0] | 3.4 % | 5.5 | 16 |" in table
+    assert "| _majority_ | 25.0 [23.0, 27.0] |" in table
+
+
+def test_readme_gets_the_table_between_its_markers_and_nothing_else_changes(run):
+    publish("kaggle", run)
+    readme = run / "README.md"
+    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    update_readme(readme, run / "results")
+    update_readme(readme, run / "results")
+    text = readme.read_text()
+    assert (
+        text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and text.count("**b0**") == 1
+    )
+
+
+def test_the_committed_readme_shows_what_is_published(root, tmp_path):
+    copy = tmp_path / "README.md"
+    copy.write_text((root / "README.md").read_text())
+    update_readme(copy, root / "results")
+    assert copy.read_text() == (root / "README.md").read_text(), "run `make publish` again"
+
+
+@pytest.mark.parametrize("name", ["", "../x", "Kaggle", "a b"])
+def test_a_name_that_is_no_name_is_refused(run, name):
+    with pytest.raises(UserError, match="can't name a published run"):
+        publish(name, run)
+
+
+def test_an_unfinished_run_is_refused(run):
+    (run / "metrics/summary.json").unlink()
+    with pytest.raises(UserError, match=r"metrics/summary.json does not exist: run `dvc repro` first"):
+        publish("kaggle", run)
+
+
+def test_a_readme_without_markers_is_refused(run):
+    (run / "README.md").write_text("nothing")
+    with pytest.raises(UserError, match="has lost the lines"):
+        update_readme(run / "README.md", run / "results")
