@@ -2,8 +2,9 @@
 
     python -m benchmarks.audit
 
-Pictures are synthetic heads, one in three of them a mirrored, turned or brightened copy of another; every method gets
-the same ones and looks for the same pairs (NCC of at least 0.93 in either view, under all eight transforms):
+Pictures are synthetic heads, as alike as real slices are (median NCC 0.6, one pair in a thousand above 0.93 by the
+search's bound), one in three of them a mirrored or turned and darkened copy of the one before. Every method gets the
+same ones and looks for the same pairs: NCC of at least 0.93 in either view, under all eight transforms.
 
 - search: `mri.matching.similar_pairs`;
 - dense: every NCC as one entry of a blocked matrix product of whole pictures, the fastest way that needs no bound;
@@ -33,31 +34,30 @@ from mri.files import write_json
 from mri.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
 
 OUT = Path("results/benchmarks/audit.json")
-SIZE, THRESHOLD = 160, 0.93
+SIZE, THUMBNAIL, THRESHOLD = 160, 80, 0.93
 LOOPED, DENSE, SEARCHED, TEN_TIMES = 60, 1404, 7020, 70200
 
 
-def pictures(count: int, out: Path) -> np.ndarray:
-    """uint8 (count, 2, SIZE, SIZE), memory-mapped below `out`: heads of smooth texture with a bright rim."""
-    stack = np.lib.format.open_memmap(out / f"{count}.npy", "w+", np.uint8, (count, 2, SIZE, SIZE))
+def pictures(count: int, size: int, out: Path) -> np.ndarray:
+    """uint8 (count, 2, size, size), memory-mapped below `out`: heads of smooth texture."""
+    stack = np.lib.format.open_memmap(out / f"{count}.npy", "w+", np.uint8, (count, 2, size, size))
     random = np.random.default_rng(0)
-    y, x = (np.mgrid[:SIZE, :SIZE] + 0.5) / SIZE - 0.5
-    head = np.zeros((SIZE, SIZE), np.uint8)
+    y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
+    head = np.zeros((size, size), np.uint8)
     for i in range(count):
         if i % 3:
             across, down = random.uniform(0.28, 0.46, 2)
-            radius = np.hypot(x / across, y / down)
-            texture = Image.fromarray(random.integers(0, 256, (20, 20), np.uint8)).resize((SIZE, SIZE))
-            head = np.where(radius < 0.9, 40 + 0.5 * np.asarray(texture), 220 * (radius < 1)).astype(np.uint8)
-            stack[i] = views(head, SIZE)
-        else:  # a copy of the picture before
+            texture = Image.fromarray(random.integers(0, 256, (5, 5), np.uint8)).resize((size, size))
+            head = np.where(np.hypot(x / across, y / down) < 1, np.asarray(texture), np.uint8(0))
+            stack[i] = views(head, size)
+        else:
             copy = transform(head, str(random.choice(TRANSFORMS)))
-            stack[i] = views((copy * random.uniform(0.6, 1)).astype(np.uint8), SIZE)
+            stack[i] = views((copy * random.uniform(0.6, 1)).astype(np.uint8), size)
     return stack
 
 
 def standardised(stack: np.ndarray) -> np.ndarray:
-    """float32 (N, 2, SIZE * SIZE) of mean 0 and length 1."""
+    """float32 (N, 2, S * S) of mean 0 and length 1."""
     vectors = stack.reshape(*stack.shape[:2], -1).astype(np.float32)
     vectors -= vectors.mean(2, keepdims=True)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-6)
@@ -87,8 +87,8 @@ def loop(stack: np.ndarray) -> set[tuple[int, int]]:
     }
 
 
-def search(stack: np.ndarray) -> set[tuple[int, int]]:
-    found = similar_pairs(stack, THRESHOLD)
+def search(stack: np.ndarray, threshold: float = THRESHOLD) -> set[tuple[int, int]]:
+    found = similar_pairs(stack, threshold)
     return set(zip(found["a"].tolist(), found["b"].tolist(), strict=True))
 
 
@@ -102,6 +102,7 @@ def measure(call: Callable[[np.ndarray], set], stack: np.ndarray, repeats: int) 
         cpu += time.process_time() - busy
     result = {
         "pictures": len(stack),
+        "side": stack.shape[-1],
         "pairs_found": len(found),
         "seconds": walls,
         "median_seconds": statistics.median(walls),
@@ -120,16 +121,18 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        stack = pictures(SEARCHED, Path(folder))
-        # Memory only ever grows, so the search, whose peak counts, goes first.
+        stack = pictures(SEARCHED, SIZE, Path(folder))
+        # The peak of memory never falls again, so the search, whose own peak is reported, goes first.
         runs = {"search": measure(search, stack, arguments.repeats)[0]}
         if arguments.largest:
-            runs["search_ten_times"] = measure(search, pictures(arguments.largest, Path(folder)), 1)[0]
-        runs["search_small"], expected = measure(search, stack[:DENSE], arguments.repeats)
+            many = pictures(arguments.largest, THUMBNAIL, Path(folder))
+            runs["search_ten_times"] = measure(search, many, 1)[0]
+        runs["search_few"] = measure(search, stack[:DENSE], arguments.repeats)[0]
         runs["dense"], by_products = measure(dense, stack[:DENSE], arguments.repeats)
         runs["loop"], by_loop = measure(loop, stack[:LOOPED], arguments.repeats)
-    assert by_products == expected, "the methods disagree"
-    assert by_loop == {pair for pair in expected if max(pair) < LOOPED}, "the methods disagree"
+        for found, count in ((by_products, DENSE), (by_loop, LOOPED)):  # equal but for what rounding decides
+            if not search(stack[:count], THRESHOLD + 1e-4) <= found <= search(stack[:count], THRESHOLD - 1e-4):
+                raise SystemExit("the methods disagree")
     content = {
         "hardware": hardware.describe(),
         "command": "python -m benchmarks.audit",
@@ -150,7 +153,7 @@ def ratios(runs: dict[str, Any]) -> dict[str, float]:
 
     scaled = runs["loop"]["median_seconds"] * pairs("search") / pairs("loop")
     return {
-        "dense_over_search": runs["dense"]["median_seconds"] / runs["search_small"]["median_seconds"],
+        "dense_over_search": runs["dense"]["median_seconds"] / runs["search_few"]["median_seconds"],
         "loop_over_search": scaled / runs["search"]["median_seconds"],
         "loop_scaled_seconds": scaled,
     }

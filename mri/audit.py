@@ -24,7 +24,6 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from mri.dataset import PARTS
-from mri.params import AuditOptions
 
 RELATIONS = ("exact", "near", "group")
 

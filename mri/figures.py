@@ -60,6 +60,13 @@ def _scan(axis: plt.Axes, pixels: np.ndarray, mask: np.ndarray) -> None:
         spine.set_visible(False)
 
 
+def blank(text: str) -> Figure:
+    """A picture that says why there is none."""
+    figure = plt.figure(figsize=(4, 1))
+    figure.text(0.5, 0.5, text, ha="center", va="center")
+    return figure
+
+
 def training_curves(folder: Path, names: list[str]) -> Figure:
     """Loss and validation macro-F1 by epoch, all architectures overlaid; from the history files in `folder`."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")

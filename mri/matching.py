@@ -35,8 +35,6 @@ BLOCK = 2**24
 # What float32 may lose in the bound of one pair.
 SLACK = 1e-4
 
-PAIR_COLUMNS = ["a", "b", "transform", "whole", "centred", "correlation"]
-
 
 def transform(array: np.ndarray, name: str) -> np.ndarray:
     """`array` (..., S, S) with its last two axes mirrored and turned as one of `TRANSFORMS` says (a view, no copy)."""
@@ -128,52 +126,49 @@ def similar_pairs(
     """
     left = _pictures(pictures, cells)
     right = left if others is None else _pictures(others, cells)
-    found: list[pd.DataFrame] = []
+    tables = []
     for name in TRANSFORMS:
         turned = right.transformed(name)
-        for a, b in _candidates(left.cells, turned.cells, threshold - SLACK, others is None):
-            scores = _correlations(left, turned, a, b)
-            table = pd.DataFrame({"a": a, "b": b, "transform": name, "whole": scores[:, 0], "centred": scores[:, 1]})
-            table["correlation"] = scores.max(1)
-            found.append(table[table["correlation"] >= threshold])
-    pairs = pd.concat(found, ignore_index=True) if found else pd.DataFrame(columns=PAIR_COLUMNS)
-    pairs = pairs.astype(
-        {"a": np.int64, "b": np.int64, "transform": str, **dict.fromkeys(PAIR_COLUMNS[3:], np.float64)}
-    )
+        kept = [np.zeros((0, 2), np.int64)]
+        for view, a, b in _candidates(left.cells, turned.cells, threshold - SLACK, others is None):
+            close = _correlations(left, turned, a, b, view) >= threshold
+            kept.append(np.column_stack([a[close], b[close]]))
+        a, b = np.unique(np.concatenate(kept), axis=0).T
+        scores = {view: _correlations(left, turned, a, b, v).astype(np.float64) for v, view in enumerate(VIEWS)}
+        tables.append(pd.DataFrame({"a": a, "b": b, "transform": name, **scores}))
+    pairs = pd.concat(tables, ignore_index=True)
+    pairs["correlation"] = pairs[list(VIEWS)].max(axis=1)
     best = pairs.sort_values(["a", "b", "correlation"], ascending=[True, True, False], kind="stable")
     return best.drop_duplicates(["a", "b"]).reset_index(drop=True)
 
 
 def _candidates(
     left: np.ndarray, right: np.ndarray, threshold: float, within: bool
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Rows (a, b) of pairs whose bound reaches `threshold` in some view, a few blocks at a time."""
-    kinds = left.shape[1]
-    x, y = (np.ascontiguousarray(side.reshape(len(side), kinds, -1).swapaxes(0, 1)) for side in (left, right))
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """(view, a, b): rows of pairs whose bound reaches `threshold` in that view, a block at a time."""
+    x, y = (np.ascontiguousarray(side.reshape(*side.shape[:2], -1).swapaxes(0, 1)) for side in (left, right))
     step = max(1, BLOCK // max(1, len(right)))
     for start in range(0, len(left), step):
         first = start if within else 0
-        close = np.zeros((len(x[0, start : start + step]), len(right) - first), bool)
-        for kind in range(kinds):
-            close |= x[kind, start : start + step] @ y[kind, first:].T >= threshold
-        a, b = np.nonzero(close)
-        a, b = a + start, b + first
-        if within:
-            a, b = a[a < b], b[a < b]
-        if len(a):
-            yield a, b
+        for view in range(len(VIEWS)):
+            a, b = np.nonzero(x[view, start : start + step] @ y[view, first:].T >= threshold)
+            a, b = a + start, b + first
+            yield (view, a[a < b], b[a < b]) if within else (view, a, b)
 
 
-def _correlations(left: _Pictures, right: _Pictures, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """float32 (P, V): NCC of pictures a of `left` and b of `right` in each view; 0 where one is blank."""
-    kinds, size = left.pixels.shape[1:3]
-    products = np.zeros((len(a), kinds), np.float32)
-    step = max(1, BLOCK // (4 * kinds * size * size))
+def _correlations(left: _Pictures, right: _Pictures, a: np.ndarray, b: np.ndarray, view: int) -> np.ndarray:
+    """float32 (P,): NCC of pictures a of `left` and b of `right` in one view; 0 where one is blank."""
+    products = np.zeros(len(a), np.float32)
+    step = max(1, BLOCK // (4 * left.pixels[0, 0].size))
     for start in range(0, len(a), step):
         i, j = a[start : start + step], b[start : start + step]
-        x = left.pixels[i].astype(np.float32) - left.mean[i][..., None, None]
-        products[start : start + step] = np.einsum("pvyx,pvyx->pv", x, right.pixels[j].astype(np.float32))
-    scale = left.norm[a] * right.norm[b]
+        # In C order, or the turned pictures would be copied once more to be laid out in a row.
+        x, y = (
+            side[k, view].astype(np.float32, order="C").reshape(len(k), -1)
+            for side, k in ((left.pixels, i), (right.pixels, j))
+        )
+        products[start : start + step] = np.einsum("pi,pi->p", x - left.mean[i, view, None], y)
+    scale = left.norm[a, view] * right.norm[b, view]
     return np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
 
 

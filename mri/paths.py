@@ -15,6 +15,7 @@ SERVICE = Path("artifacts/service")
 REPORT = Path("artifacts/report")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
+SHEETS = PLOTS / "sheets"  # pictures that show images of the dataset; those of real scans are not published
 
 
 def repository() -> Path:

@@ -2,7 +2,8 @@
 
     python -m mri.publish kaggle
 
-copies params.yaml, dvc.lock, metrics/ and plots/, and rewrites the part of README.md between the results markers.
+copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose pictures are not ours to
+publish), and rewrites the part of README.md between the results markers.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ def publish(name: str, root: Path = Path()) -> Path:
     target.mkdir(parents=True)
     for file in FILES:
         shutil.copy(root / file, target / file)
+    synthetic = read_json(root / "metrics/summary.json")["dataset"] == "phantom"
+    private = shutil.ignore_patterns(*(() if synthetic else ("sheets",)))
     for folder in FOLDERS:
-        shutil.copytree(root / folder, target / folder)
+        shutil.copytree(root / folder, target / folder, ignore=private)
     return target
 
 

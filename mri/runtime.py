@@ -40,10 +40,10 @@ def export(model: Classifier, classes: list[str], size: int, folder: Path, extra
             return logits, features
 
     folder.mkdir(parents=True, exist_ok=True)
-    example = torch.zeros(2, size, size, dtype=torch.uint8)
-    converted = openvino.convert_model(
-        Served(model.eval()), example_input=example, input=[([-1, size, size], openvino.Type.u8)]
-    )
+    example = (torch.zeros(2, size, size, dtype=torch.uint8),)
+    any_number = {"pixels": {0: torch.export.Dim("images", min=1, max=4096)}}
+    program = torch.export.export(Served(model.eval()), example, dynamic_shapes=any_number)
+    converted = openvino.convert_model(program, input=[openvino.PartialShape([-1, size, size])])
     for output, name in zip(converted.outputs, ("logits", "features"), strict=True):
         output.get_tensor().set_names({name})
     openvino.save_model(converted, folder / MODEL, compress_to_fp16=False)

@@ -15,17 +15,18 @@ from mri.files import write_json
 from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights
 from mri.params import Params
-from mri.paths import METRICS, MODELS, PLOTS, PREDICTIONS, SPLITS
+from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
 
 
 def consensus(params: Params) -> None:
-    """Write metrics/consensus.json (against the best single network, and against blur) and plots/consensus.png."""
+    """Write metrics/consensus.json (against the best single network, and against blur) and plots/sheets/consensus."""
     data = dataset.read(SPLITS, params.data.classes)
     chosen = sample(data, params.explain.images)
     names = list(params.model.architectures)
     if len(names) < 2 or chosen.empty:
         why = "a consensus needs two networks" if len(names) < 2 else "no test image has a mask"
         write_json({"n": 0, "why": why}, METRICS / "consensus.json")
+        (SHEETS / "consensus").mkdir(parents=True, exist_ok=True)
         return
     probabilities = np.stack([_probabilities(name, chosen["id"], data.classes) for name in names])
     target = consensus_class(probabilities)
@@ -42,7 +43,7 @@ def consensus(params: Params) -> None:
     columns = {name: made[shown] for name, made in zip(names, maps, strict=True)} | {"consensus": combined.map[shown]}
     captions = [f"{chosen['label'][i]}\nagreement {combined.agreement[i]:.2f}" for i in shown]
     title = f"Grad-CAM of the class that the networks agree on, {params.data.name}"
-    save(explanation_sheet(pixels[shown], masks[shown], columns, captions, title), PLOTS / "consensus.png")
+    save(explanation_sheet(pixels[shown], masks[shown], columns, captions, title), SHEETS / "consensus/consensus.png")
 
 
 def _probabilities(name: str, ids: pd.Series, classes: list[str]) -> np.ndarray:

@@ -4,15 +4,15 @@ import numpy as np
 
 from mri import cli, dataset, models
 from mri.explanations import FINE, calls_a_tumour, grid_of, maps_of, sample, summarise
-from mri.figures import explanation_sheet, save
+from mri.figures import blank, explanation_sheet, save
 from mri.files import write_json
 from mri.inference import predict_logits
 from mri.params import Params
-from mri.paths import MAPS, METRICS, MODELS, PLOTS, SPLITS
+from mri.paths import MAPS, METRICS, MODELS, SHEETS, SPLITS
 
 
 def explain(params: Params, arch: str) -> None:
-    """Write artifacts/maps/ARCH.npz (raw maps), metrics/explain/ARCH.json and plots/explain/ARCH.png."""
+    """Write artifacts/maps/ARCH.npz (raw maps), metrics/explain/ARCH.json and plots/sheets/explain/ARCH.png."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
     chosen = sample(data, params.explain.images)
@@ -44,6 +44,7 @@ def explain(params: Params, arch: str) -> None:
 
 def _nothing_to_explain(arch: str) -> None:
     """No test image has a mask: nothing can be scored, which the metrics say."""
+    save(blank("no test image has a mask"), SHEETS / "explain" / f"{arch}.png")
     MAPS.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(MAPS / f"{arch}.npz", ids=np.array([], str))
     write_json({"n": 0, "methods": {}, "baselines": {}}, METRICS / f"explain/{arch}.json")
@@ -57,7 +58,7 @@ def _sheet(params: Params, arch: str, pixels, masks, maps: dict, logits: np.ndar
     figure = explanation_sheet(
         pixels[shown], masks[shown], {name: made[shown] for name, made in maps.items()}, captions, title
     )
-    save(figure, PLOTS / "explain" / f"{arch}.png")
+    save(figure, SHEETS / "explain" / f"{arch}.png")
 
 
 if __name__ == "__main__":

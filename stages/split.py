@@ -8,11 +8,11 @@ from mri.decoding import Decoded, decode, decode_views, write_masks
 from mri.figures import class_counts, duplicate_sheet, images_per_patient, save
 from mri.files import write_csv, write_json
 from mri.params import Params
-from mri.paths import DATASET, METRICS, PLOTS, REFERENCE, SPLITS
+from mri.paths import DATASET, METRICS, PLOTS, REFERENCE, SHEETS, SPLITS
 
 
 def split(params: Params) -> None:
-    """Write artifacts/splits (index, pixels, masks), metrics/data.json and plots/data."""
+    """Write artifacts/splits (index, pixels, masks), metrics/data.json, plots/data and plots/sheets/data."""
     options, classes = params.audit, params.data.classes
     frame = index.read(DATASET)
     decoded = decode(DATASET, frame, params.size, options.size, SPLITS)
@@ -77,12 +77,13 @@ def _mask(sample: pd.Series, reference: pd.DataFrame) -> np.ndarray | None:
 
 def _draw(params: Params, frame: pd.DataFrame, pairs: pd.DataFrame) -> None:
     folder = PLOTS / "data"
+    (SHEETS / "data").mkdir(parents=True, exist_ok=True)  # empty where nothing crosses
     save(class_counts(frame, params.data.classes), folder / "classes.png")
     save(images_per_patient(frame), folder / "images_per_patient.png")
     crossing = _across_the_official_split(frame, pairs[pairs["correlation"] >= params.audit.near])
     if len(crossing):
         pixels = np.load(SPLITS / "images.npy", mmap_mode="r")
-        save(duplicate_sheet(pixels, frame, crossing), folder / "duplicates.png")
+        save(duplicate_sheet(pixels, frame, crossing), SHEETS / "data/duplicates.png")
 
 
 def _across_the_official_split(frame: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:

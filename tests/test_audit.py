@@ -14,7 +14,6 @@ from pydantic import ValidationError
 
 from mri import images, matching
 from mri.audit import (
-    AuditOptions,
     calibration,
     content_hash,
     contradictions,
@@ -24,6 +23,7 @@ from mri.audit import (
     resolve_labels,
     summarise,
 )
+from mri.params import AuditOptions
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 

@@ -16,9 +16,20 @@ def run(tmp_path):
     scores = {name: estimate(0.9) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     model = {"test": scores | {"missed_tumour_rate": 0.034}, "latency_ms_p50": 5.55, "size_mb": 16.2}
     baseline = {name: estimate(0.25) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
-    summary = {"protocol": "grouped", "winner": "b0", "models": {"b0": model}, "baselines": {"majority": baseline}}
-    for name, text in {"params.yaml": "seed: 0\n", "dvc.lock": "", "plots/a.csv": "x\n"}.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+    summary = {
+        "dataset": "local",
+        "protocol": "grouped",
+        "winner": "b0",
+        "models": {"b0": model},
+        "baselines": {"majority": baseline},
+    }
+    for name, text in {
+        "params.yaml": "seed: 0\n",
+        "dvc.lock": "",
+        "plots/a.csv": "x\n",
+        "plots/sheets/a.png": "",
+    }.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
@@ -35,6 +46,13 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
         "params.yaml",
         "plots/a.csv",
     ]
+
+
+def test_pictures_of_synthetic_images_are_published_and_those_of_scans_are_not(run):
+    assert not (publish("kaggle", run) / "plots/sheets").exists()
+    summary = run / "metrics/summary.json"
+    summary.write_text(summary.read_text().replace('"local"', '"phantom"'))
+    assert (publish("phantom", run) / "plots/sheets/a.png").exists()
 
 
 def test_the_table_has_intervals_baselines_and_the_winner_in_bold(run):

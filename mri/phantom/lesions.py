@@ -133,7 +133,7 @@ def pituitary(rng: np.random.Generator, site: Site) -> Lesion:
 def _intra_axial(rng: np.random.Generator, site: Site) -> np.ndarray:
     """A seed for a glioma: deep, mostly in white matter, and too far from the sella to pass for a sellar mass."""
     depth = np.where(_from_sella(site) > site.radius + 12, site.depth[site.slab.middle], 0)
-    deep = depth >= min(0.9 * site.radius + 3, 0.8 * depth.max())
+    deep = depth >= min(0.7 * site.radius + 2, 0.8 * depth.max())
     return _choose(rng, site, deep * (0.05 + site.white[site.slab.middle]))
 
 
