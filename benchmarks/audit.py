@@ -43,7 +43,7 @@ def pictures(count: int, size: int, out: Path) -> np.ndarray:
     stack = np.lib.format.open_memmap(out / f"{count}.npy", "w+", np.uint8, (count, 2, size, size))
     random = np.random.default_rng(0)
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
-    head = np.zeros((size, size), np.uint8)
+    head: np.ndarray = np.zeros((size, size), np.uint8)
     for i in range(count):
         if i % 3:
             across, down = random.uniform(0.28, 0.46, 2)
