@@ -7,12 +7,13 @@ depend on them).
 
 from __future__ import annotations
 
-import multiprocessing
+import json
+import re
 import resource
+import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +31,12 @@ def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batc
     """
     if runtime not in RUNTIMES:
         raise UserError(f"unknown runtime {runtime!r} in benchmark.runtimes: choose from {', '.join(RUNTIMES)}")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        return pool.submit(_measure, runtime, weights, exported, size, batch, seconds).result()
+    # Not multiprocessing: its children import the caller's modules, and PyTorch in the process of another runtime
+    # costs that runtime half its threads and a gigabyte.
+    arguments = [runtime, str(weights), str(exported), str(size), str(batch), str(seconds)]
+    command = [sys.executable, "-m", "mri.benchmarking", *arguments]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict[str, float]:
@@ -44,15 +48,22 @@ def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int,
     latencies = repeat(lambda: call(pixels[:1]), seconds)
     batched = repeat(lambda: call(pixels), seconds)
     busy = (time.process_time() - process) / (time.perf_counter() - wall)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return {
         "latency_ms_p50": float(np.percentile(latencies, 50)) * 1e3,
         "latency_ms_p95": float(np.percentile(latencies, 95)) * 1e3,
         "throughput_img_s": batch / float(np.median(batched)),
-        "peak_rss_mb": peak / 1e6,
+        "peak_rss_mb": _peak_rss_mb(),
         "size_mb": _weights_mb(weights) if runtime == "torch_fp32" else disk_size_mb(exported),
         "cpu_per_wall": busy,
     }
+
+
+def _peak_rss_mb() -> float:
+    """This process's peak resident memory in MB, its own: getrusage's figure starts at the parent's on Linux."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6  # type: ignore[index]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
 
 
 def repeat(call: Callable[[], Any], seconds: float, warmup: int = 3, at_least: int = 5) -> list[float]:
@@ -108,3 +119,8 @@ def measure_explanations(model: Any, pixels: np.ndarray, methods: list[str], sec
         }
         for method in methods
     }
+
+
+if __name__ == "__main__":
+    name, weights, exported, size, batch, seconds = sys.argv[1:]
+    print(json.dumps(_measure(name, Path(weights), Path(exported), int(size), int(batch), float(seconds))))

@@ -16,7 +16,7 @@ COLOURS = "inferno"
 PARTS = ("train", "val", "test", "unused")  # the order of bars
 
 
-def save(figure: Figure, path: Path, dpi: int = 100) -> None:
+def save(figure: Figure, path: Path, dpi: int = 72) -> None:
     """Write a PNG without a date or version in it, so that the same picture is the same file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
