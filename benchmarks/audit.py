@@ -35,7 +35,7 @@ from mri.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
 
 OUT = Path("results/benchmarks/audit.json")
 SIZE, THUMBNAIL, THRESHOLD = 160, 80, 0.93
-LOOPED, DENSE, SEARCHED, TEN_TIMES = 60, 1404, 7020, 70200
+LOOPED, DENSE, SEARCHED, MANY = 60, 1404, 7020, 70200
 
 
 def pictures(count: int, size: int, out: Path) -> np.ndarray:
@@ -116,9 +116,7 @@ def measure(call: Callable[[np.ndarray], set], stack: np.ndarray, repeats: int) 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each (the largest runs once)")
-    parser.add_argument(
-        "--largest", type=int, default=TEN_TIMES, help="pictures of the largest search; 0 leaves it out"
-    )
+    parser.add_argument("--largest", type=int, default=MANY, help="pictures of the largest search; 0 leaves it out")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         stack = pictures(SEARCHED, SIZE, Path(folder))
@@ -126,7 +124,7 @@ def main() -> None:
         runs = {"search": measure(search, stack, arguments.repeats)[0]}
         if arguments.largest:
             many = pictures(arguments.largest, THUMBNAIL, Path(folder))
-            runs["search_ten_times"] = measure(search, many, 1)[0]
+            runs["search_many"] = measure(search, many, 1)[0]
         runs["search_few"] = measure(search, stack[:DENSE], arguments.repeats)[0]
         runs["dense"], by_products = measure(dense, stack[:DENSE], arguments.repeats)
         runs["loop"], by_loop = measure(loop, stack[:LOOPED], arguments.repeats)
@@ -135,7 +133,7 @@ def main() -> None:
                 raise SystemExit("the methods disagree")
     content = {
         "hardware": hardware.describe(),
-        "command": "python -m benchmarks.audit",
+        "command": " ".join(["python -m benchmarks.audit", *sys.argv[1:]]),
         "date": date.today().isoformat(),
         "runs": runs,
         "medians": {name: run["median_seconds"] for name, run in runs.items()},
