@@ -31,7 +31,8 @@ def test_a_run_that_fails_is_marked_and_the_fault_goes_on():
 
 
 def test_work_goes_on_when_tracking_fails(monkeypatch, tmp_path, capsys):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/no/such/folder/mlflow.db")
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/file/mlflow.db")
     done = []
     with tracking.run("train@small", {}) as run:
         run.metrics({"loss": 1.0})

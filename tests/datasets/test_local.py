@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 
-from mri import download, images
+from mri import download, images, index
 from mri.datasets import local
 from mri.errors import UserError
 from tests.datasets.made import mask, picture, scan, write
@@ -90,7 +90,7 @@ def test_reference_slices_hidden_and_leftover_files_are_no_images(data):
     write(data, {"reference/images/1.jpg": picture(1), "reference/slices.csv": b"slice\n1\n"})
     write(data, {"README.md": b"mine", ".gitignore": b"*", "glioma/.DS_Store": b"x", "glioma/Thumbs.db": b"x"})
     assert len(fetch(data)) == 12
-    assert (data.parent / "out" / download.SKIPPED).read_text() == "id,path,reason\n"
+    assert (data.parent / "out" / index.SKIPPED).read_text() == "id,path,reason\n"
 
 
 MISTAKES = {
