@@ -25,6 +25,7 @@ COPIED = [
     ".dvcignore",
     ".gitignore",
     "pyproject.toml",
+    "requirements.lock",
 ]
 
 # Everything is real but small: a few patients, one epoch, 64 pixels.
