@@ -124,7 +124,7 @@ def served(folder) -> Iterator[str]:
             try:
                 if requests.get(f"{address}/livez", timeout=1).ok:
                     break
-            except requests.ConnectionError:
+            except requests.RequestException:  # not up yet
                 time.sleep(0.5)
         yield address
     finally:
