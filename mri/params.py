@@ -200,6 +200,12 @@ class Params(_Section):
             raise ValueError(f"the last phase of train.phases must have the evaluation size {self.size} (see `size`)")
         return self
 
+    @model_validator(mode="after")
+    def _selects_by_a_runtime_that_is_measured(self) -> Params:
+        if self.select.runtime not in self.benchmark.runtimes:
+            raise ValueError(f"select.runtime must be one of benchmark.runtimes ({', '.join(self.benchmark.runtimes)})")
+        return self
+
     def architecture(self, name: str) -> ArchitectureSpec:
         """The description of one architecture. Raises UserError that lists the legal names."""
         try:

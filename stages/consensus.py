@@ -36,7 +36,10 @@ def consensus(params: Params) -> None:
     combined = combine(maps, confidence_weights(probabilities, target))
     right = target == chosen["label"].map(data.classes.index).to_numpy()
     counted = calls_a_tumour(data.classes, target) & masks.any(axis=(1, 2))
-    metrics = _scores(params, names, maps[:, counted], combined.map[counted], masks[counted], chosen["group"][counted])
+    metrics: dict = {"n": 0, "why": "no tumour is called"}
+    if counted.any():
+        groups = chosen["group"][counted]
+        metrics = _scores(params, names, maps[:, counted], combined.map[counted], masks[counted], groups)
     metrics["agreement"] = _agreement(params, combined, right, chosen["group"])
     write_json(metrics, METRICS / "consensus.json")
     shown = np.linspace(0, len(pixels) - 1, min(params.explain.sheet, len(pixels))).astype(int)
