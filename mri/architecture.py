@@ -18,6 +18,7 @@ class ArchitectureSpec(BaseModel):
     """One architecture as conf/model describes it.
 
     builder: the function of torchvision.models.
+    options: what else that function takes, such as ResNet's zero_init_residual.
     weights: member of torchvision's weights enum for the pre-trained start ("IMAGENET1K_V2"); "" for none.
     feature_layer: the last convolutional stage, whose features Grad-CAM reads (7x7 cells at 224 pixels).
     fine_layer: the stage before it (14x14 cells).
@@ -31,6 +32,7 @@ class ArchitectureSpec(BaseModel):
     builder: str
     feature_layer: str
     fine_layer: str
+    options: dict[str, Any] = {}
     weights: str = ""
     input_size: int = Field(default=224, ge=32)
     mean: Channels = (0.485, 0.456, 0.406)

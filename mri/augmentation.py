@@ -1,6 +1,7 @@
 """Random changes of a batch of training images, as tensors, all images of a batch at once.
 
-Every image draws its own changes from one generator, so the same generator state gives the same batch. Geometry
+Every image draws its own changes from one generator, which lies on the images' device, so the same generator state
+gives the same batch. Geometry
 (flip, rotation, zoom, translation, elastic) is one sampling grid and one interpolation.
 """
 
@@ -24,31 +25,44 @@ def augment(images: torch.Tensor, settings: Augmentation, generator: torch.Gener
 def mix(
     images: torch.Tensor, targets: torch.Tensor, settings: Augmentation, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """MixUp (Zhang et al. 2018, alpha 0.2) of a whole batch with probability `mixup`.
+    """MixUp (Zhang et al. 2018) of a whole batch with probability `mixup`, CutMix (Yun et al. 2019) with `cutmix`.
 
-    targets: float32 (N, C), probabilities.
+    Both draw their share from Beta(0.2, 0.2). targets: float32 (N, C), probabilities.
     """
-    if torch.rand((), generator=generator) >= settings.mixup:
+    draw, mixup = float(torch.rand((), generator=generator, device=generator.device)), settings.mixup
+    if draw >= mixup + settings.cutmix:
         return images, targets
     share = float(_beta(0.2, generator))
-    order = torch.randperm(len(images), generator=generator)
-    return images.lerp(images[order], share), targets.lerp(targets[order], share)
+    order = torch.randperm(len(images), generator=generator, device=generator.device)
+    if draw < mixup:
+        return images.lerp(images[order], share), targets.lerp(targets[order], share)
+    rows, columns = _window(images.shape[-1], share, generator)
+    images[..., rows, columns] = images[order][..., rows, columns]
+    cut = (rows.stop - rows.start) * (columns.stop - columns.start) / images.shape[-1] ** 2
+    return images, targets.lerp(targets[order], cut)
+
+
+def _window(side: int, share: float, generator: torch.Generator) -> tuple[slice, slice]:
+    """A square with `share` of an image's area about a random point, cut off at the image's edges."""
+    half = round(side * math.sqrt(share) / 2)
+    y, x = (int(torch.randint(side, (), generator=generator, device=generator.device)) for _ in range(2))
+    return slice(max(0, y - half), min(side, y + half)), slice(max(0, x - half), min(side, x + half))
 
 
 def _uniform(n: int, reach: float, generator: torch.Generator) -> torch.Tensor:
     """(N,) uniform in [-reach, reach]."""
-    return (2 * torch.rand(n, generator=generator) - 1) * reach
+    return (2 * torch.rand(n, generator=generator, device=generator.device) - 1) * reach
 
 
 def _chosen(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
     """(N,) of 0.0 and 1.0."""
-    return (torch.rand(n, generator=generator) < probability).float()
+    return (torch.rand(n, generator=generator, device=generator.device) < probability).float()
 
 
 def _beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
     """One draw from Beta(alpha, alpha) by Johnk's method, which needs only uniform numbers."""
     while True:
-        x, y = torch.rand(2, generator=generator, dtype=torch.float64).pow(1 / alpha)
+        x, y = torch.rand(2, generator=generator, dtype=torch.float64, device=generator.device).pow(1 / alpha)
         if 0 < x + y <= 1:
             return x / (x + y)
 
@@ -76,9 +90,22 @@ def _elastic(shape: torch.Size, settings: Augmentation, generator: torch.Generat
 
 
 def _intensity(images: torch.Tensor, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
+    """Gamma, contrast about the image's mean, a smooth bias field and white noise."""
     n = len(images)
-    gamma = torch.exp(_uniform(n, settings.gamma, generator) * _chosen(n, settings.intensity, generator))
-    images = images.clamp(0, 1).pow(gamma.view(n, 1, 1, 1))
-    sigma = torch.rand(n, generator=generator) * settings.noise_sigma * _chosen(n, settings.noise, generator)
-    noisy = torch.randn(images.shape, generator=generator)
+
+    def factor(reach: float, *shape: int) -> torch.Tensor:
+        chosen = _chosen(n, settings.intensity, generator).view(n, 1, 1, 1)
+        return torch.exp(_uniform(n * math.prod(shape), reach, generator).view(n, 1, *shape) * chosen)
+
+    images = images.clamp(0, 1).pow(factor(settings.gamma, 1, 1))
+    mean = images.mean((2, 3), keepdim=True)
+    images = (images - mean) * factor(settings.contrast, 1, 1) + mean
+    field = F.interpolate(factor(settings.bias, 3, 3), images.shape[2:], mode="bicubic", align_corners=True)
+    images = images * field
+    sigma = (
+        torch.rand(n, generator=generator, device=generator.device)
+        * settings.noise_sigma
+        * _chosen(n, settings.noise, generator)
+    )
+    noisy = torch.randn(images.shape, generator=generator, device=generator.device)
     return images.add_(noisy.mul_(sigma.view(n, 1, 1, 1)))

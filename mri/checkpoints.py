@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from mri.errors import UserError
 from mri.paths import repository
 
 FORMAT = 1
@@ -36,14 +37,24 @@ class Checkpoint:
         self.path = self.folder / "last.pt"
 
     def save(self, state: dict[str, Any]) -> None:
-        """Replace the checkpoint by `state` (tensors and plain values) in one step."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Replace the checkpoint by `state` (tensors and plain values) in one step.
+
+        Raises UserError when it can't be written; the checkpoint before it is kept.
+        """
         unfinished = self.path.with_suffix(".tmp")
-        with unfinished.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(self.path)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with unfinished.open("wb") as file:
+                torch.save(state, file)
+                file.flush()
+                os.fsync(file.fileno())
+            unfinished.replace(self.path)
+        except (OSError, RuntimeError) as error:  # torch's writer covers the system's error with one of its own
+            unfinished.unlink(missing_ok=True)
+            reason = error.__context__ or error
+            raise UserError(
+                f"{self.path} can't be written ({reason}): free some space; the checkpoint before it is kept"
+            ) from None
 
     def load(self) -> dict[str, Any] | None:
         """The last saved state, or None when there is none or it can't be read (which one line on stderr says)."""

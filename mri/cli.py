@@ -27,13 +27,37 @@ def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
     guarded(lambda: stage(params.load(), **arguments))
 
 
+# What libraries say when the machine has no more of something; none of them has an exception of its own for it.
+EXHAUSTED = {
+    "the disk is full": ("No space left on device", "File too large", "Disk quota exceeded"),
+    "memory is exhausted": ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory"),
+}
+
+
 def guarded(action: Callable[[], Any]) -> None:
-    """Run `action`; exit with 2 and one line for a UserError, with 130 for an interruption."""
+    """Run `action`; exit with 2 and one line for a UserError, a full disk or exhausted memory, with 130 for Ctrl-C."""
     try:
         action()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:  # each library has its own for this
+        reason = _exhausted(error)
+        if reason is None:
+            raise
+        print(f"error: {reason}; what is finished is kept, and the next run goes on from it", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("interrupted; what is finished is kept", file=sys.stderr)
         sys.exit(130)
+
+
+def _exhausted(error: Exception) -> str | None:
+    """What the machine ran out of, with the library's own words; None when the error is another."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError):
+        return f"memory is exhausted ({text})" if text else "memory is exhausted"
+    for reason, phrases in EXHAUSTED.items():
+        if any(phrase in text for phrase in phrases):
+            return f"{reason} ({text[:200]})"
+    return None

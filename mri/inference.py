@@ -9,9 +9,9 @@ from mri.dataset import batches
 from mri.models import Classifier
 
 
-def to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 (N, S, S) to float32 (N, 1, S, S) in [0, 1], channels-last."""
-    images = torch.from_numpy(np.ascontiguousarray(pixels)).unsqueeze(1).float().div_(255)
+def to_tensor(pixels: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
+    """uint8 (N, S, S) to float32 (N, 1, S, S) in [0, 1], channels-last, on `device`."""
+    images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).unsqueeze(1).float().div_(255)
     return images.contiguous(memory_format=torch.channels_last)
 
 

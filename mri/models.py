@@ -144,7 +144,10 @@ def build(spec: ArchitectureSpec, classes: int, seed: int) -> Classifier:
 
 
 def _network(spec: ArchitectureSpec, classes: int) -> nn.Module:
-    return torchvision.models.get_model(spec.builder, weights=None, num_classes=classes)
+    try:
+        return torchvision.models.get_model(spec.builder, weights=None, num_classes=classes, **spec.options)
+    except TypeError as error:
+        raise UserError(f"architecture {spec.name!r}: {error} (see `options` in conf/model)") from None
 
 
 def _check_builder(spec: ArchitectureSpec) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import difflib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
@@ -39,17 +39,25 @@ class Data(_Section):
     reference: Data | None
 
 
+def _with_names(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("must map architecture names to their description (see conf/model/)")
+    return {name: {"name": name, **spec} for name, spec in value.items()}
+
+
+Architectures = Annotated[dict[str, ArchitectureSpec], BeforeValidator(_with_names)]
+
+
 class Model(_Section):
     """The architectures to train, by name; insertion order is the order in every table."""
 
-    architectures: dict[str, ArchitectureSpec] = Field(min_length=1)
+    architectures: Architectures = Field(min_length=1)
 
-    @field_validator("architectures", mode="before")
-    @classmethod
-    def _names(cls, value: Any) -> Any:
-        if not isinstance(value, dict):
-            raise ValueError("must map architecture names to their description (see conf/model/)")
-        return {name: {"name": name, **spec} for name, spec in value.items()}
+
+class Teacher(_Section):
+    """The architectures that are trained first, for the others to learn from; in the form of `Model`, or none."""
+
+    architectures: Architectures
 
 
 class AuditOptions(_Section):
@@ -87,12 +95,14 @@ class SplitOptions(_Section):
         it; otherwise like "grouped".
         "source": all images of one source are the test set (`held_out`, or the `fold`-th in alphabetical order), and
         nothing related to them is used in training.
+        "record": every image is dealt by itself, whoever its relatives are. The usual way, and wrong: it is here to
+        measure what leakage is worth (benchmarks/leakage.py).
     val, test: shares of all images in use. folds: 0 for one split by these shares; k deals the images into k folds,
     of which number `fold` (1 to k) is the test part, or the validation part when the test part is official.
-    keep_duplicates: use every image of a near-duplicate group (always so under "official").
+    keep_duplicates: use every image of a near-duplicate group (always so under "official" and "record").
     """
 
-    protocol: Literal["grouped", "official", "patient", "source"]
+    protocol: Literal["grouped", "official", "patient", "source", "record"]
     val: float = Field(gt=0, lt=1)
     test: float = Field(gt=0, lt=1)
     folds: int = Field(ge=0)
@@ -123,9 +133,18 @@ class Augmentation(_Section):
     elastic_displacement: float = Field(ge=0, le=0.1)
     intensity: float = Probability
     gamma: float = Field(ge=0, le=1)
+    contrast: float = Field(ge=0, le=1)
+    bias: float = Field(ge=0, le=1)
     noise: float = Probability
     noise_sigma: float = Field(ge=0, le=0.5)
     mixup: float = Probability
+    cutmix: float = Probability
+
+    @model_validator(mode="after")
+    def _one_kind_of_mixing_per_batch(self) -> Augmentation:
+        if self.mixup + self.cutmix > 1:
+            raise ValueError(f"mixup and cutmix must not exceed 1 together, got {self.mixup} and {self.cutmix}")
+        return self
 
 
 class Phase(_Section):
@@ -147,6 +166,7 @@ class Train(_Section):
     schedule: Literal["cosine", "plateau"]
     label_smoothing: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)
+    distillation: float = Probability
     balance: bool
     patience: int = Field(ge=1)
     precision: Literal["auto", "fp32", "bf16"]
@@ -180,12 +200,13 @@ class Select(_Section):
 
 
 class Params(_Section):
-    """All of params.yaml."""
+    """All of params.yaml. `teacher` names the networks whose mean opinion those of `model` learn from; often none."""
 
     seed: int = Field(ge=0)
     size: int = Field(ge=32)
     data: Data
     model: Model
+    teacher: Teacher
     audit: AuditOptions
     split: SplitOptions
     train: Train

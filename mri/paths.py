@@ -7,6 +7,7 @@ from pathlib import Path
 DATASET = Path("artifacts/dataset")
 REFERENCE = DATASET / "reference"
 SPLITS = Path("artifacts/splits")
+TEACHER = Path("artifacts/teacher")
 MODELS = Path("artifacts/models")
 PREDICTIONS = Path("artifacts/predictions")
 MAPS = Path("artifacts/maps")
@@ -14,6 +15,7 @@ EXPORTED = Path("artifacts/exported")
 SERVICE = Path("artifacts/service")
 REPORT = Path("artifacts/report")
 METRICS = Path("metrics")
+RESULTS = Path("results")
 PLOTS = Path("plots")
 SHEETS = PLOTS / "sheets"  # pictures that show images of the dataset; those of real scans are not published
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from copy import deepcopy
 from typing import Any
 
 import numpy as np
@@ -20,15 +18,18 @@ import torch.nn.functional as F
 from sklearn.metrics import f1_score
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
-from tqdm import tqdm
 
+from mri import distributed
 from mri.augmentation import augment, mix
 from mri.checkpoints import Checkpoint
 from mri.dataset import Part, batches
+from mri.distillation import Teacher, distillation_loss
 from mri.errors import UserError
 from mri.inference import to_tensor
 from mri.models import Classifier
 from mri.params import Phase, Train
+from mri.precision import autocast, choose_dtype
+from mri.progress import Progress
 
 HISTORY = ["epoch", "size", "lr", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "images_per_s", "seconds"]
 
@@ -37,9 +38,9 @@ class TrainingError(UserError):
     """Training can't go on; the message says why and what to change."""
 
 
-def to_batch(pixels: np.ndarray, size: int) -> torch.Tensor:
+def to_batch(pixels: np.ndarray, size: int, device: torch.device | str = "cpu") -> torch.Tensor:
     """uint8 (N, S, S) to float32 (N, 1, size, size) in [0, 1], channels-last, resized with antialiasing."""
-    images = to_tensor(pixels)
+    images = to_tensor(pixels, device)
     if images.shape[-1] == size:
         return images
     return F.interpolate(images, (size, size), mode="bilinear", antialias=True, align_corners=False)
@@ -59,13 +60,17 @@ class Trainer:
     highest validation macro-F1.
     """
 
-    def __init__(self, model: Classifier, train: Part, val: Part, settings: Train, seed: int):
-        self.train, self.val, self.settings, self.seed = train, val, settings, seed
-        self.model = model.to(memory_format=torch.channels_last)
+    def __init__(
+        self, model: Classifier, train: Part, val: Part, settings: Train, seed: int, teacher: Teacher | None = None
+    ):
+        self.train, self.val, self.settings, self.seed, self.teacher = train, val, settings, seed, teacher
+        self.device = distributed.device()
+        self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        self.parallel = distributed.parallel(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=_average(settings.ema), use_buffers=True)
         self.optimiser = _optimiser(self.model, settings)
         self.classes = int(max(train.labels.max(), val.labels.max())) + 1
-        self.class_weights = _class_weights(train.labels, self.classes) if settings.balance else None
+        self.class_weights = _class_weights(train.labels, self.classes).to(self.device) if settings.balance else None
         self.steps_per_epoch = max(1, len(train) // settings.batch)
         self.dtype = torch.float32
         self.history: list[dict[str, float]] = []
@@ -74,19 +79,27 @@ class Trainer:
     def fit(
         self, checkpoint: Checkpoint, on_epoch: Callable[[dict[str, float]], None] = lambda row: None
     ) -> list[dict[str, float]]:
-        """Train to the end. Raises TrainingError when the loss stops being finite."""
-        state = checkpoint.load()
+        """Train to the end. Raises TrainingError when the loss stops being finite.
+
+        Of several processes only the first calls `on_epoch` and writes checkpoints; all return the same.
+        """
+        first = distributed.rank() == 0
+        state = distributed.from_first(checkpoint.load() if first else None)
         if state is None:
-            self.dtype = choose_dtype(self.model, self.settings)
+            self.dtype = distributed.from_first(choose_dtype(self.model, self.settings, self.device))
         else:
             self._restore(state)
+        progress = Progress(self.settings, self.steps_per_epoch, len(self.history), hidden=not first)
         for epoch, phase in self._remaining():
-            row = self._epoch(epoch, phase)
+            row = self._epoch(epoch, phase, progress)
             self.history.append(row)
             if self._is_best():
                 self.best = _copy(self.average.module)
-            checkpoint.save(self._state())
-            on_epoch(row)
+            if first:
+                checkpoint.save(self._state())
+                on_epoch(row)
+            progress.epoch(row["val_macro_f1"])
+        progress.close()
         assert self.best is not None
         self.model.load_state_dict(self.best)
         return self.history
@@ -115,11 +128,19 @@ class Trainer:
         scores = self._of_phase(last)
         return scores[-1] == max(scores) and scores.index(scores[-1]) == len(scores) - 1
 
-    def _epoch(self, epoch: int, phase: Phase) -> dict[str, float]:
+    def _epoch(self, epoch: int, phase: Phase, progress: Progress) -> dict[str, float]:
         started = time.perf_counter()
-        torch.manual_seed(derived_seed(self.seed, "dropout", epoch))
-        losses = [self._step(*batch, epoch, i) for i, batch in enumerate(self._batches(epoch, phase))]
+        torch.manual_seed(self._own_seed("dropout", epoch))
+        losses = []
+        for i, batch in enumerate(self._batches(epoch, phase)):
+            losses.append(self._step(*batch, epoch, i))
+            progress.step(epoch, phase, losses[-1])
         seconds = time.perf_counter() - started
+        return distributed.from_first(self._row(epoch, phase, losses, seconds) if distributed.rank() == 0 else {})
+
+    def _row(self, epoch: int, phase: Phase, losses: list[float], seconds: float) -> dict[str, float]:
+        """What the history says of an epoch that took `seconds`."""
+        started = time.perf_counter()
         logits = self._validate(phase)
         loss = float(F.cross_entropy(logits, torch.from_numpy(self.val.labels)))
         predicted = logits.argmax(1).numpy()
@@ -132,31 +153,34 @@ class Trainer:
             float((predicted == self.val.labels).mean()),
             float(f1_score(self.val.labels, predicted, average="macro", zero_division=0)),
             len(losses) * self.settings.batch / seconds,
-            time.perf_counter() - started,
+            seconds + time.perf_counter() - started,
         ]
         return dict(zip(HISTORY, values, strict=True))
 
     def _batches(self, epoch: int, phase: Phase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Augmented images (B, 1, size, size) and target probabilities (B, C) of one epoch, in random order."""
         order = np.random.default_rng(derived_seed(self.seed, "order", epoch)).permutation(len(self.train))
-        generator = torch.Generator().manual_seed(derived_seed(self.seed, "augmentation", epoch))
+        generator = torch.Generator(self.device).manual_seed(self._own_seed("augmentation", epoch))
         full = list(batches(len(order), self.settings.batch))[: self.steps_per_epoch]  # batch norm wants full batches
-        for batch in tqdm(
-            full, desc=f"epoch {epoch}/{self.settings.epochs} at {phase.size} px", leave=False, disable=None
-        ):
-            chosen = np.sort(order[batch])  # sorted for the memory map; which images meet is random all the same
-            images = augment(to_batch(self.train.pixels[chosen], phase.size), self.settings.augment, generator)
-            targets = F.one_hot(torch.from_numpy(self.train.labels[chosen]), self.classes).float()
-            yield mix(images, targets, self.settings.augment, generator)
+        for batch in full:
+            # Sorted for the memory map; which images meet is random all the same.
+            chosen = distributed.share(np.sort(order[batch]))
+            images = to_batch(self.train.pixels[chosen], phase.size, self.device)
+            targets = F.one_hot(torch.from_numpy(self.train.labels[chosen]), self.classes).float().to(self.device)
+            yield mix(augment(images, self.settings.augment, generator), targets, self.settings.augment, generator)
+
+    def _own_seed(self, purpose: str, epoch: int) -> int:
+        """A seed for what every process draws for itself; the first process's is that of a run alone."""
+        rank = distributed.rank()
+        return derived_seed(self.seed, f"{purpose} of {rank}" if rank else purpose, epoch)
 
     def _step(self, images: torch.Tensor, targets: torch.Tensor, epoch: int, index: int) -> float:
         self._set_lr(epoch - 1 + index / self.steps_per_epoch)
         self.model.train()
-        with _autocast(self.dtype):
-            logits = self.model(images.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(
-            logits.float(), targets, weight=self.class_weights, label_smoothing=self.settings.label_smoothing
-        )
+        images = images.contiguous(memory_format=torch.channels_last)
+        with autocast(self.device, self.dtype):
+            logits = self.parallel(images)
+        loss = self._loss(logits.float(), images, targets)
         if not math.isfinite(loss.item()):
             raise TrainingError(
                 f"the loss became {loss.item()} in epoch {epoch}: lower train.lr (now {self.settings.lr}) or set "
@@ -168,6 +192,11 @@ class Trainer:
         self.optimiser.step()
         self.average.update_parameters(self.model)
         return loss.item()
+
+    def _loss(self, logits: torch.Tensor, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        smoothing, share = self.settings.label_smoothing, self.settings.distillation
+        loss = F.cross_entropy(logits, targets, weight=self.class_weights, label_smoothing=smoothing)
+        return loss if self.teacher is None else loss.lerp(distillation_loss(logits, self.teacher(images)), share)
 
     def _set_lr(self, epochs_done: float) -> None:
         settings = self.settings
@@ -183,13 +212,9 @@ class Trainer:
     def _validate(self, phase: Phase) -> torch.Tensor:
         """Logits (N, C) of the averaged model on the validation images."""
         self.average.eval()
-        with torch.inference_mode(), _autocast(self.dtype):
-            return torch.cat(
-                [
-                    self.average(to_batch(self.val.pixels[batch], phase.size)).float()
-                    for batch in batches(len(self.val), 64)
-                ]
-            )
+        with torch.inference_mode(), autocast(self.device, self.dtype):
+            parts = [self.val.pixels[batch] for batch in batches(len(self.val), 64)]
+            return torch.cat([self.average(to_batch(part, phase.size, self.device)).float().cpu() for part in parts])
 
     def _state(self) -> dict[str, Any]:
         return {
@@ -207,34 +232,6 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.best, self.history = state["best"], state["history"]
         self.dtype = torch.bfloat16 if state["bf16"] else torch.float32
-
-
-def choose_dtype(model: Classifier, settings: Train) -> torch.dtype:
-    """The dtype to run in: `settings.precision`, or for "auto" the faster of fp32 and bf16 autocast on this machine.
-
-    Measured on a copy with forward and backward passes of a small batch at the size of the first phase; bf16 must win
-    by a tenth, because it costs precision.
-    """
-    if settings.precision != "auto":
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
-    images = torch.zeros(8, 1, settings.phases[0].size, settings.phases[0].size)
-    fp32, bf16 = (_seconds(deepcopy(model).train(), images, dtype) for dtype in (torch.float32, torch.bfloat16))
-    return torch.bfloat16 if bf16 < 0.9 * fp32 else torch.float32
-
-
-def _seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> float:
-    times = []
-    for _ in range(4):
-        started = time.perf_counter()
-        with _autocast(dtype):
-            logits = model(images.contiguous(memory_format=torch.channels_last))
-        logits.float().square().sum().backward()
-        times.append(time.perf_counter() - started)
-    return min(times[1:])  # the first run warms up
-
-
-def _autocast(dtype: torch.dtype) -> AbstractContextManager:
-    return torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def _optimiser(model: nn.Module, settings: Train) -> torch.optim.Optimizer:

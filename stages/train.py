@@ -1,44 +1,63 @@
 """Train one architecture on the training part, keeping the weights that are best on the validation part."""
 
+from pathlib import Path
+
 import pandas as pd
 
-from mri import cli, dataset, models, tracking
+from mri import cli, dataset, distillation, distributed, models, tracking
+from mri.architecture import ArchitectureSpec
 from mri.checkpoints import Checkpoint
+from mri.distillation import Teacher
 from mri.files import write_csv, write_json
 from mri.params import Params
-from mri.paths import METRICS, MODELS, PLOTS, SPLITS
+from mri.paths import METRICS, MODELS, PLOTS, SPLITS, TEACHER
 from mri.training import HISTORY, Trainer, derived_seed
 from mri.weights import initialise
 
 
 def train(params: Params, arch: str) -> None:
     """Write artifacts/models/ARCH (weights and model.json), metrics/train/ARCH.json and plots/history/ARCH.csv."""
+    spec = params.architecture(arch)
+    if params.train.devices > 1 and not distributed.started_by_torchrun():
+        distributed.launch(params.train.devices, "stages.train", [arch])
+        return
+    with distributed.together():
+        history, metrics = trained(params, spec, MODELS / arch, distillation.load(TEACHER, distributed.device()))
+        if distributed.rank() == 0:
+            write_csv(pd.DataFrame(history, columns=HISTORY), PLOTS / "history" / f"{arch}.csv", digits=5)
+            write_json(metrics, METRICS / "train" / f"{arch}.json")
+
+
+def trained(params: Params, spec: ArchitectureSpec, folder: Path, teacher: Teacher | None) -> tuple[list[dict], dict]:
+    """Train one architecture, write the model to `folder`, and return the history and what sums it up."""
     classes = params.data.classes
-    spec = params.architecture(arch).model_copy(update={"input_size": params.size})
+    spec = spec.model_copy(update={"input_size": params.size})
     data = dataset.read(SPLITS, classes)
     model = models.build(spec, len(classes), derived_seed(params.seed, "weights"))
     started_from = initialise(model, spec, params.train.weights)
-    trainer = Trainer(model, data.part("train"), data.part("val"), params.train, params.seed)
-    checkpoint = Checkpoint(_identity(params, arch))
-    with tracking.run(f"train@{arch}", {"stage": "train", "arch": arch, "data": params.data.name}) as run:
-        run.params({"seed": params.seed, "size": params.size, "arch": arch, "train": params.train.model_dump()})
-        history = trainer.fit(checkpoint, lambda row: _report(arch, row, run))
+    trainer = Trainer(model, data.part("train"), data.part("val"), params.train, params.seed, teacher)
+    checkpoint = Checkpoint(_identity(params, spec, folder))
+    if distributed.rank():
+        return trainer.fit(checkpoint), {}
+    with tracking.run(f"train@{spec.name}", {"stage": "train", "arch": spec.name, "data": params.data.name}) as run:
+        run.params({"seed": params.seed, "size": params.size, "arch": spec.name, "train": params.train.model_dump()})
+        history = trainer.fit(checkpoint, lambda row: _report(spec.name, row, run))
         metrics = _metrics(history, str(trainer.dtype).removeprefix("torch."), started_from)
         run.metrics({"train": metrics})
     about = {"data": params.data.name, "data_version": dataset.version(SPLITS), "seed": params.seed}
-    models.save(model, spec, classes, MODELS / arch, about)
-    write_csv(pd.DataFrame(history, columns=HISTORY), PLOTS / "history" / f"{arch}.csv", digits=5)
-    write_json(metrics, METRICS / "train" / f"{arch}.json")
+    models.save(model, spec, classes, folder, about)
     checkpoint.remove()
+    return history, metrics
 
 
-def _identity(params: Params, arch: str) -> dict:
+def _identity(params: Params, spec: ArchitectureSpec, folder: Path) -> dict:
     """What makes a run this run: a checkpoint of any other is never resumed."""
     return {
-        "architecture": params.architecture(arch).model_dump(),
+        "architecture": spec.model_dump(),
         "train": params.train.model_dump(),
+        "teacher": params.teacher.model_dump(),
+        "role": folder.parent.name,
         "seed": params.seed,
-        "size": params.size,
         "classes": params.data.classes,
         "data": dataset.version(SPLITS),
     }

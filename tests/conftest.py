@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -50,3 +53,14 @@ def blobs(n: int, size: int = 32, seed: int = 0) -> Part:
         row, column = divmod(int(label), 2)
         image[row * half : (row + 1) * half, column * half : (column + 1) * half] += 120
     return Part(pd.DataFrame({"id": np.arange(n).astype(str)}), pixels, labels.astype(np.int64))
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file grows beyond `size` bytes: writers see what a full disk would show them."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from pydantic import ValidationError
 
 from mri.augmentation import augment, mix
 from mri.params import Augmentation
@@ -38,6 +39,7 @@ def test_flip_mirrors_left_and_right_and_never_top_and_bottom():
         {"affine": 1.0, "translation": 0.2},
         {"elastic": 1.0, "elastic_displacement": 0.05},
         {"intensity": 1.0, "gamma": 0.5},
+        {"intensity": 1.0, "bias": 0.5},
         {"noise": 1.0, "noise_sigma": 0.2},
     ],
 )
@@ -67,3 +69,28 @@ def test_mixup_mixes_images_and_targets_alike():
     assert torch.allclose(labels.sum(1), torch.ones(2))
     same, same_labels = mix(images, targets, settings(), torch.Generator().manual_seed(3))
     assert torch.equal(same, images) and torch.equal(same_labels, targets)
+
+
+def test_cutmix_takes_a_window_of_another_image_and_its_share_of_the_targets():
+    images = torch.stack([torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
+    windows = set()
+    for seed in range(20):
+        made, labels = mix(images.clone(), torch.eye(2), settings(cutmix=1.0), torch.Generator().manual_seed(seed))
+        assert torch.allclose(made.mean((1, 2, 3)), labels[:, 1])
+        windows.add(round(float(labels[0, 1]), 3))
+    assert len(windows) > 5
+
+
+def test_contrast_scales_grey_levels_about_the_mean():
+    grey = 0.4 + 0.2 * scan()
+    made = augment(grey.clone(), settings(intensity=1.0, contrast=0.3), torch.Generator().manual_seed(4))
+    for before, after in zip(grey, made, strict=True):
+        factor = (after.max() - after.min()) / (before.max() - before.min())
+        assert abs(factor - 1) > 0.01
+        assert torch.allclose(after - after.mean(), factor * (before - before.mean()), atol=1e-5)
+        assert after.mean().item() == pytest.approx(before.mean().item(), abs=1e-5)
+
+
+def test_more_than_one_kind_of_mixing_per_batch_is_refused():
+    with pytest.raises(ValidationError, match="must not exceed 1 together"):
+        settings(mixup=0.6, cutmix=0.5)

@@ -1,6 +1,9 @@
+import pytest
 import torch
 
 from mri.checkpoints import Checkpoint
+from mri.errors import UserError
+from tests.conftest import file_size_limit
 
 STATE = {"weights": torch.arange(3), "history": [{"epoch": 1, "loss": 0.5}]}
 
@@ -29,6 +32,16 @@ def test_a_write_that_was_cut_short_leaves_the_state_before_it(tmp_path):
     checkpoint.save(STATE)
     checkpoint.path.with_suffix(".tmp").write_bytes(b"half of the next one")
     assert checkpoint.load()["history"] == STATE["history"]
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_state_before_it(tmp_path):
+    checkpoint = Checkpoint({"lr": 0.1}, tmp_path)
+    checkpoint.save(STATE)
+    large = {"weights": torch.zeros(2**20), "history": []}
+    with file_size_limit(2**20), pytest.raises(UserError, match=r"last\.pt can't be written .*File too large.*: free"):
+        checkpoint.save(large)
+    assert checkpoint.load()["history"] == STATE["history"]
+    assert [path.name for path in checkpoint.folder.iterdir()] == ["last.pt"]
 
 
 def test_a_removed_checkpoint_leaves_nothing(tmp_path):

@@ -1,13 +1,19 @@
 import os
+import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
+import numpy as np
 import pytest
+import safetensors.torch
+import torch
 
 from mri.cli import guarded
 from mri.errors import UserError
+from tests.conftest import file_size_limit
 
 
 def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
@@ -35,6 +41,31 @@ def test_an_interruption_is_one_line_and_exit_code_130():
 def test_a_programming_error_keeps_its_traceback():
     with pytest.raises(ZeroDivisionError):
         guarded(lambda: 1 / 0)
+
+
+@pytest.mark.parametrize(
+    ("action", "line"),
+    [
+        (
+            lambda: torch.empty(1 << 50),
+            "error: memory is exhausted (.*DefaultCPUAllocator.*); what is finished is kept",
+        ),
+        (lambda: np.empty(1 << 50), "error: memory is exhausted (Unable to allocate .*); what is finished is kept"),
+        (lambda: _write_beyond_the_limit(), "error: the disk is full (.*File too large.*); what is finished is kept"),
+    ],
+)
+def test_a_machine_that_runs_out_of_something_is_one_line_and_exit_code_2(capsys, action, line):
+    with pytest.raises(SystemExit) as stopped:
+        guarded(action)
+    assert stopped.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1 and re.match(line.replace("(", r"\(").replace(")", r"\)"), printed)
+
+
+def _write_beyond_the_limit():
+    """Write a model where files may have no more than a megabyte, which is how a full disk looks to its writer."""
+    with tempfile.TemporaryDirectory() as folder, file_size_limit(2**20):
+        safetensors.torch.save_file({"weights": torch.zeros(2**20)}, f"{folder}/model.safetensors")
 
 
 @pytest.mark.parametrize("stage", ["download", "train"])

@@ -4,7 +4,7 @@ import pytest
 from PIL import Image
 
 from mri import dataset, index
-from mri.decoding import decode, write_masks
+from mri.decoding import decode, decode_masks
 from mri.errors import UserError
 from mri.index import Sample
 
@@ -18,10 +18,11 @@ def folder(tmp_path):
         pixels[4:36, 4:36] = 50 * (i + 1)
         Image.fromarray(pixels).save(tmp_path / f"{i}.png")
         rows.append(index.row(Sample(f"{i}", f"{i}.png", label, "made"), "", 40, 40))
-    frame = pd.DataFrame(rows)
+    Image.fromarray(np.full((40, 40), 255, np.uint8)).save(tmp_path / "mask.png")
+    frame = pd.DataFrame(rows).assign(mask=["", "", "mask.png", ""])
     decode(tmp_path, frame, 32, 16, tmp_path / "splits")
-    write_masks([np.ones((32, 32), bool)], tmp_path / "splits", 32)
-    frame = frame.assign(split=["train", "train", "test", "test"], row=range(4), mask_row=[-1, -1, 0, -1])
+    masks = decode_masks(tmp_path, frame, tmp_path, 32, tmp_path / "splits")
+    frame = frame.assign(split=["train", "train", "test", "test"], row=range(4), mask_row=masks)
     index.write(frame.assign(clean=[False, False, True, False], near="x", group="0"), tmp_path / "splits")
     return tmp_path / "splits"
 

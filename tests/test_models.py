@@ -102,6 +102,13 @@ def test_unknown_builder_lists_near_matches():
         models.build(spec_of("resnet50").model_copy(update={"builder": "resnet5"}), 4, 0)
 
 
+def test_options_reach_the_builder_and_unknown_ones_are_refused():
+    spec = spec_of("resnet50").model_copy(update={"options": {"zero_init_residual": True}})
+    assert not models.build(spec, 4, 0).network.layer1[0].bn3.weight.any()
+    with pytest.raises(UserError, match="resnet50.*zero_init"):
+        models.build(spec.model_copy(update={"options": {"zero_init": True}}), 4, 0)
+
+
 def test_unknown_layer_lists_the_layers():
     with pytest.raises(UserError, match=r"no convolutional layer 'layer5'.*layer3, layer4"):
         models.build(spec_of("resnet50").model_copy(update={"feature_layer": "layer5"}), 4, 0)

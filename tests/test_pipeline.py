@@ -76,7 +76,7 @@ def test_data_metrics_count_every_image_once(workspace):
         for split, count in metrics["counts"][name].items():
             of_class = images.index[images.index["label"] == name]
             assert count == (of_class["split"] == ("" if split == "unused" else split)).sum()
-    assert {"majority", "nearest_neighbour", "shortcut"} <= set(metrics["baselines"])
+    assert {"majority", "nearest_neighbour", "shortcut"} <= set(metrics["baselines"]["grouped"])
     assert {"duplicates", "leakage"} <= set(metrics)
 
 

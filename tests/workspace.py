@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[1]
 COPIED = [
     "conf",
     "mri",
+    "notebooks",
     "stages",
     "service",
     "dvc.yaml",

@@ -1,0 +1,101 @@
+"""Pool the folds of a cross-validation: each image is scored by the network that was trained without its fold.
+
+    dvc exp run --queue -S model=efficientnet_b0 -S split.folds=5 -S split.fold=1,2,3,4,5
+    dvc queue start                                            # or dvc exp run --run-all
+    python -m mri.folds NAME efficientnet_b0 EXPERIMENT...     # the experiments' names: dvc exp list
+
+writes results/NAME/params.yaml and results/NAME/folds.json. Pooled over all patients, intervals are much narrower than
+those of one test part.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+from pathlib import Path
+from typing import Any
+
+import dvc.api
+import numpy as np
+import pandas as pd
+import yaml
+
+from mri.cli import guarded
+from mri.errors import UserError
+from mri.evaluation import summarise
+from mri.files import write_json
+from mri.params import Params, parse
+from mri.paths import PREDICTIONS, RESULTS
+
+
+def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: int) -> dict[str, Any]:
+    """Scores of all folds' test images together, as `mri.evaluation.summarise` gives them.
+
+    tables: per fold, the predictions on its test images: id, group, label and p_CLASS. Raises UserError when an image
+    or a group is in more than one of them: those are no folds.
+    """
+    together = pd.concat([table.assign(fold=number) for number, table in enumerate(tables)], ignore_index=True)
+    for column in ("id", "group"):
+        torn = together.groupby(column)["fold"].nunique()
+        if (torn > 1).any():
+            raise UserError(
+                f"{column} {torn.idxmax()!r} is tested in more than one fold: these are not folds of one split"
+            )
+    probabilities = together[[f"p_{name}" for name in classes]].to_numpy()
+    labels = together["label"].map(classes.index).to_numpy(np.int64)
+    return summarise(probabilities, labels, together["group"].to_numpy(), classes, resamples, seed)
+
+
+def read(revision: str, arch: str) -> tuple[Params, pd.DataFrame]:
+    """The parameters of an experiment and its predictions on test images."""
+    try:
+        parameters = dvc.api.read("params.yaml", rev=revision)
+        table = dvc.api.read(str(PREDICTIONS / f"{arch}.csv"), rev=revision)
+    except Exception as error:  # git's and DVC's own kinds
+        raise UserError(f"{revision} has no predictions of {arch}: {' '.join(str(error).split())}") from None
+    frame = pd.read_csv(io.StringIO(table), dtype={"id": str, "group": str})
+    return parse(yaml.safe_load(parameters), f"params.yaml of {revision}"), frame[frame["split"] == "test"]
+
+
+def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
+    """The first fold's parameters, and what folds.json holds. Raises UserError when they aren't folds of one run."""
+    found = [read(revision, arch) for revision in revisions]
+    first = found[0][0]
+    alike = [params.model_copy(update={"split": first.split}) for params, _ in found]
+    if any(params != first for params in alike):
+        raise UserError("the experiments differ in more than split.fold: pool those of one run")
+    folds = sorted(params.split.fold for params, _ in found)
+    if folds != list(range(1, first.split.folds + 1)):
+        raise UserError(f"the experiments are folds {folds}; needed is each of 1 to {first.split.folds} once")
+    settings = (first.data.classes, first.evaluate.resamples, first.seed)
+    each = [pool([table], *settings)["balanced_accuracy"]["value"] for _, table in found]
+    return first, {
+        "architecture": arch,
+        "dataset": first.data.name,
+        "protocol": first.split.protocol,
+        "folds": first.split.folds,
+        "balanced_accuracy_per_fold": each,
+        "pooled": pool([table for _, table in found], *settings),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m mri.folds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="the folder under results/, for example figshare")
+    parser.add_argument("architecture")
+    parser.add_argument("experiments", nargs="+", help="names or commits, one per fold")
+    arguments = parser.parse_args()
+    params, content = collect(arguments.architecture, arguments.experiments)
+    target = Path(RESULTS) / arguments.name
+    write_json(content, target / "folds.json")
+    (target / "params.yaml").write_text(
+        yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
+    )
+    score = content["pooled"]["balanced_accuracy"]
+    print(f"{target}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,23 @@
+"""Train the networks that the others learn from, where params.yaml names any."""
+
+from mri import cli, distributed
+from mri.files import write_json
+from mri.params import Params
+from mri.paths import TEACHER
+from stages.train import trained
+
+
+def teacher(params: Params) -> None:
+    """Write artifacts/teacher: one folder per teaching network, and teacher.json, how well each does."""
+    architectures = params.teacher.architectures
+    if architectures and params.train.devices > 1 and not distributed.started_by_torchrun():
+        distributed.launch(params.train.devices, "stages.teacher", [])
+        return
+    with distributed.together():
+        found = {name: trained(params, spec, TEACHER / name, None)[1] for name, spec in architectures.items()}
+        if distributed.rank() == 0:
+            write_json(found, TEACHER / "teacher.json")
+
+
+if __name__ == "__main__":
+    cli.run_stage(teacher)

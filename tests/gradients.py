@@ -1,0 +1,34 @@
+"""Run by test_distributed under torchrun: the gradients of one batch, computed together, into the file named."""
+
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mri import distributed, models
+from mri.architecture import ArchitectureSpec
+from mri.training import to_batch
+from tests.conftest import blobs
+
+SPEC = ArchitectureSpec(name="small", builder="resnet18", feature_layer="layer4", fine_layer="layer3")
+
+
+def gradients(batch: int = 8) -> torch.Tensor:
+    """All gradients of the mean loss of one batch, flattened. Batch norm uses its running statistics."""
+    part = blobs(batch)
+    chosen = distributed.share(np.arange(batch))
+    model = models.build(SPEC, 4, 0).eval()
+    parallel = distributed.parallel(model)
+    logits = parallel(to_batch(part.pixels[chosen], 32))
+    F.cross_entropy(logits, torch.from_numpy(part.labels[chosen])).backward()
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    with distributed.together():
+        assert distributed.from_first({"rank": distributed.rank()}) == {"rank": 0}
+        result = gradients()
+        if distributed.rank() == 0:
+            torch.save(result, sys.argv[1])
