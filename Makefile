@@ -27,6 +27,11 @@ setup: $(READY)  ## create .venv with the pinned packages
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package
 	dvc repro
 
+.PHONY: explore
+explore: $(READY)  ## show what is in the chosen data: artifacts/explore/exploratory.html
+	dvc repro split
+	python -m mri.explore
+
 .PHONY: serve
 serve: $(READY)  ## serve the winner on http://localhost:3000
 	bentoml serve

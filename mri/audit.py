@@ -117,6 +117,12 @@ def neighbours(index: pd.DataFrame, pairs: pd.DataFrame, near: float) -> pd.Data
     return pd.DataFrame({"id_a": a["id"], "id_b": b["id"], "correlation": correlation, "same_patient": same})
 
 
+def across(index: pd.DataFrame, pairs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """The pairs whose two images have different values in `column`, such as parts of a split; "" is no value."""
+    a, b = (index[column].to_numpy()[pairs[end].to_numpy(np.int64)] for end in ("a", "b"))
+    return pairs[(a != b) & (a != "") & (b != "")]
+
+
 def calibration(index: pd.DataFrame, pairs: pd.DataFrame, thresholds: Sequence[float]) -> list[dict[str, float]]:
     """How well NCC tells copies of one slice from other pictures, on images that `mri.matching.inherit` identified.
 
@@ -184,7 +190,7 @@ def summarise(
     """What metrics/data.json holds.
 
     index: from `mri.splits.split`. related: from `relations`. similar: from `neighbours`. contradicted: from
-    `contradictions`, before labels were resolved. baselines: from `mri.baselines.score`, for the split in use.
+    `contradictions`, before labels were resolved. baselines: from `mri.baselines.score`, by protocol.
     `duplicates` counts groups of two or more images, `distinct` what is left when each group counts once. `leakage`
     holds `split` (the test part in use against training and validation), `validation` (against training) and, where
     the source ships a split of its own, `official` (its test images against its training images).

@@ -5,6 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +15,8 @@ from mri import images
 from mri.audit import content_hash
 from mri.baselines import Evidence, file_properties, grey_statistics
 from mri.dataset import IMAGES, MASKS
-from mri.matching import views
+from mri.index import read as read_index
+from mri.matching import inherited_mask, views
 
 THUMBNAIL = 32
 
@@ -65,6 +67,28 @@ def decode_views(folder: Path, index: pd.DataFrame, size: int) -> np.ndarray:
         return np.stack(list(pool.map(lambda path: views(images.read(folder / path), size), index["path"])))
 
 
-def write_masks(masks: list[np.ndarray], out: Path, size: int) -> None:
-    """Write bool (M, size, size) masks to out/masks.npy."""
+def decode_masks(folder: Path, index: pd.DataFrame, reference: Path, size: int, out: Path) -> np.ndarray:
+    """Write the masks as networks see their images, bool (M, size, size), to out/masks.npy.
+
+    A mask is the image's own (column mask, below `folder`) or one inherited from the image's original (columns
+    mask_from and transform, see `mri.matching.inherit`; below `reference`, which is read only when there are any).
+    Returns int64 (N,): which mask is whose, -1 for an image without one.
+    """
+    frame = index if "mask_from" in index else index.assign(mask_from="")
+    masked = ((frame["mask"] != "") | (frame["mask_from"] != "")).to_numpy()
+    originals = read_index(reference).set_index("id")["mask"] if (frame["mask_from"] != "").any() else {}
+
+    def one(sample: dict[str, Any]) -> np.ndarray:
+        image = images.read(folder / sample["path"])
+        if sample["mask"]:
+            mask = images.read(folder / sample["mask"]) > 0
+        else:
+            mask = inherited_mask(
+                images.read(reference / originals[sample["mask_from"]]), sample["transform"], image.shape
+            )
+        return images.prepare_mask(mask, image, size)
+
+    with ThreadPoolExecutor() as pool:
+        masks = list(pool.map(one, frame[masked].to_dict("records")))
     np.save(out / MASKS, np.stack(masks) if masks else np.zeros((0, size, size), bool))
+    return np.where(masked, np.cumsum(masked) - 1, -1)

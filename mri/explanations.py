@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from mri.attribution import METHODS, explain, explain_many, gradcam_grid
 from mri.attribution_baselines import baselines, grid_oracle
@@ -51,9 +52,7 @@ def maps_of(model: Classifier, pixels: np.ndarray, methods: list[str]) -> dict[s
 
 def grid_of(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
     """Rows and columns of Grad-CAM's own grid at the size of `pixels` (N, S, S)."""
-    height, width = gradcam_grid(model, to_tensor(pixels[:1]), to_tensor(pixels[:1]).new_zeros(1).long(), layer).shape[
-        1:
-    ]
+    height, width = gradcam_grid(model, to_tensor(pixels[:1]), torch.zeros(1, dtype=torch.long), layer).shape[1:]
     return height, width
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import math
 from pathlib import Path
 
 import matplotlib
@@ -11,16 +13,23 @@ import pandas as pd
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 COLOURS = "inferno"
 PARTS = ("train", "val", "test", "unused")  # the order of bars
 
 
 def save(figure: Figure, path: Path, dpi: int = 72) -> None:
-    """Write a PNG without a date or version in it, so that the same picture is the same file."""
+    """Write a PNG of at most 256 colours, a third of the size of one with all of them, since pictures are committed.
+
+    There is no date or version in it, so that the same picture is the same file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=dpi, bbox_inches="tight", metadata={"Software": None})
     plt.close(figure)
+    Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
 
 
 def explanation_sheet(
@@ -126,7 +135,7 @@ def class_counts(index: pd.DataFrame, classes: list[str]) -> Figure:
             left += table[name].to_numpy()
         axis.invert_yaxis()
         axis.set(title=f"images by class and {column}")
-        axis.legend(fontsize=7)
+        axis.legend(fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return figure
 
 
@@ -135,15 +144,17 @@ def images_per_patient(index: pd.DataFrame) -> Figure:
     figure, axis = plt.subplots(figsize=(5.5, 2.8), layout="constrained")
     counts = index["patient"].where(index["patient"] != "", index["group"]).value_counts()
     axis.hist(counts, bins=[edge + 0.5 for edge in range(counts.max() + 1)], color="tab:blue")
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set(xlabel="images", ylabel="patients", title=f"{len(counts)} patients or groups")
     return figure
 
 
-def duplicate_sheet(pixels: np.ndarray, index: pd.DataFrame, pairs: pd.DataFrame, columns: int = 6) -> Figure:
-    """Pairs of one picture of which one image is for training and the other for testing, spread over all that exist.
+def duplicate_sheet(pixels: np.ndarray, index: pd.DataFrame, pairs: pd.DataFrame, title: str) -> Figure:
+    """Two rows of pairs of one picture, spread over all pairs that exist, of which there is at least one.
 
     pixels: uint8 (N, S, S). pairs: a, b (rows of `index`), transform and correlation.
     """
+    columns = min(6, math.ceil(len(pairs) / 2))
     shown = pairs.iloc[np.linspace(0, len(pairs) - 1, min(2 * columns, len(pairs))).astype(int)]
     figure, axes = plt.subplots(4, columns, figsize=(1.7 * columns, 7.6), squeeze=False, layout="constrained")
     for axis in axes.flat:
@@ -153,7 +164,8 @@ def duplicate_sheet(pixels: np.ndarray, index: pd.DataFrame, pairs: pd.DataFrame
         for offset, end in ((0, pair.a), (1, pair.b)):
             axis = axes[2 * row + offset, column]
             axis.imshow(pixels[end], cmap="gray", vmin=0, vmax=255)
-            axis.set_title(f"{index['official_split'].iloc[end]}: {index['label'].iloc[end]}", fontsize=7)
+            known = (index["official_split"].iloc[end], index["label"].iloc[end])
+            axis.set_title(": ".join(filter(None, known)), fontsize=7)
         axes[2 * row + 1, column].set_xlabel(pair.transform)
         axes[2 * row + 1, column].text(
             0.5,
@@ -164,5 +176,5 @@ def duplicate_sheet(pixels: np.ndarray, index: pd.DataFrame, pairs: pd.DataFrame
             va="top",
             fontsize=6,
         )
-    figure.suptitle(f"One picture on both sides of the official split: {len(pairs)} such pairs", fontsize=10)
+    figure.suptitle(f"{title}: {len(shown)} of {len(pairs):,} pairs", fontsize=10)
     return figure

@@ -3,7 +3,8 @@
     python -m mri.publish kaggle
 
 copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose pictures are not ours to
-publish), and rewrites the part of README.md between the results markers.
+publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that others can
+repeat or check the split, and rewrites the part of README.md between the results markers.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from mri import index
 from mri.cli import guarded
 from mri.errors import UserError
 from mri.files import read_json
+from mri.paths import RESULTS, SPLITS
 
-RESULTS = Path("results")
 FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
+SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
 BEGIN, END = "<!-- results: begin (make publish writes this part) -->", "<!-- results: end -->"
 
 
@@ -27,7 +30,8 @@ def publish(name: str, root: Path = Path()) -> Path:
     """Copy the run in `root` to results/NAME. Raises UserError when the pipeline hasn't run or the name is no name."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
         raise UserError(f"{name!r} can't name a published run: use small letters, digits and hyphens")
-    missing = [part for part in ("dvc.lock", "metrics/summary.json") if not (root / part).is_file()]
+    needed = ("dvc.lock", "metrics/summary.json", f"{SPLITS}/{index.FILE}")
+    missing = [part for part in needed if not (root / part).is_file()]
     if missing:
         raise UserError(f"{missing[0]} does not exist: run `dvc repro` first")
     target = root / RESULTS / name
@@ -39,13 +43,32 @@ def publish(name: str, root: Path = Path()) -> Path:
     private = shutil.ignore_patterns(*(() if synthetic else ("sheets",)))
     for folder in FOLDERS:
         shutil.copytree(root / folder, target / folder, ignore=private)
+    frame = index.read(root / SPLITS)
+    frame[[name for name in SPLIT if name in frame]].to_csv(target / "split.csv", index=False)
     return target
 
 
 def tables(results: Path) -> str:
     """Markdown: one table per published run, in alphabetical order."""
     runs = sorted(path.parents[1] for path in results.glob("*/metrics/summary.json"))
-    return "\n\n".join(_table(run.name, read_json(run / "metrics/summary.json")) for run in runs)
+    parts = [_table(run.name, read_json(run / "metrics/summary.json")) for run in runs]
+    folds = sorted(results.glob("*/folds.json"))
+    return "\n\n".join([*parts, *([_folds_table(folds)] if folds else [])])
+
+
+def _folds_table(paths: list[Path]) -> str:
+    lines = [
+        "**Cross-validation** (every image scored by the network trained without its fold)",
+        "",
+        "| | network | split | folds | images | accuracy | balanced accuracy | macro-F1 |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for path in paths:
+        run = read_json(path)
+        scores = [_interval(run["pooled"][score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
+        who = [path.parent.name, run["architecture"], run["protocol"], str(run["folds"]), str(run["pooled"]["n"])]
+        lines.append(f"| {' | '.join([*who, *scores])} |")
+    return "\n".join(lines)
 
 
 def _table(name: str, summary: dict[str, Any]) -> str:

@@ -17,6 +17,8 @@ from mri.dataset import PARTS
 from mri.errors import UserError
 from mri.params import SplitOptions as SplitOptions
 
+KEEPS_DUPLICATES = ("official", "record")  # protocols that show what duplicates do
+
 
 def split(
     index: pd.DataFrame, related: pd.DataFrame, options: SplitOptions, seed: int, dropped: np.ndarray | None = None
@@ -32,7 +34,7 @@ def split(
     """
     frame = index.assign(near=related["near"].to_numpy(), group=related["group"].to_numpy())
     used = np.ones(len(frame), bool) if dropped is None else ~dropped
-    if not (options.keep_duplicates or options.protocol == "official"):
+    if not (options.keep_duplicates or options.protocol in KEEPS_DUPLICATES):
         used &= representatives(frame, used)
     part, fold = (np.full(len(frame), "", object) for _ in range(2))
     part[used], fold[used] = _PROTOCOLS[options.protocol](frame[used], options, seed)
@@ -85,25 +87,36 @@ Parts = tuple[np.ndarray, np.ndarray]
 
 
 def _grouped(frame: pd.DataFrame, options: SplitOptions, seed: int) -> Parts:
-    groups, labels = _columns(frame)
+    return _dealt(frame, *_columns(frame), options, seed)
+
+
+def _record(frame: pd.DataFrame, options: SplitOptions, seed: int) -> Parts:
+    return _dealt(frame, frame["id"].to_numpy(), frame["label"].to_numpy(), options, seed)
+
+
+def _dealt(frame: pd.DataFrame, groups: np.ndarray, labels: np.ndarray, options: SplitOptions, seed: int) -> Parts:
     if not options.folds:
         _check_groups(groups, labels, len(PARTS), "parts")
         shares = (1 - options.val - options.test, options.val, options.test)
         return np.array(PARTS)[deal(groups, labels, shares, seed)], np.full(len(frame), "")
     _check_groups(groups, labels, options.folds, "folds")
     fold = 1 + deal(groups, labels, [1 / options.folds] * options.folds, seed)
-    return _hold_out(frame, fold == options.fold, options, seed), fold.astype(str)
+    return _beside(fold == options.fold, groups, labels, options, seed), fold.astype(str)
 
 
 def _hold_out(frame: pd.DataFrame, test: np.ndarray, options: SplitOptions, seed: int) -> np.ndarray:
+    return _beside(test, *_columns(frame), options, seed)
+
+
+def _beside(test: np.ndarray, groups: np.ndarray, labels: np.ndarray, options: SplitOptions, seed: int) -> np.ndarray:
     """Parts when the test images are given: validation is dealt from the rest."""
     part = np.where(test, "test", "train").astype(object)
-    rest = frame[~test]
-    _check_groups(*_columns(rest), 2, "parts beside the test images")
-    share = options.val * len(frame) / len(rest)
+    groups, labels = groups[~test], labels[~test]
+    _check_groups(groups, labels, 2, "parts beside the test images")
+    share = options.val * len(test) / len(labels)
     if share >= 1:
         raise UserError(f"split.val {options.val} of all images leaves none to train on beside the test images")
-    part[~test] = np.array(PARTS[:2])[deal(*_columns(rest), (1 - share, share), seed)]
+    part[~test] = np.array(PARTS[:2])[deal(groups, labels, (1 - share, share), seed)]
     return part
 
 
@@ -163,6 +176,7 @@ _PROTOCOLS: dict[str, Callable[[pd.DataFrame, SplitOptions, int], Parts]] = {
     "official": _official,
     "patient": _patient,
     "source": _source,
+    "record": _record,
 }
 
 

@@ -39,7 +39,7 @@ def select(params: Params) -> None:
         "protocol": params.split.protocol,
         **explain(params.select.rule, winner, candidates),
         "models": table,
-        "baselines": read_json(METRICS / "data.json")["baselines"],
+        "baselines": read_json(METRICS / "data.json")["baselines"][params.split.protocol],
     }
     write_json(summary, METRICS / "summary.json")
     predictions = _together(PREDICTIONS, names)

@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 
-from mri import audit, baselines, cli, images, index, matching, splits
-from mri.decoding import Decoded, decode, decode_views, write_masks
+from mri import audit, baselines, cli, index, matching, splits
+from mri.decoding import Decoded, decode, decode_masks, decode_views
 from mri.figures import class_counts, duplicate_sheet, images_per_patient, save
 from mri.files import write_csv, write_json
-from mri.params import Params
+from mri.params import AuditOptions, Params
 from mri.paths import DATASET, METRICS, PLOTS, REFERENCE, SHEETS, SPLITS
 
 
@@ -26,12 +26,16 @@ def split(params: Params) -> None:
     scores = _baselines(params, frame, decoded)
     metrics = audit.summarise(frame, related, similar, contradicted, classes, scores)
     metrics |= {"matched": matched, "skipped": len(pd.read_csv(DATASET / index.SKIPPED))}
-    frame = _with_masks(frame, params.size)
+    if matched:
+        metrics["calibration"] = audit.calibration(frame, pairs, _thresholds(options))
+    frame = frame.assign(mask_row=decode_masks(DATASET, frame, REFERENCE, params.size, SPLITS))
     index.write(frame.assign(row=np.arange(len(frame))), SPLITS)
     write_csv(contradicted, SPLITS / "contradictions.csv")
     write_csv(similar, SPLITS / "neighbours.csv")
+    copies = pairs[pairs["correlation"] >= options.near]
+    write_csv(_by_id(frame, copies), SPLITS / "duplicates.csv")
     write_json(metrics, METRICS / "data.json")
-    _draw(params, frame, pairs)
+    _draw(params, frame, copies)
 
 
 def _matched(params: Params, frame: pd.DataFrame, decoded: Decoded) -> tuple[pd.DataFrame, dict]:
@@ -45,51 +49,45 @@ def _matched(params: Params, frame: pd.DataFrame, decoded: Decoded) -> tuple[pd.
     return frame, matching.describe(frame, matches, params.audit.near)
 
 
-def _baselines(params: Params, frame: pd.DataFrame, decoded: Decoded) -> dict:
-    train, test = ((frame["split"] == part).to_numpy() for part in ("train", "test"))
-    resamples, seed = params.evaluate.resamples, params.seed
-    return baselines.score(frame, decoded.evidence, train, test, params.data.classes, resamples, seed)
+def _thresholds(options: AuditOptions) -> list[float]:
+    """The audit's own two and every hundredth between and above them."""
+    hundredths = (round(float(value), 2) for value in np.arange(0.5, 1, 0.01))
+    return sorted({options.similar, options.near, *(value for value in hundredths if value > options.similar)})
 
 
-def _with_masks(frame: pd.DataFrame, size: int) -> pd.DataFrame:
-    """Write the masks, the images' own and inherited ones, as networks see them; mask_row says which is whose."""
-    inherited = frame["mask_from"] if "mask_from" in frame else pd.Series("", frame.index)
-    reference = index.read(REFERENCE).set_index("id") if (inherited != "").any() else pd.DataFrame()
-    masks: list[np.ndarray] = []
-    rows = []
-    for _, sample in frame.assign(mask_from=inherited).iterrows():
-        mask = _mask(sample, reference)
-        rows.append(len(masks) if mask is not None else -1)
-        if mask is not None:
-            masks.append(images.prepare_mask(mask, images.read(DATASET / sample["path"]), size))
-    write_masks(masks, SPLITS, size)
-    return frame.assign(mask_row=rows)
+def _baselines(params: Params, frame: pd.DataFrame, decoded: Decoded) -> dict[str, dict]:
+    """The scores of trivial classifiers by protocol: of the split in use, and of the source's own where it has one.
+
+    They learn from the validation part too, of which networks use only the scores.
+    """
+    part, official = frame["split"].to_numpy(), frame["official_split"].to_numpy()
+    parts = {params.split.protocol: (np.isin(part, ("train", "val")), part == "test")}
+    if {"train", "test"} <= set(official):
+        parts["official"] = (official == "train", official == "test")
+    classes, resamples, seed = params.data.classes, params.evaluate.resamples, params.seed
+    return {
+        protocol: baselines.score(frame, decoded.evidence, train, test, classes, resamples, seed)
+        for protocol, (train, test) in parts.items()
+    }
 
 
-def _mask(sample: pd.Series, reference: pd.DataFrame) -> np.ndarray | None:
-    if sample["mask"]:
-        return images.read(DATASET / sample["mask"]) > 0
-    if sample["mask_from"]:
-        mask = images.read(REFERENCE / reference.loc[sample["mask_from"], "mask"])
-        return matching.inherited_mask(mask, sample["transform"], (int(sample["height"]), int(sample["width"])))
-    return None
+def _by_id(frame: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
+    a, b = (frame["id"].to_numpy()[pairs[end]] for end in ("a", "b"))
+    return pairs[["transform", "correlation"]].assign(id_a=a, id_b=b)
 
 
-def _draw(params: Params, frame: pd.DataFrame, pairs: pd.DataFrame) -> None:
+def _draw(params: Params, frame: pd.DataFrame, copies: pd.DataFrame) -> None:
     folder = PLOTS / "data"
     (SHEETS / "data").mkdir(parents=True, exist_ok=True)  # empty where nothing crosses
     save(class_counts(frame, params.data.classes), folder / "classes.png")
     save(images_per_patient(frame), folder / "images_per_patient.png")
-    crossing = _across_the_official_split(frame, pairs[pairs["correlation"] >= params.audit.near])
+    crossing = audit.across(frame, copies, "official_split")
     if len(crossing):
         pixels = np.load(SPLITS / "images.npy", mmap_mode="r")
-        save(duplicate_sheet(pixels, frame, crossing), SHEETS / "data/duplicates.png")
-
-
-def _across_the_official_split(frame: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
-    official = frame["official_split"].to_numpy()
-    sides = official[pairs["a"]] + "-" + official[pairs["b"]]
-    return pairs[np.isin(sides, ["train-test", "test-train"])]
+        save(
+            duplicate_sheet(pixels, frame, crossing, "On both sides of the source's own split"),
+            SHEETS / "data/duplicates.png",
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from mri import images, matching
 from mri.audit import (
+    across,
     calibration,
     content_hash,
     contradictions,
@@ -220,6 +221,12 @@ OPTIONS = {"size": 160, "cells": 20, "near": 0.98, "similar": 0.93, "conflicts":
 def test_options_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValidationError, match=message):
         AuditOptions(**OPTIONS | wrong)
+
+
+def test_pairs_across_a_split_lie_in_two_parts_of_it():
+    parts = pd.DataFrame({"split": ["train", "test", "", "train"]})
+    found = across(parts, pairs((0, 1, 1.0), (1, 2, 1.0), (0, 3, 1.0), (1, 3, 1.0)), "split")
+    assert found[["a", "b"]].to_numpy().tolist() == [[0, 1], [1, 3]]
 
 
 @pytest.mark.slow

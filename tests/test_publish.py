@@ -27,6 +27,7 @@ def run(tmp_path):
         "params.yaml": "seed: 0\n",
         "dvc.lock": "",
         "plots/a.csv": "x\n",
+        "artifacts/splits/index.csv": "id,path,label,split,clean,group\na,a.png,glioma,test,True,g\n",
         "plots/sheets/a.png": "",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
@@ -45,7 +46,9 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
         "metrics/summary.json",
         "params.yaml",
         "plots/a.csv",
+        "split.csv",
     ]
+    assert (target / "split.csv").read_text() == "id,label,split,group\na,glioma,test,g\n"
 
 
 def test_pictures_of_synthetic_images_are_published_and_those_of_scans_are_not(run):

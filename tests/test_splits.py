@@ -269,7 +269,7 @@ def test_class_with_too_few_groups_is_named():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"protocol": "random"}, "'grouped', 'official', 'patient' or 'source'"),
+        ({"protocol": "random"}, "'grouped', 'official', 'patient', 'source' or 'record'"),
         ({"val": 0.6, "test": 0.4}, r"val and test leave nothing to train on: 0.6 \+ 0.4"),
         ({"folds": 1}, "folds must be 0"),
         ({"folds": 5, "fold": 6}, "fold must be 1 to 5, got 6"),
@@ -278,3 +278,16 @@ def test_class_with_too_few_groups_is_named():
 def test_options_that_make_no_sense_are_refused(wrong, message):
     with pytest.raises(ValidationError, match=message):
         options(**wrong)
+
+
+def test_record_split_deals_images_without_regard_to_their_groups():
+    index, related = dataset(0)
+    result = split(index, related, options(protocol="record"), 0)
+    assert (result["split"] != "").all()
+    torn = result.groupby("group")["split"].nunique() > 1
+    assert torn.mean() > 0.3
+    assert (result["split"] == "test").mean() == pytest.approx(0.2, abs=0.01)
+    assert not result["clean"].all()
+    folds = {k: split(index, related, options(protocol="record", folds=3, fold=k), 0) for k in (1, 2, 3)}
+    tested = sum((folds[k]["split"] == "test").to_numpy().astype(int) for k in folds)
+    assert (tested == 1).all()

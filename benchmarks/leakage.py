@@ -1,0 +1,153 @@
+"""Measure what leakage is worth, and write results/leakage: params.yaml, leakage.json and leakage.png.
+
+    python -m benchmarks.leakage
+
+The phantoms of params.yaml come in neighbouring slices of one patient. They are split twice, by patients ("grouped")
+and by single images ("record"), and the same classifiers learn from both: EfficientNet-B0 with the recipe of
+params.yaml, and the trivial ones of `mri.baselines`. Then once more with labels that are shuffled among patients: there
+is nothing left to learn, so every score above one in four is memory of a patient whose other slices were in training
+(the check of Yagis et al. 2021, doi 10.1038/s41598-021-01681-w). Means over seeds, which change split, labels and
+training alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import yaml
+from sklearn.metrics import balanced_accuracy_score
+
+from mri import audit, baselines, dataset, hardware, index, models, splits
+from mri.checkpoints import Checkpoint
+from mri.compose import compose
+from mri.decoding import Decoded, decode
+from mri.download import download
+from mri.figures import save
+from mri.files import write_json
+from mri.inference import predict_logits
+from mri.params import Params, parse
+from mri.training import Trainer, derived_seed
+from mri.weights import initialise
+
+OUT = Path("results/leakage")
+ARCHITECTURE = "efficientnet_b0"
+PROTOCOLS, LABELS = ("grouped", "record"), ("true", "shuffled")
+NO_PAIRS = pd.DataFrame({"a": [], "b": [], "correlation": []})
+SHOWN = [ARCHITECTURE, "nearest_neighbour", "grey_levels", "shortcut"]
+
+
+def shuffled_among_patients(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
+    """`frame` with whole patients' labels exchanged, so that each class keeps its number of patients."""
+    patients = frame.groupby("patient")["label"].first()
+    labels = np.random.default_rng(derived_seed(seed, "labels")).permutation(patients.to_numpy())
+    return frame.assign(label=frame["patient"].map(dict(zip(patients.index, labels, strict=True))))
+
+
+def scores(params: Params, frame: pd.DataFrame, decoded: Decoded, pixels: np.ndarray, seed: int) -> dict[str, float]:
+    """Balanced accuracy on the test part of every classifier, learning from the others."""
+    classes = params.data.classes
+    related = audit.relations(frame, decoded.hashes, NO_PAIRS, params.audit.near)
+    frame = splits.split(frame, related, params.split, seed).assign(row=np.arange(len(frame)))
+    part = frame["split"].to_numpy()
+    learned, tested = np.isin(part, ("train", "val")), part == "test"
+    trivial = baselines.score(frame, decoded.evidence, learned, tested, classes, 100, seed)
+    data = dataset.Dataset(frame, pixels, np.zeros((0, 1, 1), bool), classes)
+    return {
+        ARCHITECTURE: network_score(params, data, seed),
+        **{name: score["balanced_accuracy"]["value"] for name, score in trivial.items()},
+    }
+
+
+def network_score(params: Params, data: dataset.Dataset, seed: int) -> float:
+    spec = params.architecture(ARCHITECTURE).model_copy(update={"input_size": params.size})
+    model = models.build(spec, len(data.classes), derived_seed(seed, "weights"))
+    initialise(model, spec, params.train.weights)
+    with tempfile.TemporaryDirectory() as folder:
+        Trainer(model, data.part("train"), data.part("val"), params.train, seed).fit(Checkpoint({}, Path(folder)))
+    test = data.part("test")
+    return float(balanced_accuracy_score(test.labels, predict_logits(model, test.pixels).argmax(1)))
+
+
+def run(parameters: dict[str, Any], seeds: int) -> dict[str, dict[str, dict[str, list[float]]]]:
+    """{labels: {protocol: {classifier: [score per seed]}}}"""
+    params = parse(parameters)
+    with tempfile.TemporaryDirectory() as folder:
+        images = Path(folder)
+        download(params.data.source, params.data.options, params.data.classes, images, params.seed)
+        frame = index.read(images)
+        decoded = decode(images, frame, params.size, params.audit.size, images / "splits")
+        pixels = np.load(images / "splits" / dataset.IMAGES, mmap_mode="r")
+        found: dict = {kind: {protocol: {} for protocol in PROTOCOLS} for kind in LABELS}
+        for seed, kind, protocol in itertools.product(range(seeds), LABELS, PROTOCOLS):
+            chosen = params.model_copy(update={"split": params.split.model_copy(update={"protocol": protocol})})
+            labelled = frame if kind == "true" else shuffled_among_patients(frame, seed)
+            for name, score in scores(chosen, labelled, decoded, pixels, seed).items():
+                found[kind][protocol].setdefault(name, []).append(score)
+                print(f"seed {seed}, {kind} labels, {protocol}: {name} {score:.3f}", flush=True)
+    return found
+
+
+def summary(found: dict[str, dict[str, dict[str, list[float]]]]) -> dict[str, Any]:
+    """Means over seeds, and the gap that leakage makes: record-wise minus patient-wise, in shares."""
+    result: dict[str, Any] = {}
+    for kind, protocols in found.items():
+        means = {
+            name: {who: float(np.mean(values)) for who, values in made.items()} for name, made in protocols.items()
+        }
+        gap = {who: means["record"][who] - means["grouped"][who] for who in means["record"]}
+        result[kind] = {**means, "gap": gap, "seeds": protocols}
+    return result
+
+
+def draw(found: dict[str, dict[str, dict[str, list[float]]]], chance: float) -> None:
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
+    for axis, kind in zip(axes, LABELS, strict=True):
+        for offset, protocol in ((-0.2, "grouped"), (0.2, "record")):
+            values = [found[kind][protocol][name] for name in SHOWN]
+            places = np.arange(len(SHOWN)) + offset
+            label = "split by patients" if protocol == "grouped" else "split by images: leaks"
+            axis.bar(places, [np.mean(v) for v in values], 0.4, label=label, zorder=2)
+            for place, points in zip(places, values, strict=True):
+                axis.plot([place] * len(points), points, "k.", markersize=4, zorder=3)
+        axis.axhline(chance, color="grey", linestyle="--", linewidth=1, zorder=1)
+        axis.set_xticks(range(len(SHOWN)), [name.replace("_", "\n") for name in SHOWN], fontsize=8)
+        axis.set(title=f"{kind} labels", ylim=(0, 1))
+        axis.grid(axis="y", alpha=0.3)
+    axes[0].set_ylabel("balanced accuracy on test images")
+    axes[1].legend(fontsize=8, loc="upper right")
+    figure.suptitle("Synthetic images: what a split that leaks adds (points: seeds; dashed: chance)", fontsize=10)
+    save(figure, OUT / "leakage.png")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="repetitions with another split and another training")
+    arguments = parser.parse_args()
+    parameters = compose([])
+    found = run(parameters, arguments.seeds)
+    content = {
+        "hardware": hardware.describe(),
+        "command": " ".join(["python -m benchmarks.leakage", *sys.argv[1:]]),
+        "date": date.today().isoformat(),
+        "score": "balanced accuracy on test images",
+        **summary(found),
+    }
+    write_json(content, OUT / "leakage.json")
+    (OUT / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
+    draw(found, 1 / len(parameters["data"]["classes"]))
+
+
+if __name__ == "__main__":
+    main()
