@@ -105,7 +105,7 @@ def test_unknown_builder_lists_near_matches():
 def test_options_reach_the_builder_and_unknown_ones_are_refused():
     spec = spec_of("resnet50").model_copy(update={"options": {"zero_init_residual": True}})
     assert not models.build(spec, 4, 0).network.layer1[0].bn3.weight.any()
-    with pytest.raises(UserError, match="resnet50.*zero_init"):
+    with pytest.raises(UserError, match=r"resnet50.*zero_init"):
         models.build(spec.model_copy(update={"options": {"zero_init": True}}), 4, 0)
 
 
