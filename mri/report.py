@@ -11,6 +11,7 @@ import jinja2
 from mri.files import read_json
 
 TEMPLATES = Path(__file__).parent / "templates"
+PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 
 
 def collect(metrics: Path, plots: Path, names: list[str]) -> dict[str, Any]:
@@ -28,8 +29,8 @@ def collect(metrics: Path, plots: Path, names: list[str]) -> dict[str, Any]:
 
 
 def pictures(folder: Path) -> dict[str, str]:
-    """Every PNG below `folder` as a data URI, by its path without suffix ("explain/resnet50")."""
-    found = sorted(folder.rglob("*.png"))
+    """Every picture below `folder` as a data URI, by its path without suffix ("explain/resnet50")."""
+    found = sorted(path for path in folder.rglob("*") if path.suffix in PICTURES)
     return {path.relative_to(folder).with_suffix("").as_posix(): _data_uri(path) for path in found}
 
 
@@ -55,4 +56,4 @@ def interval(score: dict[str, float]) -> str:
 
 
 def _data_uri(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+    return f"data:{PICTURES[path.suffix]};base64," + base64.b64encode(path.read_bytes()).decode()

@@ -9,7 +9,7 @@ from mri.attribution_baselines import blurred_to_entropy
 from mri.attribution_scores import entropy, localisation
 from mri.consensus import Consensus, combine, confidence_weights, consensus_class
 from mri.evaluation import area_under_roc
-from mri.explanations import calls_a_tumour, lead, sample
+from mri.explanations import calls_a_tumour, for_sheet, lead, sample
 from mri.figures import explanation_sheet, save
 from mri.files import write_json
 from mri.inference import to_tensor
@@ -42,11 +42,11 @@ def consensus(params: Params) -> None:
         metrics = _scores(params, names, maps[:, counted], combined.map[counted], masks[counted], groups)
     metrics["agreement"] = _agreement(params, combined, right, chosen["group"])
     write_json(metrics, METRICS / "consensus.json")
-    shown = np.linspace(0, len(pixels) - 1, min(params.explain.sheet, len(pixels))).astype(int)
+    shown = for_sheet(chosen["label"].tolist(), params.explain.sheet, params.seed)
     columns = {name: made[shown] for name, made in zip(names, maps, strict=True)} | {"consensus": combined.map[shown]}
     captions = [f"{chosen['label'][i]}\nagreement {combined.agreement[i]:.2f}" for i in shown]
     title = f"Grad-CAM of the class that the networks agree on, {params.data.name}"
-    save(explanation_sheet(pixels[shown], masks[shown], columns, captions, title), SHEETS / "consensus/consensus.png")
+    save(explanation_sheet(pixels[shown], masks[shown], columns, captions, title), SHEETS / "consensus/consensus.jpg")
 
 
 def _probabilities(name: str, ids: pd.Series, classes: list[str]) -> np.ndarray:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from mri import cli, dataset, models
-from mri.explanations import FINE, calls_a_tumour, grid_of, maps_of, sample, summarise
+from mri.explanations import FINE, calls_a_tumour, for_sheet, grid_of, maps_of, sample, summarise
 from mri.figures import blank, explanation_sheet, save
 from mri.files import write_json
 from mri.inference import predict_logits
@@ -12,7 +12,7 @@ from mri.paths import MAPS, METRICS, MODELS, SHEETS, SPLITS
 
 
 def explain(params: Params, arch: str) -> None:
-    """Write artifacts/maps/ARCH.npz (raw maps), metrics/explain/ARCH.json and plots/sheets/explain/ARCH.png."""
+    """Write artifacts/maps/ARCH.npz (raw maps), metrics/explain/ARCH.json and plots/sheets/explain/ARCH.jpg."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
     chosen = sample(data, params.explain.images)
@@ -44,21 +44,21 @@ def explain(params: Params, arch: str) -> None:
 
 def _nothing_to_explain(arch: str) -> None:
     """No test image has a mask: nothing can be scored, which the metrics say."""
-    save(blank("no test image has a mask"), SHEETS / "explain" / f"{arch}.png")
+    save(blank("no test image has a mask"), SHEETS / "explain" / f"{arch}.jpg")
     MAPS.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(MAPS / f"{arch}.npz", ids=np.array([], str))
     write_json({"n": 0, "methods": {}, "baselines": {}}, METRICS / f"explain/{arch}.json")
 
 
 def _sheet(params: Params, arch: str, pixels, masks, maps: dict, logits: np.ndarray, labels: list[str]) -> None:
-    shown = np.linspace(0, len(pixels) - 1, min(params.explain.sheet, len(pixels))).astype(int)
+    shown = for_sheet(labels, params.explain.sheet, params.seed)
     called = [params.data.classes[i] for i in logits.argmax(1)]
     captions = [labels[i] if labels[i] == called[i] else f"{labels[i]}\ncalled {called[i]}" for i in shown]
     title = f"{arch} on {params.data.name}" + (" (synthetic images)" if params.data.source == "phantom" else "")
     figure = explanation_sheet(
         pixels[shown], masks[shown], {name: made[shown] for name, made in maps.items()}, captions, title
     )
-    save(figure, SHEETS / "explain" / f"{arch}.png")
+    save(figure, SHEETS / "explain" / f"{arch}.jpg")
 
 
 if __name__ == "__main__":

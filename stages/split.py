@@ -86,7 +86,7 @@ def _draw(params: Params, frame: pd.DataFrame, copies: pd.DataFrame) -> None:
         pixels = np.load(SPLITS / "images.npy", mmap_mode="r")
         save(
             duplicate_sheet(pixels, frame, crossing, "On both sides of the source's own split"),
-            SHEETS / "data/duplicates.png",
+            SHEETS / "data/duplicates.jpg",
         )
 
 
