@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mri.calibration_error import expected_calibration_error
 from mri.intervals import estimate, resample_weights
 
 TUMOUR_FREE = "notumor"
@@ -119,18 +120,6 @@ def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
     zeros = np.add.reduceat((weights * ~positive)[:, order], starts, axis=1)
     below = np.cumsum(zeros, axis=1) - zeros
     return (ones * (below + zeros / 2)).sum(1) / (ones.sum(1) * zeros.sum(1))
-
-
-def expected_calibration_error(
-    probabilities: np.ndarray, labels: np.ndarray, weights: np.ndarray, bins: int = 15
-) -> np.ndarray:
-    """(B,) gap between confidence and accuracy, averaged over `bins` bins of equal mass (Nixon et al. 2019)."""
-    confidence = probabilities.max(1)
-    correct = probabilities.argmax(1) == labels
-    order = np.argsort(confidence, kind="stable")
-    edges = np.linspace(0, len(labels), min(bins, len(labels)) + 1).astype(int)[:-1]
-    gap = np.add.reduceat((weights * (correct - confidence))[:, order], edges, axis=1)
-    return np.abs(gap).sum(1) / weights.sum(1)
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:

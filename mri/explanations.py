@@ -46,8 +46,15 @@ def maps_of(model: Classifier, pixels: np.ndarray, methods: list[str]) -> dict[s
     images = to_tensor(pixels)
     maps = explain_many(model, images, None, [name for name in methods if name != FINE])
     if FINE in methods:
-        maps[FINE] = explain(model, images, None, "gradcam", model.spec.fine_layer)
+        maps[FINE] = map_of(model, images, None, FINE)
     return maps
+
+
+def map_of(model: Classifier, images: np.ndarray | torch.Tensor, target: np.ndarray | None, method: str) -> np.ndarray:
+    """float32 (N, H, W) raw maps by one of LEGAL, of images (N, 1, H, W) in [0, 1]; target: as in `explain_many`."""
+    if method == FINE:
+        return explain(model, images, target, "gradcam", model.spec.fine_layer)
+    return explain(model, images, target, method)
 
 
 def for_sheet(labels: list[str], count: int, seed: int) -> np.ndarray:

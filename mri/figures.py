@@ -120,6 +120,46 @@ def score_against_latency(models: dict[str, dict]) -> Figure:
     return figure
 
 
+def confidence_curves(reliability: pd.DataFrame, risk: pd.DataFrame, names: list[str]) -> Figure:
+    """Accuracy against confidence with intervals, and the share wrong among the most confident images.
+
+    The tables are plots/reliability.csv and plots/risk_coverage.csv.
+    """
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    axes[0].plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
+    for name in names:
+        bins, curve = (table[table["architecture"] == name] for table in (reliability, risk))
+        points = axes[0].plot(bins["confidence"], bins["accuracy"], marker=".", label=name)
+        axes[0].fill_between(bins["confidence"], bins["low"], bins["high"], color=points[0].get_color(), alpha=0.1)
+        axes[1].plot(curve["coverage"], curve["risk"], label=name)
+    axes[0].set(title="calibration", xlabel="confidence", ylabel="accuracy", xlim=(0.2, 1.01), ylim=(0, 1.01))
+    axes[1].set(title="abstaining", xlabel="share of images answered, most confident first", ylabel="share wrong")
+    axes[1].legend(fontsize=8)
+    for axis in axes:
+        axis.grid(alpha=0.3)
+    return figure
+
+
+def robustness_curves(folder: Path, names: list[str]) -> Figure:
+    """Accuracy by severity, one panel per corruption, all architectures overlaid; from the tables in `folder`."""
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in names}
+    corruptions = list(dict.fromkeys(tables[names[0]]["corruption"]))
+    columns = math.ceil(len(corruptions) / 2)
+    figure, axes = plt.subplots(2, columns, figsize=(2.4 * columns, 4.6), sharey=True, layout="constrained")
+    for axis, corruption in zip(axes.flat, corruptions, strict=False):
+        for name, table in tables.items():
+            curve = table[table["corruption"] == corruption]
+            axis.plot(curve["severity"], curve["accuracy"], marker=".", label=name)
+        axis.set(title=corruption.replace("_", " "), ylim=(0, 1.02))
+        axis.grid(alpha=0.3)
+    for axis in axes.flat[len(corruptions) :]:
+        axis.axis("off")
+    axes[0, 0].set_ylabel("accuracy")
+    axes[1, 0].set(ylabel="accuracy", xlabel="severity")
+    axes[0, 0].legend(fontsize=7)
+    return figure
+
+
 def class_counts(index: pd.DataFrame, classes: list[str]) -> Figure:
     """Images by class and part of the split, and by class and source."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")

@@ -179,12 +179,24 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
+    """resamples: of the bootstrap. coverage: how often prediction sets are to hold the true class."""
+
     resamples: int = Field(ge=100)
+    coverage: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+
+
+class Robustness(_Section):
+    """images: so many test images are corrupted, and so many of each strange kind are shown to the gate."""
+
+    images: int = Field(ge=2)
 
 
 class Explain(_Section):
+    """images: with a mask, that maps are made of and scored on. changed: of them, changed bit by bit (slow)."""
+
     methods: list[str] = Field(min_length=1)
     images: int = Field(ge=1)
+    changed: int = Field(ge=2)
     sheet: int = Field(ge=1)
 
 
@@ -211,6 +223,7 @@ class Params(_Section):
     split: SplitOptions
     train: Train
     evaluate: Evaluate
+    robustness: Robustness
     explain: Explain
     benchmark: Benchmark
     select: Select

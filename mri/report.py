@@ -22,7 +22,7 @@ def collect(metrics: Path, plots: Path, names: list[str]) -> dict[str, Any]:
         "consensus": read_json(metrics / "consensus.json"),
         **{
             stage: {name: read_json(metrics / stage / f"{name}.json") for name in names}
-            for stage in ("train", "evaluate", "explain", "benchmark")
+            for stage in ("train", "evaluate", "robustness", "explain", "benchmark")
         },
         "pictures": pictures(plots),
     }

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mri import cli, dataset, models, tracking
+from mri import calibration_error, cli, conformal, dataset, models, risk_coverage, tracking
 from mri.calibration import fit_temperature
 from mri.evaluation import summarise
 from mri.files import write_csv, write_json
@@ -11,6 +11,7 @@ from mri.inference import predict_logits
 from mri.params import Params
 from mri.paths import METRICS, MODELS, PREDICTIONS, SPLITS
 from mri.runtime import softmax
+from mri.subgroups import summaries
 
 
 def evaluate(params: Params, arch: str) -> None:
@@ -21,13 +22,9 @@ def evaluate(params: Params, arch: str) -> None:
     logits = {name: predict_logits(model, part.pixels) for name, part in parts.items()}
     temperature = fit_temperature(logits["val"], parts["val"].labels)
     probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
-    table = pd.concat(
-        [_predictions(part, name, probabilities[name], data.classes) for name, part in parts.items()], ignore_index=True
-    )
-    metrics: dict = {name: _score(table[table["split"] == name], data.classes, params) for name in parts}
-    if 0 < table.loc[table["split"] == "test", "clean"].sum() < len(parts["test"]):
-        metrics["clean"] = _score(table[(table["split"] == "test") & table["clean"]], data.classes, params)
-    metrics["temperature"] = temperature
+    tables = {name: _predictions(data, part, name, probabilities[name]) for name, part in parts.items()}
+    metrics = _metrics(params, tables["val"], tables["test"]) | {"temperature": temperature}
+    table = pd.concat(tables.values(), ignore_index=True)
     write_csv(table, PREDICTIONS / f"{arch}.csv", digits=9)
     write_json(metrics, METRICS / "evaluate" / f"{arch}.json")
     with tracking.run(f"evaluate@{arch}", {"stage": "evaluate", "arch": arch, "data": params.data.name}) as run:
@@ -35,19 +32,45 @@ def evaluate(params: Params, arch: str) -> None:
         run.metrics(metrics)
 
 
-def _predictions(part: dataset.Part, name: str, probabilities: np.ndarray, classes: list[str]) -> pd.DataFrame:
+def _predictions(data: dataset.Dataset, part: dataset.Part, name: str, probabilities: np.ndarray) -> pd.DataFrame:
     """One row per image: who it is, what it is, what the network says, and the calibrated probabilities."""
-    frame = part.index[["id", "path", "label", "group", "source", "clean"]].assign(split=name)
-    frame["predicted"] = np.array(classes)[probabilities.argmax(1)]
-    for i, label in enumerate(classes):
+    frame = part.index[["id", "path", "label", "group", "source", "plane", "clean"]].assign(split=name)
+    known = part.index["mask_row"] >= 0
+    frame["lesion"] = np.nan
+    frame.loc[known, "lesion"] = data.masks_of(part.index[known]).mean((1, 2))
+    frame["predicted"] = np.array(data.classes)[probabilities.argmax(1)]
+    for i, label in enumerate(data.classes):
         frame[f"p_{label}"] = probabilities[:, i]
     return frame
 
 
-def _score(table: pd.DataFrame, classes: list[str], params: Params) -> dict:
-    probabilities = table[[f"p_{name}" for name in classes]].to_numpy()
+def _metrics(params: Params, val: pd.DataFrame, test: pd.DataFrame) -> dict:
+    classes, resamples, seed = params.data.classes, params.evaluate.resamples, params.seed
+    metrics: dict = {
+        name: summarise(*_said(table, classes), classes, resamples, seed) for name, table in _parts(val, test)
+    }
+    probabilities, labels, groups = _said(test, classes)
+    metrics["calibration"] = {"ece_of_a_calibrated_one": calibration_error.noise_floor(probabilities, seed=seed)}
+    metrics["selective"] = risk_coverage.summarise(probabilities, labels, groups, resamples, seed)
+    metrics["conformal"] = {}
+    for promised in params.evaluate.coverage:
+        threshold = conformal.fit_threshold(*_said(val, classes)[:2], 1 - promised)
+        sets = conformal.prediction_sets(probabilities, threshold)
+        scores = conformal.summarise(sets, labels, groups, classes, resamples, seed)
+        metrics["conformal"][f"{100 * promised:.0f}"] = {"threshold": threshold, **scores}
+    metrics["test_by"] = summaries(test, classes, resamples, seed)
+    return metrics
+
+
+def _parts(val: pd.DataFrame, test: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    clean = test[test["clean"]]
+    return [("val", val), ("test", test), *([("clean", clean)] if 0 < len(clean) < len(test) else [])]
+
+
+def _said(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Probabilities (N, C), labels (N,) and groups (N,) of a table of predictions."""
     labels = table["label"].map(classes.index).to_numpy(np.int64)
-    return summarise(probabilities, labels, table["group"].to_numpy(), classes, params.evaluate.resamples, params.seed)
+    return table[[f"p_{name}" for name in classes]].to_numpy(), labels, table["group"].to_numpy()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mri import cli, dataset, models
+from mri import cli, dataset, faithfulness, models
+from mri.evaluation import TUMOUR_FREE
 from mri.explanations import FINE, calls_a_tumour, for_sheet, grid_of, maps_of, sample, summarise
 from mri.figures import blank, explanation_sheet, save
 from mri.files import write_json
@@ -36,10 +37,25 @@ def explain(params: Params, arch: str) -> None:
         params.evaluate.resamples,
         params.seed,
     )
-    write_json(
-        metrics | {"grids": {name: f"{h}x{w}" for name, (h, w) in grids.items()}}, METRICS / f"explain/{arch}.json"
-    )
+    metrics |= {"grids": {name: f"{h}x{w}" for name, (h, w) in grids.items()}, **_faithfulness(params, model, data)}
+    write_json(metrics, METRICS / f"explain/{arch}.json")
     _sheet(params, arch, pixels, masks, maps, logits, chosen["label"].tolist())
+
+
+def _faithfulness(params: Params, model: models.Classifier, data: dataset.Dataset) -> dict:
+    """What needs no mask of every image: `faithfulness` on few tumours, `tumour_free` on as many images without one."""
+    settings = (params.explain.methods, params.evaluate.resamples, params.seed)
+    few = sample(data, params.explain.changed)
+    scores: dict = {}
+    if len(few) > 1:
+        groups = few["group"].to_numpy()
+        scores["faithfulness"] = faithfulness.summarise(model, data.pixels[few["row"]], groups, *settings)
+    test = data.index[(data.index["split"] == "test") & (data.index["label"] == TUMOUR_FREE)]
+    free = test.groupby("group").head(1).head(params.explain.changed)
+    if len(free):
+        groups = free["group"].to_numpy()
+        scores["tumour_free"] = faithfulness.mass_outside_head(model, data.pixels[free["row"]], groups, *settings)
+    return scores
 
 
 def _nothing_to_explain(arch: str) -> None:

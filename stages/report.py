@@ -1,7 +1,17 @@
 """Write the report of this run."""
 
+import pandas as pd
+
 from mri import cli
-from mri.figures import confusion_matrices, save, score_against_latency, training_curves
+from mri.figures import (
+    confidence_curves,
+    confusion_matrices,
+    robustness_curves,
+    save,
+    score_against_latency,
+    training_curves,
+)
+from mri.findings import findings
 from mri.params import Params
 from mri.paths import METRICS, PLOTS, REPORT
 from mri.report import collect, pictures, render
@@ -13,8 +23,12 @@ def report(params: Params) -> None:
     content = collect(METRICS, PLOTS, names)
     save(training_curves(PLOTS / "history", names), REPORT / "history.png")
     save(confusion_matrices(content["evaluate"], params.data.classes), REPORT / "confusion.png")
+    reliability, risk = (pd.read_csv(PLOTS / f"{name}.csv") for name in ("reliability", "risk_coverage"))
+    save(confidence_curves(reliability, risk, names), REPORT / "confidence.png")
+    save(robustness_curves(PLOTS / "robustness", names), REPORT / "robustness.png")
     save(score_against_latency(content["summary"]["models"]), REPORT / "score_against_latency.png")
     content["pictures"] |= pictures(REPORT)
+    content["findings"] = findings(content["summary"], content["explain"])
     content |= {"params": params.model_dump(mode="json"), "synthetic": params.data.source == "phantom"}
     (REPORT / "report.html").write_text(render(content), encoding="utf-8")
 

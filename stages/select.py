@@ -1,21 +1,26 @@
 """Choose the winner by the written rule and put all networks into one table."""
 
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from mri import cli, dataset
+from mri.calibration_error import reliability_curve
+from mri.comparison import compare
 from mri.files import read_json, write_csv, write_json
 from mri.params import Params
 from mri.paths import METRICS, PLOTS, PREDICTIONS, SPLITS
+from mri.risk_coverage import risk_coverage_curve
 from mri.selection import Candidate, behind_the_best, choose, explain
 
 
 def select(params: Params) -> None:
     """Write metrics/summary.json: the rule, the winner, the numbers that decided, and the table of all networks.
 
-    And what is plotted for all networks together: plots/{training,confusion,score_against_latency}.csv.
+    And what is plotted for all networks together: plots/*.csv.
     """
     names = list(params.model.architectures)
     costs = {name: read_json(METRICS / "benchmark" / f"{name}.json") for name in names}
@@ -33,20 +38,19 @@ def select(params: Params) -> None:
         }
         for name in names
     }
+    predictions = _together(PREDICTIONS, names)
+    tests = predictions[predictions["split"] == "test"]
     summary = {
         "dataset": params.data.name,
         "data_version": dataset.version(SPLITS),
         "protocol": params.split.protocol,
         **explain(params.select.rule, winner, candidates),
         "models": table,
+        "test_comparisons": _comparisons(params, tests, names),
         "baselines": read_json(METRICS / "data.json")["baselines"][params.split.protocol],
     }
     write_json(summary, METRICS / "summary.json")
-    predictions = _together(PREDICTIONS, names)
-    tests = predictions[predictions["split"] == "test"].rename(columns={"label": "actual"})
-    write_csv(tests[["architecture", "actual", "predicted"]], PLOTS / "confusion.csv")
-    write_csv(_together(PLOTS / "history", names), PLOTS / "training.csv", digits=5)
-    write_csv(_score_against_latency(table), PLOTS / "score_against_latency.csv")
+    _plots(tests, names, params.data.classes, table)
     print(f"winner: {winner.name} (test macro-F1 {table[winner.name]['test']['macro_f1']['value']:.3f})")
 
 
@@ -61,6 +65,42 @@ def _candidates(params: Params, names: list[str], served: dict[str, dict]) -> li
         Candidate(name, points[name], behind[name], served[name]["latency_ms_p50"], served[name]["size_mb"])
         for name in names
     ]
+
+
+def _plots(tests: pd.DataFrame, names: list[str], classes: list[str], table: dict[str, dict]) -> None:
+    """What dvc.yaml plots of all networks together."""
+    confusion = tests.rename(columns={"label": "actual"})[["architecture", "actual", "predicted"]]
+    write_csv(confusion, PLOTS / "confusion.csv")
+    write_csv(_per_network(tests, names, classes, reliability_curve), PLOTS / "reliability.csv", digits=5)
+    write_csv(_per_network(tests, names, classes, _risk_coverage), PLOTS / "risk_coverage.csv", digits=5)
+    write_csv(_together(PLOTS / "history", names), PLOTS / "training.csv", digits=5)
+    write_csv(_score_against_latency(table), PLOTS / "score_against_latency.csv")
+
+
+def _comparisons(params: Params, tests: pd.DataFrame, names: list[str]) -> list[dict]:
+    """Every pair of networks on the test images. It doesn't choose the winner, which validation images do."""
+    classes = params.data.classes
+    own = [tests[tests["architecture"] == name] for name in names]
+    predicted = {name: table["predicted"].map(classes.index).to_numpy() for name, table in zip(names, own, strict=True)}
+    labels, groups = own[0]["label"].map(classes.index).to_numpy(), own[0]["group"].to_numpy()
+    pairs = compare(predicted, labels, groups, len(classes), "macro_f1", params.evaluate.resamples, params.seed)
+    return [asdict(pair) for pair in pairs]
+
+
+def _per_network(
+    tests: pd.DataFrame, names: list[str], classes: list[str], curve: Callable[[np.ndarray, np.ndarray], pd.DataFrame]
+) -> pd.DataFrame:
+    """The curves of all networks below one another. curve: takes probabilities (N, C) and labels (N,)."""
+    tables = []
+    for name in names:
+        own = tests[tests["architecture"] == name]
+        probabilities = own[[f"p_{label}" for label in classes]].to_numpy()
+        tables.append(curve(probabilities, own["label"].map(classes.index).to_numpy()).assign(architecture=name))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _risk_coverage(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
+    return risk_coverage_curve(probabilities.max(1), probabilities.argmax(1) != labels)
 
 
 def _together(folder: Path, names: list[str]) -> pd.DataFrame:

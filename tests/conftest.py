@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from hypothesis import settings
 
 from mri.architecture import ArchitectureSpec
 from mri.compose import compose
@@ -21,6 +22,10 @@ ROOT = Path(__file__).parents[1]
 
 # Small networks gain nothing from a second thread, and lose much when the cores are busy.
 torch.set_num_threads(1)
+
+# A busy machine is no failure.
+settings.register_profile("mri", deadline=None)
+settings.load_profile("mri")
 
 
 @pytest.fixture

@@ -79,7 +79,7 @@ def test_groups_of_the_source_join_images():
     assert related(table("abc", group=["v", "", "v"]))["group"].tolist() == ["a", "b", "a"]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(data=st.data())
 def test_relations_do_not_depend_on_the_order_of_rows(data):
     count = data.draw(st.integers(1, 12))

@@ -57,7 +57,7 @@ def test_grey_statistics_of_a_known_image():
     assert values["kurtosis"] == pytest.approx(stats.kurtosis(pixels.ravel()))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(pixels=arrays.arrays(np.uint8, st.tuples(st.integers(1, 9), st.integers(1, 9))), seed=st.integers(0, 9))
 def test_grey_statistics_are_blind_to_where_grey_levels_lie(pixels, seed):
     shuffled = np.random.default_rng(seed).permutation(pixels.ravel())[None]

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from mri.evaluation import area_under_roc, expected_calibration_error, macro_f1, summarise
+from mri.calibration_error import expected_calibration_error
+from mri.evaluation import area_under_roc, macro_f1, summarise
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 

@@ -162,7 +162,7 @@ def test_one_group_or_one_value_explains_nothing(labels, values):
     assert found["explained"].tolist() == [0]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(
     values=st.lists(st.integers(-100, 100), min_size=2, max_size=20),
     labels=st.randoms(use_true_random=False),

@@ -66,7 +66,7 @@ def test_transforms_are_the_eight_ways_to_lay_a_square_on_itself():
     assert transform(image, "mirror_turn180").tolist() == [[6, 7, 8], [3, 4, 5], [0, 1, 2]]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 10**6), threshold=st.floats(0.1, 0.95), cells=st.sampled_from([2, 5, 8, 20]))
 def test_search_finds_exactly_the_pairs_of_a_brute_force_search(seed, threshold, cells):
     random = np.random.default_rng(seed)
@@ -90,7 +90,7 @@ def test_search_in_small_blocks_finds_the_same(monkeypatch):
     assert_pairs(across, by_brute_force(stack, others, 0.5, within=False))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), cells=st.sampled_from([1, 4, 10, 40]), smooth=st.floats(0, 5))
 def test_bound_is_never_below_the_correlation(seed, cells, smooth):
     random = np.random.default_rng(seed)

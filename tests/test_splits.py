@@ -64,7 +64,7 @@ every_protocol = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(chosen=every_protocol, seed=st.integers(0, 10**6))
 def test_every_image_is_in_one_part_and_no_group_in_two(chosen, seed):
     index, related = dataset(seed)
@@ -84,7 +84,7 @@ def test_every_image_is_in_one_part_and_no_group_in_two(chosen, seed):
     assert set(learning["label"][learning["split"] == "train"]) == set(CLASSES)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(chosen=every_protocol, seed=st.integers(0, 10**6))
 def test_order_of_rows_does_not_matter(chosen, seed):
     index, related = dataset(seed, groups_per_class=12)
@@ -96,7 +96,7 @@ def test_order_of_rows_does_not_matter(chosen, seed):
     assert shuffled[columns].sort_values("id").to_numpy().tolist() == expected
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 10**6), val=st.floats(0.1, 0.3), test=st.floats(0.1, 0.3))
 def test_classes_are_divided_by_the_shares(seed, val, test):
     index, related = dataset(seed)
@@ -107,7 +107,7 @@ def test_classes_are_divided_by_the_shares(seed, val, test):
             assert abs((of_class["split"] == part).sum() - share * len(of_class)) <= largest[label]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 10**6), folds=st.integers(2, 6))
 def test_folds_test_every_image_once(seed, folds):
     index, related = dataset(seed)

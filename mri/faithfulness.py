@@ -1,0 +1,122 @@
+"""Whether the maps of a network hang on what it computes: scored by changing images, and by changing the network.
+
+Costs some hundred predictions per image and method, so it is done on few images; the intervals say how few.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from mri import models
+from mri.attribution_baselines import random
+from mri.attribution_perturbation import deletion_insertion, max_sensitivity, road
+from mri.attribution_scores import entropy, gini, head, outside_head, randomisation
+from mri.explanations import map_of
+from mri.inference import to_tensor
+from mri.intervals import Estimate, estimate, resample_weights
+from mri.models import Classifier
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+STEPS = 10
+DRAWS = 4
+
+
+def summarise(
+    model: Classifier, pixels: np.ndarray, groups: np.ndarray, methods: list[str], resamples: int, seed: int
+) -> dict[str, Any]:
+    """{"n", "methods": {method: {score: {value, low, high}}}} for the predicted classes of uint8 (N, S, S), N >= 2.
+
+    road (above 0 is better), deletion (lower), insertion (higher), with "chance", what a random map gets on the same
+    images; max_sensitivity (lower); gini, entropy; randomisation: how alike maps are to those of a network with random
+    weights, and whether the method passes (`mri.attribution_scores.Randomisation`).
+    """
+    images = to_tensor(pixels).numpy()
+    predict = _predictor(model)
+    target = predict(images).argmax(1)
+    weights = resample_weights(groups, resamples, seed)
+    chance = _perturbed(predict, images, random(pixels / 255.0, seed), target, seed)
+    blank = models.build(model.spec, model.classes, seed).eval()
+    result: dict[str, Any] = {}
+    for method in methods:
+        maps = map_of(model, images, target, method)
+        scores = _perturbed(predict, images, maps, target, seed)
+        scored: dict[str, Any] = {
+            name: {**_estimated(values, weights), "chance": float(chance[name].mean())}
+            for name, values in scores.items()
+        }
+        sensitivity = max_sensitivity(_explainer(model, method), predict, images, target, draws=DRAWS, seed=seed)
+        for name, values in (("max_sensitivity", sensitivity), ("gini", gini(maps)), ("entropy", entropy(maps))):
+            scored[name] = _estimated(values, weights)
+        check = randomisation(maps, map_of(blank, images, target, method), seed)
+        scored["randomisation"] = {
+            "spearman": _mean(check.spearman),
+            "ssim": _mean(check.ssim),
+            "spearman_reference": _number(check.spearman_reference),
+            "ssim_reference": _number(check.ssim_reference),
+            "passed": bool(check.passed),
+        }
+        result[method] = scored
+    return {"n": len(pixels), "methods": result}
+
+
+def mass_outside_head(
+    model: Classifier, pixels: np.ndarray, groups: np.ndarray, methods: list[str], resamples: int, seed: int
+) -> dict[str, Any]:
+    """Share of each method's maps that lies on the background of tumour-free images, where no mask says more.
+
+    {"n", "chance", "methods": {method: {value, low, high}}}; chance is the background's share of the picture.
+    """
+    images = to_tensor(pixels).numpy()
+    target = _predictor(model)(images).argmax(1)
+    heads = head(pixels)
+    weights = resample_weights(groups, resamples, seed)
+    made = {method: outside_head(map_of(model, images, target, method), heads) for method in methods}
+    return {
+        "n": len(pixels),
+        "chance": float(1 - heads.mean()),
+        "methods": {method: _estimated(values, weights) for method, values in made.items()},
+    }
+
+
+def _predictor(model: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+    def predict(images: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
+            return model(batch).softmax(1).numpy()
+
+    return predict
+
+
+def _explainer(model: Classifier, method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    return lambda images, target: map_of(model, images, target, method)
+
+
+def _perturbed(
+    predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, maps: np.ndarray, target: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    curves = deletion_insertion(predict, images, maps, target, STEPS, seed)
+    removed = road(predict, images, maps, target, LEVELS, seed)
+    return {"road": removed.combined, "deletion": curves.deletion_area, "insertion": curves.insertion_area}
+
+
+def _estimated(values: np.ndarray, weights: np.ndarray) -> Estimate | dict[str, None]:
+    """Mean over images where the score is defined, and its interval; None where it is for no image."""
+    defined = np.isfinite(values)
+    if not defined.any():
+        return {"value": None, "low": None, "high": None}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        samples = weights[:, defined] @ values[defined] / weights[:, defined].sum(1)
+    return estimate(float(values[defined].mean()), samples)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    defined = values[np.isfinite(values)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,68 @@
+"""Show one trained network images that are worse than those it learned from, and some that are none of its business."""
+
+import numpy as np
+import torch
+
+from mri import cli, dataset, models, ood
+from mri.dataset import Part, batches
+from mri.files import write_csv, write_json
+from mri.inference import predict_logits, to_tensor
+from mri.models import Classifier
+from mri.ood_inputs import FAR, NEAR, make
+from mri.params import Params
+from mri.paths import GATES, METRICS, MODELS, PLOTS, SPLITS
+from mri.robustness import curves
+
+
+def robustness(params: Params, arch: str) -> None:
+    """Write plots/robustness/ARCH.csv (accuracy by corruption and severity), artifacts/gates/ARCH.safetensors (what
+    stops images of another kind) and metrics/robustness/ARCH.json (how well both go)."""
+    data = dataset.read(SPLITS, params.data.classes)
+    model = models.load(MODELS / arch).model
+    test = _some(data.part("test"), params.robustness.images, params.seed)
+    groups = test.index["group"].to_numpy()
+    resamples, seed = params.evaluate.resamples, params.seed
+    table = curves(lambda pixels: predict_logits(model, pixels), test.pixels, test.labels, groups, (), resamples, seed)
+    write_csv(table, PLOTS / "robustness" / f"{arch}.csv", digits=4)
+    metrics = {
+        "images": len(test),
+        "accuracy": float(table["accuracy"].iloc[0]),
+        "accuracy_when": table[table["severity"] > 0].groupby("corruption")["accuracy"].mean().to_dict(),
+        "gate": _gate(params, arch, model, data, test),
+    }
+    write_json(metrics, METRICS / "robustness" / f"{arch}.json")
+
+
+def _some(part: Part, count: int, seed: int) -> Part:
+    """At most `count` images of a part, drawn at random."""
+    rows = np.sort(np.random.default_rng(seed).permutation(len(part))[:count])
+    return Part(part.index.iloc[rows], part.pixels[rows], part.labels[rows])
+
+
+def _gate(params: Params, arch: str, model: Classifier, data: dataset.Dataset, shown: Part) -> dict:
+    """Fit the gate on training and validation images, save it, and score it: on all test images against as many strange
+    ones of each kind as there are in `shown`."""
+    features = {name: _features(model, data.part(name).pixels) for name in ("train", "val", "test")}
+    gate = ood.fit(features["train"], features["val"])
+    gate.save(GATES / f"{arch}.safetensors")
+    inside, groups = gate.score(features["test"]), data.part("test").index["group"].to_numpy()
+    scores: dict = {"test_images_let_through": float(gate.passes(features["test"]).mean())}
+    for name, kinds in (("far", FAR), ("near", NEAR)):
+        strange = {kind: gate.score(_features(model, make(kind, shown.pixels, params.seed))) for kind in kinds}
+        scores[name] = {
+            kind: ood.summarise(inside, outside, groups, params.evaluate.resamples, params.seed)
+            | {"let_through": float((outside <= gate.threshold).mean())}
+            for kind, outside in ({"all": np.concatenate(list(strange.values()))} | strange).items()
+        }
+    return scores
+
+
+def _features(model: Classifier, pixels: np.ndarray) -> np.ndarray:
+    """float32 (N, 2 K): what the gate looks at, from the last convolutional stage."""
+    with torch.inference_mode():
+        parts = (model.features(to_tensor(pixels[part])).numpy() for part in batches(len(pixels), 32))
+        return np.concatenate([ood.pool(part) for part in parts])
+
+
+if __name__ == "__main__":
+    cli.run_stage(robustness)

@@ -1,0 +1,50 @@
+from mri.findings import findings
+
+
+def method(value, low, skill, road=(0.1, 0.05), passed=True):
+    return (
+        {"rma": {"value": value, "low": low, "high": value + 0.05, "chance": 0.02, "skill": skill}},
+        {"road": {"value": road[0], "low": road[1]}, "randomisation": {"passed": passed}},
+    )
+
+
+def network(**methods):
+    return {
+        "methods": {name: pair[0] for name, pair in methods.items()},
+        "faithfulness": {"methods": {name: pair[1] for name, pair in methods.items()}},
+    }
+
+
+def summary(**scores):
+    return {"models": {name: {"test": {"macro_f1": {"value": value}}} for name, value in scores.items()}}
+
+
+EXPLAINED = {
+    "a": network(gradcam=method(0.03, 0.01, -0.1), gradient=method(0.2, 0.1, 0.1)),
+    "b": network(gradcam=method(0.3, 0.2, 0.2), gradient=method(0.1, 0.05, None, road=(0.0, -0.1))),
+    "c": network(gradcam=method(0.1, 0.05, 0.05), gradient=method(0.1, 0.05, 0.05, passed=False)),
+}
+
+
+def test_the_sentences_name_what_is_no_better_than_chance_or_than_trivial_maps():
+    chance, trivial, *_ = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
+    assert chance.startswith("5 of 6 ") and chance.endswith("these do not: a's gradcam.")
+    assert trivial.startswith("4 of 6 ") and trivial.endswith("these do not: a's gradcam, b's gradient.")
+
+
+def test_the_best_map_and_the_order_of_the_networks_are_named():
+    _, _, best, agreement, *_ = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
+    assert "b's gradcam: 30.0 % [20.0, 35.0]; chance is 2.0 %" in best
+    assert "rank b, a, c; by their best map b, a, c (rank correlation 1.0 over 3" in agreement
+
+
+def test_maps_that_are_not_true_are_named():
+    *_, road, randomisation = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
+    assert "tells 5 of 6 from a random order (ROAD above 0); not: b's gradient." in road
+    assert randomisation.endswith("much the same: c's gradient.")
+    (only,) = (text for text in findings(summary(a=0.7), {"a": EXPLAINED["a"]}) if "random ones" in text)
+    assert only.startswith("Every method's maps change")
+
+
+def test_nothing_scored_is_nothing_said():
+    assert findings(summary(a=0.7), {"a": {"methods": {}}}) == []
