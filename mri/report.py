@@ -42,7 +42,7 @@ def render(content: dict[str, Any], template: str = "report.html") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval}
+    environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value}
     return environment.get_template(template).render(content)
 
 
@@ -53,6 +53,10 @@ def percent(share: float) -> str:
 def interval(score: dict[str, float]) -> str:
     """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent."""
     return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
+
+
+def p_value(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _data_uri(path: Path) -> str:
