@@ -127,9 +127,11 @@ def lead(first: np.ndarray, second: np.ndarray, masks: np.ndarray, weights: np.n
     first, second: (N, S, S). weights: (B, N) from `resample_weights`. {score: {value, low, high, distinguishable}}.
     """
     one, other = localisation(first, masks), localisation(second, masks)
-    leads = {}
-    for name in CORE:
-        difference = one[name] - other[name]
-        leads[name] = estimate(float(difference.mean()), weights @ difference / weights.sum(1))
-        leads[name]["distinguishable"] = not leads[name]["low"] <= 0 <= leads[name]["high"]
-    return leads
+    return {name: difference(one[name], other[name], weights) for name in CORE}
+
+
+def difference(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """Mean difference of two scores (N,) of the same images: {value, low, high, distinguishable} from 0."""
+    apart = first - second
+    result: dict[str, Any] = dict(estimate(float(apart.mean()), weights @ apart / weights.sum(1)))
+    return result | {"distinguishable": not result["low"] <= 0 <= result["high"]}

@@ -35,7 +35,7 @@ def summarise(
     weights, and whether the method passes (`mri.attribution_scores.Randomisation`).
     """
     images = to_tensor(pixels).numpy()
-    predict = _predictor(model)
+    predict = predictor(model)
     target = predict(images).argmax(1)
     weights = resample_weights(groups, resamples, seed)
     chance = _perturbed(predict, images, random(pixels / 255.0, seed), target, seed)
@@ -71,7 +71,7 @@ def mass_outside_head(
     {"n", "chance", "methods": {method: {value, low, high}}}; chance is the background's share of the picture.
     """
     images = to_tensor(pixels).numpy()
-    target = _predictor(model)(images).argmax(1)
+    target = predictor(model)(images).argmax(1)
     heads = head(pixels)
     weights = resample_weights(groups, resamples, seed)
     made = {method: outside_head(map_of(model, images, target, method), heads) for method in methods}
@@ -82,13 +82,22 @@ def mass_outside_head(
     }
 
 
-def _predictor(model: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+def predictor(*networks: Classifier) -> Callable[[np.ndarray], np.ndarray]:
+    """A function from images (B, 1, H, W) to the networks' mean probabilities (B, C)."""
+
     def predict(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-            return model(batch).softmax(1).numpy()
+            return torch.stack([network(batch).softmax(1) for network in networks]).mean(0).numpy()
 
     return predict
+
+
+def removed(
+    predict: Callable[[np.ndarray], np.ndarray], pixels: np.ndarray, maps: np.ndarray, target: np.ndarray, seed: int
+) -> np.ndarray:
+    """float64 (N,): ROAD of maps (N, S, S) on uint8 (N, S, S); 0 is chance, higher is better."""
+    return road(predict, to_tensor(pixels).numpy(), maps, target, LEVELS, seed).combined
 
 
 def _explainer(model: Classifier, method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -99,8 +108,8 @@ def _perturbed(
     predict: Callable[[np.ndarray], np.ndarray], images: np.ndarray, maps: np.ndarray, target: np.ndarray, seed: int
 ) -> dict[str, np.ndarray]:
     curves = deletion_insertion(predict, images, maps, target, STEPS, seed)
-    removed = road(predict, images, maps, target, LEVELS, seed)
-    return {"road": removed.combined, "deletion": curves.deletion_area, "insertion": curves.insertion_area}
+    without = road(predict, images, maps, target, LEVELS, seed)
+    return {"road": without.combined, "deletion": curves.deletion_area, "insertion": curves.insertion_area}
 
 
 def _estimated(values: np.ndarray, weights: np.ndarray) -> Estimate | dict[str, None]:

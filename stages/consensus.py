@@ -9,11 +9,13 @@ from mri.attribution_baselines import blurred_to_entropy
 from mri.attribution_scores import entropy, localisation
 from mri.consensus import Consensus, combine, confidence_weights, consensus_class
 from mri.evaluation import area_under_roc
-from mri.explanations import calls_a_tumour, for_sheet, lead, sample
+from mri.explanations import calls_a_tumour, difference, for_sheet, lead, sample
+from mri.faithfulness import predictor, removed
 from mri.figures import explanation_sheet, save
 from mri.files import write_json
 from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights
+from mri.models import Classifier
 from mri.params import Params
 from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
 
@@ -32,7 +34,8 @@ def consensus(params: Params) -> None:
     target = consensus_class(probabilities)
     pixels, masks = data.pixels[chosen["row"].to_numpy()], data.masks_of(chosen)
     images = to_tensor(pixels)
-    maps = np.stack([explain(models.load(MODELS / name).model, images, target, "gradcam") for name in names])
+    networks = [models.load(MODELS / name).model for name in names]
+    maps = np.stack([explain(network, images, target, "gradcam") for network in networks])
     combined = combine(maps, confidence_weights(probabilities, target))
     right = target == chosen["label"].map(data.classes.index).to_numpy()
     counted = calls_a_tumour(data.classes, target) & masks.any(axis=(1, 2))
@@ -40,6 +43,11 @@ def consensus(params: Params) -> None:
     if counted.any():
         groups = chosen["group"][counted]
         metrics = _scores(params, names, maps[:, counted], combined.map[counted], masks[counted], groups)
+        few = np.flatnonzero(counted)[for_sheet(chosen["label"][counted].tolist(), params.explain.changed, params.seed)]
+        best = maps[names.index(metrics["best_single"])][few]
+        road = _road(params, networks, pixels[few], target[few], combined.map[few], best, chosen["group"][few])
+        for rival, scores in road.items():
+            metrics[rival] |= scores
     metrics["agreement"] = _agreement(params, combined, right, chosen["group"])
     write_json(metrics, METRICS / "consensus.json")
     shown = for_sheet(chosen["label"].tolist(), params.explain.sheet, params.seed)
@@ -71,6 +79,27 @@ def _scores(
         "lead_over_best_single": lead(combined, everything[best], masks, weights),
         "lead_over_best_single_blurred_alike": lead(combined, blurred, masks, weights),
     }
+
+
+def _road(
+    params: Params,
+    networks: list[Classifier],
+    pixels: np.ndarray,
+    target: np.ndarray,
+    combined: np.ndarray,
+    best: np.ndarray,
+    groups: pd.Series,
+) -> dict[str, dict]:
+    """The consensus' lead in ROAD, asking all networks together, over the same two rivals as in `_scores`."""
+    rivals = {
+        "lead_over_best_single": best,
+        "lead_over_best_single_blurred_alike": blurred_to_entropy(best, entropy(combined)),
+    }
+    predict = predictor(*networks)
+    weights = resample_weights(groups, params.evaluate.resamples, params.seed)
+    own = removed(predict, pixels, combined, target, params.seed)
+    others = {name: removed(predict, pixels, maps, target, params.seed) for name, maps in rivals.items()}
+    return {name: {"road": difference(own, other, weights)} for name, other in others.items()}
 
 
 def _agreement(params: Params, combined: Consensus, right: np.ndarray, groups) -> dict:

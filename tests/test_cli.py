@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 
 import numpy as np
 import pytest
@@ -29,7 +30,13 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
 def test_an_interruption_is_one_line_and_exit_code_130():
     program = "import time\nfrom mri.cli import guarded\nguarded(lambda: (print('up', flush=True), time.sleep(60)))"
     process = subprocess.Popen(
-        [sys.executable, "-c", program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ,
+        # Whoever runs the tests in the background has Ctrl-C ignored, which children inherit.
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
     assert process.stdout.readline() == "up\n"
     time.sleep(0.1)
