@@ -57,15 +57,6 @@ def map_of(model: Classifier, images: np.ndarray | torch.Tensor, target: np.ndar
     return explain(model, images, target, method)
 
 
-def for_sheet(labels: list[str], count: int, seed: int) -> np.ndarray:
-    """Positions of `count` images, or all, to show: as many of each class as there can be, drawn at random."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    drawn = pd.Series(labels).iloc[order]
-    turn = drawn.groupby(drawn).cumcount().sort_values(kind="stable")
-    kept = turn.index[:count]
-    return kept[np.argsort(np.array(labels)[kept], kind="stable")].to_numpy()
-
-
 def grid_of(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
     """Rows and columns of Grad-CAM's own grid at the size of `pixels` (N, S, S)."""
     height, width = gradcam_grid(model, to_tensor(pixels[:1]), torch.zeros(1, dtype=torch.long), layer).shape[1:]

@@ -29,6 +29,15 @@ def save(figure: Figure, path: Path, dpi: int = 72) -> None:
     plt.close(figure)
 
 
+def for_sheet(labels: list[str], count: int, seed: int) -> np.ndarray:
+    """Positions of `count` images, or all, to show: as many of each class as there can be, drawn at random."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    drawn = pd.Series(labels).iloc[order]
+    turn = drawn.groupby(drawn).cumcount().sort_values(kind="stable")
+    kept = turn.index[:count]
+    return kept[np.argsort(np.array(labels)[kept], kind="stable")].to_numpy()
+
+
 def explanation_sheet(
     pixels: np.ndarray, masks: np.ndarray, maps: dict[str, np.ndarray], captions: list[str], title: str
 ) -> Figure:

@@ -9,9 +9,9 @@ from mri.attribution_baselines import blurred_to_entropy
 from mri.attribution_scores import entropy, localisation
 from mri.consensus import Consensus, combine, confidence_weights, consensus_class
 from mri.evaluation import area_under_roc
-from mri.explanations import calls_a_tumour, difference, for_sheet, lead, sample
+from mri.explanations import calls_a_tumour, difference, lead, sample
 from mri.faithfulness import predictor, removed
-from mri.figures import explanation_sheet, save
+from mri.figures import explanation_sheet, for_sheet, save
 from mri.files import write_json
 from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights

@@ -4,8 +4,8 @@ import numpy as np
 
 from mri import cli, dataset, faithfulness, models
 from mri.evaluation import TUMOUR_FREE
-from mri.explanations import FINE, calls_a_tumour, for_sheet, grid_of, maps_of, sample, summarise
-from mri.figures import blank, explanation_sheet, save
+from mri.explanations import FINE, calls_a_tumour, grid_of, maps_of, sample, summarise
+from mri.figures import blank, explanation_sheet, for_sheet, save
 from mri.files import write_json
 from mri.inference import predict_logits
 from mri.params import Params

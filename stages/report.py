@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mri import cli
+from mri import cli, dataset
 from mri.figures import (
     confidence_curves,
     confusion_matrices,
@@ -13,8 +13,9 @@ from mri.figures import (
 )
 from mri.findings import findings
 from mri.params import Params
-from mri.paths import METRICS, PLOTS, REPORT
+from mri.paths import MAPS, METRICS, PLOTS, REPORT, SPLITS
 from mri.report import collect, pictures, render
+from mri.viewer import viewer
 
 
 def report(params: Params) -> None:
@@ -28,6 +29,8 @@ def report(params: Params) -> None:
     save(robustness_curves(PLOTS / "robustness", names), REPORT / "robustness.png")
     save(score_against_latency(content["summary"]["models"]), REPORT / "score_against_latency.png")
     content["pictures"] |= pictures(REPORT)
+    data = dataset.read(SPLITS, params.data.classes)
+    content["viewer"] = viewer(data, MAPS, names, 2 * params.explain.sheet, params.seed)
     content["findings"] = findings(content["summary"], content["explain"])
     content |= {"params": params.model_dump(mode="json"), "synthetic": params.data.source == "phantom"}
     (REPORT / "report.html").write_text(render(content), encoding="utf-8")

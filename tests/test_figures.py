@@ -1,10 +1,14 @@
+from collections import Counter
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mri.figures import save
+from mri.figures import for_sheet, save
+
+LABELS = ["glioma"] * 20 + ["meningioma"] * 2 + ["pituitary"] * 10
 
 
 def drawn(path):
@@ -26,3 +30,19 @@ def test_the_name_decides_between_a_whole_picture_and_a_small_one(tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.jpg"])
 def test_the_same_picture_is_the_same_file(tmp_path, name):
     assert drawn(tmp_path / name).read_bytes() == drawn(tmp_path / f"other-{name}").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("count", "each"),
+    [(3, [1, 1, 1]), (6, [2, 2, 2]), (8, [3, 2, 3]), (99, [20, 2, 10])],
+)
+def test_a_sheet_shows_as_many_of_each_class_as_there_can_be(count, each):
+    shown = [LABELS[i] for i in for_sheet(LABELS, count, 0)]
+    assert shown == sorted(shown)
+    assert [Counter(shown)[name] for name in ("glioma", "meningioma", "pituitary")] == each
+
+
+def test_which_images_a_sheet_shows_hangs_on_the_seed_alone():
+    first, again, other = (for_sheet(LABELS, 6, seed).tolist() for seed in (0, 0, 1))
+    assert first == again != other
+    assert len({*first}) == 6

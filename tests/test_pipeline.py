@@ -104,7 +104,7 @@ def test_commands_that_show_results_work(workspace):
     plots = run(workspace, "dvc", "plots", "show", "--out", "dvc_plots").stdout
     page = (workspace / "dvc_plots/index.html").read_text()
     assert "index.html" in plots and all(name in page for name in ("Validation macro-F1", "Confusion", "latency"))
-    assert "resnet50.png" in "".join(path.name for path in (workspace / "dvc_plots").rglob("*.png"))
+    assert "resnet50.jpg" in "".join(path.name for path in (workspace / "dvc_plots").rglob("*.jpg"))
 
 
 @contextmanager
