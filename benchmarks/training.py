@@ -45,10 +45,12 @@ from torchvision import transforms
 
 from mri import hardware, index, models
 from mri.checkpoints import Checkpoint
+from mri.cli import guarded
 from mri.compose import compose
 from mri.dataset import IMAGES, Part
 from mri.decoding import decode
 from mri.download import download
+from mri.errors import UserError
 from mri.files import write_json
 from mri.params import Params, parse
 from mri.precision import autocast
@@ -257,7 +259,10 @@ def main() -> None:
         loop, arch, size, folder = arguments.one
         print(json.dumps(run_one(loop, arch, int(size), Path(folder))))
     elif arguments.profile:
-        profile(arguments.profile[0], int(arguments.profile[1]))
+        arch, size = arguments.profile
+        if not size.isdecimal():
+            raise UserError(f"--profile takes an architecture and a size in pixels, not {size!r}")
+        profile(arch, int(size))
     else:
         runs = measure(list(CASES), arguments.steps, arguments.repeats)
         content = {
@@ -273,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -11,19 +11,17 @@ it changes in the first one's parameters.
 
 from __future__ import annotations
 
-import argparse
 import json
-from pathlib import Path
 from typing import Any
 
-import dvc.api
 import pandas as pd
 import yaml
 
+from mri import experiments
 from mri.cli import guarded
-from mri.errors import UserError
 from mri.files import write_csv
-from mri.paths import METRICS, RESULTS
+from mri.params import FILE
+from mri.paths import METRICS
 
 
 def changes(base: Any, other: Any, name: str = "") -> list[str]:
@@ -41,13 +39,9 @@ def changes(base: Any, other: Any, name: str = "") -> list[str]:
 
 def read(revision: str, arch: str) -> tuple[dict[str, Any], dict[str, Any]]:
     """The parameters of an experiment, and the validation scores and training metrics of one network in it."""
-    try:
-        parameters = yaml.safe_load(dvc.api.read("params.yaml", rev=revision))
-        scores = json.loads(dvc.api.read(str(METRICS / f"evaluate/{arch}.json"), rev=revision))["val"]
-        training = json.loads(dvc.api.read(str(METRICS / f"train/{arch}.json"), rev=revision))
-    except Exception as error:  # git's and DVC's own kinds
-        raise UserError(f"{revision} has no scores of {arch}: {' '.join(str(error).split())}") from None
-    return parameters, {**scores, "seconds": training["seconds"]}
+    files = (FILE, METRICS / f"train/{arch}.json", METRICS / f"evaluate/{arch}.json")
+    parameters, training, scores = experiments.read(revision, *files)
+    return yaml.safe_load(parameters), {**json.loads(scores)["val"], "seconds": json.loads(training)["seconds"]}
 
 
 def table(found: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> pd.DataFrame:
@@ -71,19 +65,11 @@ def table(found: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> pd.DataFra
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.ablation", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("name", help="the folder under results/, for example ablation")
-    parser.add_argument("architecture")
-    parser.add_argument("experiments", nargs="+", help="names or commits; others are compared with the first")
-    arguments = parser.parse_args()
+    arguments = experiments.arguments("mri.ablation", __doc__)
     found = {revision: read(revision, arguments.architecture) for revision in arguments.experiments}
-    target = Path(RESULTS) / arguments.name
     rows = table(found)
+    target = experiments.published(arguments.name, found[arguments.experiments[0]][0])
     write_csv(rows, target / "ablation.csv", digits=4)
-    parameters = found[arguments.experiments[0]][0]
-    (target / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
     print(rows.to_string(index=False, float_format=lambda value: f"{value:.3f}"))
 
 

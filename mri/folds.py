@@ -10,22 +10,20 @@ those of one test part.
 
 from __future__ import annotations
 
-import argparse
 import io
-from pathlib import Path
 from typing import Any
 
-import dvc.api
 import numpy as np
 import pandas as pd
 import yaml
 
+from mri import experiments
 from mri.cli import guarded
 from mri.errors import UserError
 from mri.evaluation import summarise
 from mri.files import write_json
-from mri.params import Params, parse
-from mri.paths import PREDICTIONS, RESULTS
+from mri.params import FILE, Params, parse
+from mri.paths import PREDICTIONS
 
 
 def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: int) -> dict[str, Any]:
@@ -48,11 +46,7 @@ def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: i
 
 def read(revision: str, arch: str) -> tuple[Params, pd.DataFrame]:
     """The parameters of an experiment and its predictions on test images."""
-    try:
-        parameters = dvc.api.read("params.yaml", rev=revision)
-        table = dvc.api.read(str(PREDICTIONS / f"{arch}.csv"), rev=revision)
-    except Exception as error:  # git's and DVC's own kinds
-        raise UserError(f"{revision} has no predictions of {arch}: {' '.join(str(error).split())}") from None
+    parameters, table = experiments.read(revision, FILE, PREDICTIONS / f"{arch}.csv")
     frame = pd.read_csv(io.StringIO(table), dtype={"id": str, "group": str})
     return parse(yaml.safe_load(parameters), f"params.yaml of {revision}"), frame[frame["split"] == "test"]
 
@@ -80,19 +74,10 @@ def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.folds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("name", help="the folder under results/, for example figshare")
-    parser.add_argument("architecture")
-    parser.add_argument("experiments", nargs="+", help="names or commits, one per fold")
-    arguments = parser.parse_args()
+    arguments = experiments.arguments("mri.folds", __doc__)
     params, content = collect(arguments.architecture, arguments.experiments)
-    target = Path(RESULTS) / arguments.name
+    target = experiments.published(arguments.name, params.model_dump(mode="json"))
     write_json(content, target / "folds.json")
-    (target / "params.yaml").write_text(
-        yaml.safe_dump(params.model_dump(mode="json"), sort_keys=False), encoding="utf-8"
-    )
     score = content["pooled"]["balanced_accuracy"]
     print(f"{target}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")
 

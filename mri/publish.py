@@ -28,8 +28,7 @@ BEGIN, END = "<!-- results: begin (make publish writes this part) -->", "<!-- re
 
 def publish(name: str, root: Path = Path()) -> Path:
     """Copy the run in `root` to results/NAME. Raises UserError when the pipeline hasn't run or the name is no name."""
-    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
-        raise UserError(f"{name!r} can't name a published run: use small letters, digits and hyphens")
+    check_name(name)
     needed = ("dvc.lock", "metrics/summary.json", f"{SPLITS}/{index.FILE}")
     missing = [part for part in needed if not (root / part).is_file()]
     if missing:
@@ -46,6 +45,12 @@ def publish(name: str, root: Path = Path()) -> Path:
     frame = index.read(root / SPLITS)
     frame[[name for name in SPLIT if name in frame]].to_csv(target / "split.csv", index=False)
     return target
+
+
+def check_name(name: str) -> None:
+    """Raises UserError for what can't be a folder's name under results/."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
+        raise UserError(f"{name!r} can't name a published run: use small letters, digits and hyphens")
 
 
 def tables(results: Path) -> str:
@@ -81,7 +86,7 @@ def _table(name: str, summary: dict[str, Any]) -> str:
     for model, row in summary["models"].items():
         test = row["test"]
         scores = [_interval(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
-        missed = f"{100 * test['missed_tumour_rate']:.1f} %"
+        missed = f"{100 * test['missed_tumour_rate']:.1f} %" if "missed_tumour_rate" in test else ""
         bold = "**" if model == summary["winner"] else ""
         cells = [f"{bold}{model}{bold}", *scores, missed, f"{row['latency_ms_p50']:.1f}", f"{row['size_mb']:.0f}"]
         lines.append(f"| {' | '.join(cells)} |")

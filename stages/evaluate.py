@@ -50,7 +50,7 @@ def _metrics(params: Params, val: pd.DataFrame, test: pd.DataFrame) -> dict:
         name: summarise(*_said(table, classes), classes, resamples, seed) for name, table in _parts(val, test)
     }
     probabilities, labels, groups = _said(test, classes)
-    metrics["calibration"] = {"ece_of_a_calibrated_one": calibration_error.noise_floor(probabilities, seed=seed)}
+    metrics["calibration"] = {"noise_floor": calibration_error.noise_floor(probabilities, seed=seed)}
     metrics["selective"] = risk_coverage.summarise(probabilities, labels, groups, resamples, seed)
     metrics["conformal"] = {}
     for promised in params.evaluate.coverage:

@@ -70,7 +70,7 @@ def test_folds_are_pooled_from_experiments_and_published(repository, monkeypatch
     [
         (["fold1", "fold2"], r"folds \[1, 2\]; needed is each of 1 to 3 once"),
         (["fold1", "fold2", "other"], r"differ in more than split\.fold"),
-        (["fold1", "nowhere"], "nowhere has no predictions of small"),
+        (["fold1", "nowhere"], "nowhere has no .*small.csv"),
     ],
 )
 def test_what_is_no_cross_validation_is_refused(repository, names, message):

@@ -1,0 +1,43 @@
+"""Reading what several DVC experiments left, to publish it together: what `mri.folds` and `mri.ablation` share."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import dvc.api
+import yaml
+
+from mri.errors import UserError
+from mri.paths import RESULTS
+from mri.publish import check_name
+
+
+def read(revision: str, *paths: Path) -> list[str]:
+    """The texts of files of an experiment or commit. Raises UserError that names it when it lacks one of them."""
+    try:
+        return [dvc.api.read(str(path), rev=revision) for path in paths]
+    except Exception as error:  # git's and DVC's own kinds
+        raise UserError(f"{revision} has no {paths[-1]}: {' '.join(str(error).split())}") from None
+
+
+def arguments(program: str, about: str) -> argparse.Namespace:
+    """name, architecture and experiments, from the command line. Raises UserError for a name that names no folder."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m {program}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", help="the folder under results/, for example figshare")
+    parser.add_argument("architecture")
+    parser.add_argument("experiments", nargs="+", help="names or commits")
+    found = parser.parse_args()
+    check_name(found.name)
+    return found
+
+
+def published(name: str, parameters: dict[str, Any]) -> Path:
+    """results/NAME, with `parameters` in it as params.yaml."""
+    target = RESULTS / name
+    target.mkdir(parents=True, exist_ok=True)
+    (target / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
+    return target
