@@ -65,6 +65,13 @@ def test_the_table_has_intervals_baselines_and_the_winner_in_bold(run):
     assert "| _majority_ | 25.0 [23.0, 27.0] |" in table
 
 
+def test_a_dataset_without_a_tumour_free_class_has_no_missed_tumours_to_tell_of(run):
+    publish("figshare", run)
+    summary = run / "results/figshare/metrics/summary.json"
+    summary.write_text(summary.read_text().replace('"missed_tumour_rate": 0.034', '"n": 1'))
+    assert "| 90.0 [88.0, 92.0] |  | 5.5 | 16 |" in tables(run / "results")
+
+
 def test_readme_gets_the_table_between_its_markers_and_nothing_else_changes(run):
     publish("kaggle", run)
     readme = run / "README.md"
