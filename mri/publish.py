@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from mri.files import read_json
 from mri.paths import RESULTS, SPLITS
 
 FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
+PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
 SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
 BEGIN, END = "<!-- results: begin (make publish writes this part) -->", "<!-- results: end -->"
 
@@ -38,13 +40,23 @@ def publish(name: str, root: Path = Path()) -> Path:
     target.mkdir(parents=True)
     for file in FILES:
         shutil.copy(root / file, target / file)
-    synthetic = read_json(root / "metrics/summary.json")["dataset"] == "phantom"
-    private = shutil.ignore_patterns(*(() if synthetic else ("sheets",)))
+    summary = read_json(root / "metrics/summary.json")
     for folder in FOLDERS:
-        shutil.copytree(root / folder, target / folder, ignore=private)
+        shutil.copytree(root / folder, target / folder, ignore=_not_published(summary))
     frame = index.read(root / SPLITS)
     frame[[name for name in SPLIT if name in frame]].to_csv(target / "split.csv", index=False)
     return target
+
+
+def _not_published(summary: dict[str, Any]) -> Callable[[str, list[str]], set[str]]:
+    """What `shutil.copytree` leaves out: pictures of real scans, and what an earlier run left of other networks."""
+
+    def ignored(folder: str, names: list[str]) -> set[str]:
+        per_network = Path(folder).name in PER_NETWORK
+        left = {name for name in names if per_network and Path(name).stem not in summary["models"]}
+        return left if summary["dataset"] == "phantom" else left | ({"sheets"} & set(names))
+
+    return ignored
 
 
 def check_name(name: str) -> None:

@@ -51,6 +51,15 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
     assert (target / "split.csv").read_text() == "id,label,split,group\na,glioma,test,g\n"
 
 
+def test_what_another_run_left_of_other_networks_is_not_published_as_this_runs(run):
+    for name in ("metrics/train/b0.json", "metrics/train/b1.json", "plots/history/b0.csv", "plots/history/b1.csv"):
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("")
+    target = publish("kaggle", run)
+    assert [path.name for path in (target / "metrics/train").iterdir()] == ["b0.json"]
+    assert [path.name for path in (target / "plots/history").iterdir()] == ["b0.csv"]
+
+
 def test_pictures_of_synthetic_images_are_published_and_those_of_scans_are_not(run):
     assert not (publish("kaggle", run) / "plots/sheets").exists()
     summary = run / "metrics/summary.json"
