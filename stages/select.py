@@ -25,7 +25,7 @@ def select(params: Params) -> None:
     names = list(params.model.architectures)
     costs = {name: read_json(METRICS / "benchmark" / f"{name}.json") for name in names}
     scores = {name: read_json(METRICS / "evaluate" / f"{name}.json") for name in names}
-    served = {name: cost["runtimes"][params.select.runtime] for name, cost in costs.items()}
+    served = {name: cost["runtimes"][_runtime(params, cost)] for name, cost in costs.items()}
     candidates = _candidates(params, names, served)
     winner = choose(params.select.rule, candidates)
     table = {
@@ -33,6 +33,7 @@ def select(params: Params) -> None:
             **{part: _headline(scores[name][part]) for part in ("val", "test", "clean") if part in scores[name]},
             "latency_ms_p50": served[name]["latency_ms_p50"],
             "size_mb": served[name]["size_mb"],
+            "precision": costs[name]["served"],
             "gmac": costs[name]["gmac"],
             "params": costs[name]["params"],
         }
@@ -52,6 +53,11 @@ def select(params: Params) -> None:
     write_json(summary, METRICS / "summary.json")
     _plots(tests, names, params.data.classes, table)
     print(f"winner: {winner.name} (test macro-F1 {table[winner.name]['test']['macro_f1']['value']:.3f})")
+
+
+def _runtime(params: Params, cost: dict) -> str:
+    """The runtime whose figures count for a network."""
+    return f"openvino_{cost['served']}" if params.select.runtime == "served" else params.select.runtime
 
 
 def _candidates(params: Params, names: list[str], served: dict[str, dict]) -> list[Candidate]:
