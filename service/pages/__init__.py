@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
+
+from mri.overlays import overlay, png
 
 STATIC = Path(__file__).parent / "static"
 HEADERS = {
@@ -36,6 +39,11 @@ def router() -> APIRouter:
     @pages.get("/docs")
     def reference() -> Response:
         return FileResponse(STATIC / "docs.html", headers=HEADERS)
+
+    @pages.get("/ui/legend.png")
+    def legend() -> Response:
+        """What maps look like from 0 to their maximum, drawn as they are."""
+        return Response(png(overlay(np.linspace(0, 1, 256)[None])), media_type="image/png", headers=HEADERS)
 
     @pages.get("/ui/{path:path}")
     async def file(path: str, request: Request) -> Response:
