@@ -161,15 +161,17 @@ def test_the_slider_sets_the_map_s_opacity_with_mouse_and_arrow_keys(page):
 
 
 @needs_browser
-def test_every_method_shows_a_map_of_its_own(page):
+def test_every_method_shows_the_map_that_the_api_answers(page, app):
+    methods = "gradcam,guided_backprop,guided_gradcam,consensus"
+    answer = TestClient(app).post("/predict", files={"image": packages.scan()}, data={"explain": methods}).json()
     upload(page, file("head.png"))
     expect(page.locator(ANSWER)).to_be_visible()
-    seen = set()
-    for name in ("Grad-CAM", "Guided Backprop", "Guided Grad-CAM", "Consensus"):
+    for name, method in zip(
+        ("Grad-CAM", "Guided Backprop", "Guided Grad-CAM", "Consensus"), methods.split(","), strict=True
+    ):
         page.get_by_role("radio", name=name, exact=True).check()
         expect(page.locator(".pair figcaption").last).to_contain_text(f"{name} for ")
-        seen.update(overlays(page))
-    assert len(seen) == 4
+        assert overlays(page) == [f"data:image/png;base64,{answer['explanations'][method]['overlay']}"]
     expect(page.locator(".legend img")).to_be_visible()
 
 
@@ -185,10 +187,9 @@ def test_another_model_can_be_chosen(page):
 def test_compare_shows_every_network_beside_the_consensus(page):
     upload(page, file("head.png"))
     page.get_by_role("link", name="Compare all two").click()
-    expect(page.locator(".card h2")).to_have_text(["winner", "other", "Consensus"])
+    expect(page.locator(".card > h2")).to_have_text(["winner", "other", "Consensus"])
     expect(page.locator(".card .bars")).to_have_count(2)
     expect(page.locator(".card .map[src]")).to_have_count(3)
-    assert len(set(overlays(page))) == 3
     expect(page.locator(".agreement")).to_contain_text(re.compile("All two find|disagree"))
     page.get_by_label("Map opacity").fill("10")
     expect(page.locator(".card .map").last).to_have_css("opacity", "0.1")
