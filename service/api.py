@@ -17,7 +17,7 @@ from mri.images import ImageError
 from mri.overlays import overlay, png
 from mri.runtime import disk_size_mb
 from mri.serving import UnknownModelError
-from service import schemas
+from service import pages, schemas
 from service.explainer import Explained, UnknownMethodError
 from service.predictor import Prediction, Predictor
 
@@ -84,6 +84,7 @@ def create(predictor: Predictor, feedback: FeedbackTaker | None = None) -> FastA
     _add_predict_batch(app, predictor)
     _add_feedback(app, predictor, feedback)
     _add_models(app, predictor)
+    app.include_router(pages.router())
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     return app
