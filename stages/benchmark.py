@@ -1,6 +1,6 @@
 """Export one trained network for serving and measure what it costs to run."""
 
-from mri import cli, dataset, models
+from mri import cli, dataset, headlines, models, tracking
 from mri.attribution import METHODS
 from mri.benchmarking import measure_explanations, measure_runtime
 from mri.files import read_json, write_json
@@ -31,6 +31,10 @@ def benchmark(params: Params, arch: str) -> None:
         "explanations": measure_explanations(saved.model, pixels[:1], list(METHODS), settings.seconds / 2),
     }
     write_json(metrics, METRICS / "benchmark" / f"{arch}.json")
+    with tracking.run(f"benchmark@{arch}", {"data": params.data.name}) as run:
+        run.params({"benchmark": settings.model_dump()})
+        run.metrics(headlines.costs(metrics, params.select.runtime))
+        run.file(METRICS / "benchmark" / f"{arch}.json", "metrics")
 
 
 if __name__ == "__main__":

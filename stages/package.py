@@ -2,7 +2,7 @@
 
 import shutil
 
-from mri import cli
+from mri import cli, registry, tracking
 from mri.files import read_json, write_json
 from mri.params import Params
 from mri.paths import EXPORTED, METRICS, SERVICE
@@ -23,6 +23,14 @@ def package(params: Params) -> None:
         "test": {name: row["test"] for name, row in summary["models"].items()},
     }
     write_json(about, SERVICE / "service.json")
+    _register(params, about)
+
+
+def _register(params: Params, about: dict) -> None:
+    winner = about["winner"]
+    known = {name: about[name] for name in ("dataset", "data_version", "protocol")}
+    with tracking.run(f"package@{winner}", {"data": params.data.name}) as run:
+        run.model(lambda folder: registry.save(EXPORTED / winner, folder, known), registry.NAME, registry.ALIAS)
 
 
 if __name__ == "__main__":
