@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mri import cli, dataset, models
+from mri import cli, dataset, headlines, models, tracking
 from mri.attribution import METHODS
 from mri.benchmarking import measure_explanations, measure_runtime
 from mri.dataset import Part, batches
@@ -48,6 +48,10 @@ def benchmark(params: Params, arch: str) -> None:
         "explanations": measure_explanations(saved.model, val.pixels[:1], list(METHODS), settings.seconds / 2),
     }
     write_json(metrics, METRICS / "benchmark" / f"{arch}.json")
+    with tracking.run(f"benchmark@{arch}", {"data": params.data.name}) as run:
+        run.params({"benchmark": settings.model_dump()})
+        run.metrics(headlines.costs(metrics, params.select.runtime))
+        run.file(METRICS / "benchmark" / f"{arch}.json", "metrics")
 
 
 def _compare(params: Params, exported: Path, val: Part, precisions: list[str]) -> dict[str, dict]:

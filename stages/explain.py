@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mri import cli, dataset, faithfulness, models
+from mri import cli, dataset, faithfulness, headlines, models, tracking
 from mri.evaluation import TUMOUR_FREE
 from mri.explanations import FINE, calls_a_tumour, grid_of, maps_of, sample, summarise
 from mri.figures import blank, explanation_sheet, for_sheet, outcomes, save
@@ -40,6 +40,11 @@ def explain(params: Params, arch: str) -> None:
     metrics |= {"grids": {name: f"{h}x{w}" for name, (h, w) in grids.items()}, **_faithfulness(params, model, data)}
     write_json(metrics, METRICS / f"explain/{arch}.json")
     _sheet(params, arch, pixels, masks, maps, logits, chosen["label"].tolist())
+    with tracking.run(f"explain@{arch}", {"data": params.data.name}) as run:
+        run.params({"explain": params.explain.model_dump()})
+        run.metrics(headlines.explanation(metrics))
+        run.file(METRICS / f"explain/{arch}.json", "metrics")
+        run.file(SHEETS / f"explain/{arch}.jpg", "plots")
 
 
 def _faithfulness(params: Params, model: models.Classifier, data: dataset.Dataset) -> dict:
