@@ -45,7 +45,9 @@ def _register(params: Params, about: dict) -> None:
     winner = about["winner"]
     known = {name: about[name] for name in ("dataset", "data_version", "protocol")}
     with tracking.run(f"package@{winner}", {"data": params.data.name}) as run:
-        run.model(lambda folder: registry.save(SERVICE / "models" / winner, folder, known), registry.NAME, registry.ALIAS)
+        run.model(
+            lambda folder: registry.save(SERVICE / "models" / winner, folder, known), registry.NAME, registry.ALIAS
+        )
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def test_a_run_knows_the_machine_the_packages_and_the_state_of_the_repository(tm
         pass
     (found,) = runs(kind="architecture")
     assert found.data.tags["dvc_lock"] == "6a3837158560"  # of the SHA-256 of the text above
-    assert found.data.tags["data_version"] == "b0e1ebd9deb5"
+    assert found.data.tags["data_version"] == "984a644ec3b5"
     assert found.data.tags["mlflow.source.git.commit"] == tracking.commit() != ""
     where = MlflowClient(delivery.tracking_uri()).download_artifacts(found.info.run_id, "environment/train.json")
     environment = json.loads(Path(where).read_text())
