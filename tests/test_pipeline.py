@@ -91,9 +91,9 @@ def test_a_pipeline_run_is_tracked_with_a_run_per_network_and_the_winner_is_regi
     (parent,) = [run for run in found if run.data.tags["kind"] == "pipeline"]
     children = {run.info.run_name: run for run in found if run is not parent}
     assert sorted(children) == sorted(ARCHITECTURES)
-    for run in children.values():
-        assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id and run.info.status == "FINISHED"
-        assert run.data.params["train.batch"] == "8"
+    for child in children.values():
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id and child.info.status == "FINISHED"
+        assert child.data.params["train.batch"] == "8"
         named = (
             "epoch/val_macro_f1",
             "test/macro_f1",
@@ -101,8 +101,8 @@ def test_a_pipeline_run_is_tracked_with_a_run_per_network_and_the_winner_is_regi
             "robustness/noise",
             "cost/latency_ms_p95",
         )
-        assert set(named) <= set(run.data.metrics)
-        assert run.data.tags["git_commit"] == commit_before_the_run(workspace)
+        assert set(named) <= set(child.data.metrics)
+        assert child.data.tags["git_commit"] == commit_before_the_run(workspace)
     assert {"report", "plots", "dvc.lock"} <= {item.path for item in client.list_artifacts(parent.info.run_id)}
     winner = read_json(workspace / "metrics/summary.json")["winner"]
     champion = client.get_model_version_by_alias("brain-tumour-mri", "champion")
