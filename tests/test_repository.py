@@ -3,6 +3,7 @@
 import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,9 @@ def test_requirements_are_pinned_and_locked():
         assert re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.]+", line), line
         name, version = re.sub(r"[._]", "-", line.lower()).split("==")[0], line.split("==")[1]
         assert any(re.match(rf"{re.escape(name)}=={re.escape(version)}( ;|$)", pin) for pin in locked), line
+
+
+@pytest.mark.parametrize("module", ["params", "images", "runtime", "tracking", "registry", "diff", "sync"])
+def test_a_module_that_needs_no_network_does_not_load_pytorch(module):
+    program = f"import sys, mri.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
