@@ -31,8 +31,8 @@ def export_guided(model: Classifier, size: int, folder: Path) -> bool:
     """Write guided.xml and guided.bin: float32 (1, 1, size, size) in [0, 1] and int64 (1,) to float32 (1, size, size).
 
     Nothing is written, and False returned, where the exported graph doesn't give PyTorch's map to within TOLERANCE of
-    its sum: a service then does without guided maps rather than show wrong ones. One image at a time. Images come scaled: OpenVINO folds a division by 255 into the first convolution's weights, and
-    the backward pass, which shares them, would come out too small.
+    its sum: a service then does without guided maps rather than show wrong ones. One image at a time. Images come
+    scaled: with the division by 255 in the graph, the backward pass came out 255 times too small.
     """
     example = (torch.rand(1, 1, size, size), torch.zeros(1, dtype=torch.int64))
     traced = make_fx(lambda images, target: guided_gradient(model, images, target), decomposition_table=_table())(
