@@ -119,7 +119,7 @@ def test_an_upload_shows_what_the_api_answers(page, app):
     marked = bars.evaluate_all("bars => bars.map(bar => bar.classList.contains('in-set'))")
     assert marked == [name in answer["set"] for name in answer["probabilities"]]
     facts = page.locator(".facts").inner_text()
-    assert "phantom" in facts and answer["data_version"] in facts and "64 × 64 pixels, seen as 32 × 32" in facts
+    assert "phantom" in facts and answer["data_version"] in facts and "64 × 64 pixels, seen as 32\xa0×\xa032" in facts
 
 
 @needs_browser

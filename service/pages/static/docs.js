@@ -31,11 +31,11 @@ function section(path, method, operation) {
   const errors = [];
   for (const [status, answer] of Object.entries(operation.responses)) {
     const schema = answer.content?.[JSON_BODY]?.schema;
-    if (status < 300) addFields(slots.fields, `Answer ${status}`, fields(schema));
+    if (status < 300) addFields(slots.fields, `Answer ${status}`, nested(fields(schema)));
     else errors.push([status, schema]);
   }
   // All errors have one form.
-  addFields(slots.fields, `Errors ${errors.map(([status]) => status).join(", ")}`, fields(errors[0]?.[1]));
+  addFields(slots.fields, `Errors ${errors.map(([status]) => status).join(", ")}`, nested(fields(errors[0]?.[1])));
   slots.example.textContent = curl(path, method, body);
   return root;
 }
@@ -58,6 +58,23 @@ function fields(schema) {
   return Object.entries(properties).map(([name, one]) => [name, one, required.includes(name), one.description]);
 }
 
+/** The fields of an answer, each followed by the fields inside it; in answers every field is there, so none is marked. */
+function nested(rows, prefix = "") {
+  return rows.flatMap(([name, schema, , description]) => {
+    const path = prefix + name;
+    const [inner, mark] = inside(schema);
+    return [[path, schema, false, description], ...nested(fields(inner), `${path}${mark}.`)];
+  });
+}
+
+/** The object inside a field, and how its place is written: [] for a list's items, {} for a value by name. */
+function inside(schema) {
+  const { anyOf, items, additionalProperties, ...plain } = resolve(schema);
+  if (anyOf) return inside(anyOf.find(one => one.type !== "null"));
+  if (items) return [items, "[]"];
+  return additionalProperties?.$ref ? [additionalProperties, "{}"] : [plain, ""];
+}
+
 function resolve(schema = {}) {
   if (schema.$ref) return { ...resolve(schemas[schema.$ref.split("/").at(-1)]), ...schema, $ref: undefined };
   return schema.allOf?.length === 1 ? { ...resolve(schema.allOf[0]), ...schema } : schema;
@@ -76,8 +93,8 @@ function meaning(schema, description = "") {
   const { enum: choices, default: standard, examples } = resolve(schema);
   const parts = [description];
   if (choices) parts.push(`One of: ${choices.join(", ")}.`);
-  if (standard !== undefined && standard !== "" && standard !== null) parts.push(`Default: ${text(standard)}.`);
-  if (examples?.length) parts.push(`Example: ${text(examples[0])}.`);
+  if (standard !== undefined && standard !== null && String(standard) !== "") parts.push(`Default: ${text(standard)}`);
+  if (examples?.length) parts.push(`Example: ${text(examples[0])}`);
   return parts.filter(Boolean).map(part => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" ");
 }
 
@@ -90,7 +107,7 @@ function curl(path, method, body) {
     const parts = fields(body[MULTIPART].schema).flatMap(([name, schema, required]) => {
       if (type(schema) === "file") return [`-F ${name}=@scan.png`];
       if (type(schema) === "list of file") return [`-F ${name}=@first.png`, `-F ${name}=@second.png`];
-      return required || example(schema) !== undefined ? [`-F ${name}=${text(example(schema) ?? "")}`] : [];
+      return required || example(schema) !== undefined ? [`-F ${name}=${text([example(schema) ?? ""].flat()[0])}`] : [];
     });
     return ["curl", ...parts, address].join(" ");
   }

@@ -7,6 +7,8 @@ const WIDTH = 1240, HEIGHT = 1754, MARGIN = 96;
 const INK = "#17212b", MUTED = "#5a6772", LINE = "#d5dbe0", ACCENT = "#1b6e80", PALE = "#b9c4cc";
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif";
 
+const short = value => value.toLocaleString("en", { maximumSignificantDigits: 3 });
+
 /** What has to be known of an answer, as pairs of name and text. */
 export function facts(answer) {
   const time = Object.entries(answer.milliseconds).map(([part, ms]) => `${part} ${ms.toFixed(1)} ms`).join(", ");
@@ -15,8 +17,8 @@ export function facts(answer) {
     ["Model", modelName(answer.model)],
     ["Trained on", `${answer.dataset}${answer.synthetic ? " (synthetic images only)" : ""}`],
     ["Data version", answer.data_version],
-    ["Image", `${answer.image.width} × ${answer.image.height} pixels, seen as ${answer.image.size} × ${answer.image.size}`],
-    ...(unlike ? [["Distance from training data", `${unlike.score.toPrecision(3)} (stops at ${unlike.threshold.toPrecision(3)})`]] : []),
+    ["Image", `${answer.image.width} × ${answer.image.height} pixels, seen as ${answer.image.size} × ${answer.image.size}`],
+    ...(unlike ? [["Distance from training data", `${short(unlike.score)} (stops at ${short(unlike.threshold)})`]] : []),
     ["Time taken", time],
     ["Answered", answer.time.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })],
     ["Request", answer.request_id],
