@@ -50,7 +50,7 @@ def table(found: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> pd.DataFrame
     against = next(iter(samples.values()))["macro_f1"]
     rows = []
     for name, (parameters, predictions) in found.items():
-        row = {"experiment": name, "changes": "; ".join(changes(base, parameters))}
+        row: dict[str, Any] = {"experiment": name, "changes": "; ".join(changes(base, parameters))}
         for score, values in samples[name].items():
             row |= _columns(f"val_{score}", values)
         if predictions["id"].equals(first["id"]) and predictions is not first:

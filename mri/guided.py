@@ -38,7 +38,7 @@ def export_guided(model: Classifier, size: int, folder: Path) -> bool:
     traced = make_fx(lambda images, target: guided_gradient(model, images, target), decomposition_table=_table())(
         *example
     )
-    converted = openvino.convert_model(torch.export.export(traced, example))
+    converted = openvino.convert_model(torch.export.export(_own_weights(traced), example))
     converted.outputs[0].get_tensor().set_names({"gradient"})
     compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     made = compiled([part.numpy() for part in example])["gradient"]
@@ -73,13 +73,32 @@ def _convolution_backward(
     groups: int,
     mask: list[bool],
 ) -> tuple[torch.Tensor, None, None]:
-    """The gradient with respect to the convolution's input alone."""
+    """The gradient with respect to the convolution's input alone. Why the signs: see `_own_weights`."""
     reached = [
         (gradient.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1
         for i in range(2)
     ]
     missing = [images.shape[2 + i] - reached[i] for i in range(2)]  # rows and columns that the stride left over
-    return aten.convolution(gradient, weight, None, stride, padding, dilation, True, missing, groups), None, None
+    back = aten.convolution(gradient, -weight, None, stride, padding, dilation, True, missing, groups)
+    return -back, None, None
+
+
+def _own_weights(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """The graph with every negated weight as a constant of its own.
+
+    Where forward and backward pass share a constant, OpenVINO scales it for both when it merges the forward pass's batch
+    norm into the convolution, and the gradient comes out wrong. Equal constants could be merged again; negated ones
+    can't.
+    """
+    for node in list(traced.graph.nodes):
+        if node.target is aten.neg.default and node.args[0].op == "get_attr":
+            name = f"backward_{node.args[0].target}"
+            traced.register_buffer(name, -getattr(traced, node.args[0].target).detach())
+            with traced.graph.inserting_before(node):
+                node.replace_all_uses_with(traced.graph.get_attr(name))
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced
 
 
 def _max_pool_backward(

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -31,10 +31,13 @@ class UnknownModelError(UserError):
     """The request names a network that isn't packaged."""
 
 
+ReasonCode = Literal["low_confidence", "models_disagree", "unlike_training"]
+
+
 class Reason(NamedTuple):
     """Why an answer should not be relied on: a code for programs and a sentence for people."""
 
-    code: str
+    code: ReasonCode
     detail: str
 
 

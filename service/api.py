@@ -184,7 +184,9 @@ def _add_models(app: FastAPI, predictor: Predictor) -> None:
 def _fields(prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
     """What /predict and /predict_batch both say of an image."""
     said, about = prediction.opinion, predictor.about
-    gate = schemas.Gate(score=said.score, threshold=said.threshold) if said.score is not None else None
+    gate = None
+    if said.score is not None and said.threshold is not None:
+        gate = schemas.Gate(score=said.score, threshold=said.threshold)
     return {
         "label": said.label,
         "probabilities": said.probabilities,

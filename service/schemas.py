@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+from mri.serving import ReasonCode
+
 NOTICE = "Research software, not a medical device: not for diagnosis."
 
 
@@ -20,7 +22,7 @@ class Error(BaseModel):
 class Reason(BaseModel):
     """Why an answer should not be relied on."""
 
-    code: Literal["low_confidence", "models_disagree", "unlike_training"] = Field(
+    code: ReasonCode = Field(
         description="low_confidence: not exactly one class in the set; models_disagree: judged where all networks were "
         "asked (explain=consensus); unlike_training: the gate stopped the image"
     )
