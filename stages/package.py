@@ -5,14 +5,16 @@ import shutil
 from mri import cli
 from mri.files import read_json, write_json
 from mri.params import Params
-from mri.paths import EXPORTED, METRICS, SERVICE
+from mri.paths import DRIFT, EXPORTED, METRICS, SERVICE
 
 
 def package(params: Params) -> None:
-    """Write artifacts/service: models/ARCH (exported networks) and service.json (the winner, the data, the scores)."""
+    """Write artifacts/service: models/ARCH (exported networks), reference.safetensors (what drift is measured
+    from) and service.json (the winner, the data, the scores)."""
     summary = read_json(METRICS / "summary.json")
     for name in params.model.architectures:
         shutil.copytree(EXPORTED / name, SERVICE / "models" / name)
+    shutil.copy(DRIFT / "reference.safetensors", SERVICE)
     about = {
         "winner": summary["winner"],
         "models": list(params.model.architectures),
