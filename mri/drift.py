@@ -199,8 +199,8 @@ def replay(sample: Sample, groups: Sequence | np.ndarray, seed: int, replays: in
             strengths = reference.strengths(sample[rows])
             exceeded[i, j] = [strengths[name] > 1 for name in SIGNALS]
     shares = dict(zip(SIGNALS, exceeded.mean((0, 1)).tolist(), strict=True))
-    shares["any"] = float(exceeded.any(axis=2).mean())
-    return {"replays": replays, "window": shares, "alarm": float(exceeded.all(axis=1).any(axis=1).mean())}
+    shares["any"] = float(np.any(exceeded, axis=2).mean())
+    return {"replays": replays, "window": shares, "alarm": float(np.any(exceeded.all(1), axis=1).mean())}
 
 
 def delay(
