@@ -48,6 +48,7 @@ requests = sa.Table(
     sa.Column("projection", sa.JSON),  # see mri.drift.project
     sa.Column("feedback", sa.String(64)),  # the confirmed class
     sa.Column("rollup", sa.Integer, index=True),  # which roll-up counts this row
+    sqlite_autoincrement=True,  # no number is given twice, not even after all rows were deleted
 )
 
 # What `mri.drift` found in consecutive windows of one network's predictions.
@@ -62,6 +63,7 @@ windows = sa.Table(
     sa.Column("strengths", sa.JSON, nullable=False),  # {signal: statistic over threshold}
     sa.Column("alarms", sa.JSON, nullable=False),  # signals
     sa.UniqueConstraint("model", "data_version", "last_row"),
+    sqlite_autoincrement=True,
 )
 
 # Figures of rows on their way to MLflow; `sent` is empty until they have arrived.
@@ -72,6 +74,7 @@ rollups = sa.Table(
     sa.Column("time", sa.Float, nullable=False),
     sa.Column("metrics", sa.JSON, nullable=False),
     sa.Column("sent", sa.Float, index=True),
+    sqlite_autoincrement=True,
 )
 
 # Which worker does the background work, until when.
