@@ -112,9 +112,9 @@ def _explain_batch(
     if {"gradcam", "guided_gradcam"} & set(methods):
         maps["gradcam"] = upsample(gradcam_grid(model, images, target, layer), (images.shape[2], images.shape[3]))
     if {"guided_backprop", "guided_gradcam"} & set(methods):
-        maps["guided_backprop"] = _input_gradient(_guided(_twin(model)), images, target)
+        maps["guided_backprop"] = guided_gradient(model, images, target).cpu().numpy()
     if "gradient" in methods:
-        maps["gradient"] = _input_gradient(_twin(model), images, target)
+        maps["gradient"] = _input_gradient(_twin(model), images, target).cpu().numpy()
     if "guided_gradcam" in methods:
         maps["guided_gradcam"] = maps["guided_backprop"] * maps["gradcam"]
     return maps
@@ -146,11 +146,19 @@ def _score(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     return logits.gather(1, target[:, None]).sum()
 
 
-def _input_gradient(model: Classifier, images: torch.Tensor, target: torch.Tensor) -> np.ndarray:
+def guided_gradient(model: Classifier, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Guided backpropagation of one class per image, float32 (N, H, W).
+
+    images: (N, 1, H, W) in [0, 1]. target: int64 (N,).
+    """
+    return _input_gradient(_guided(_twin(model)), images, target)
+
+
+def _input_gradient(model: Classifier, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """|d logit / d pixel| of the grey image, float32 (N, H, W): there is one channel, so no channel to choose."""
     leaf = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(_score(model(leaf), target), leaf)
-    return gradient[:, 0].abs().cpu().numpy()
+    return gradient[:, 0].abs()
 
 
 def _twin(model: Classifier) -> Classifier:

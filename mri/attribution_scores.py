@@ -15,7 +15,6 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage, special, stats
-from sklearn.metrics import average_precision_score
 
 from mri.images import CONTENT_LEVEL, CONTENT_PART
 
@@ -130,6 +129,10 @@ def auroc(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
 def auprc(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     """Average precision of pixels against the mask: 1 at best, p for a flat map, hardly more for noise."""
     pairs = zip(*_pair(maps, masks), strict=True)
+    from sklearn.metrics import (
+        average_precision_score,
+    )  # loads slowly, and the service needs other parts of this module
+
     return np.array([average_precision_score(m, a) if m.any() else np.nan for a, m in pairs], dtype=np.float64)
 
 

@@ -1,26 +1,20 @@
-"""Whether an image is of the kind that a network was trained on: the gate that a picture has to pass.
+"""Fitting the gate that an image has to pass (`mri.gate`), and how well a score tells strange images from genuine ones.
 
-The gate is a Gaussian around the pooled features of the training images, scaled to length 1: a few principal axes with
-their variances, and one variance for all other directions (probabilistic PCA: Tipping & Bishop, JRSS B 61(3), 1999).
-The distance from its centre (Mahalanobis) says how strange an image is; the threshold lets through a chosen share of
-validation images. Labels and logits don't help: `energy`, the usual score of logits, is here to compare with.
+Labels and logits don't help the gate: `energy`, the usual score of logits, is here to compare with.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import safetensors
-import safetensors.numpy
 from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 
-from mri.errors import UserError
 from mri.evaluation import area_under_roc
+from mri.gate import Gate, unit
 from mri.intervals import Estimate, estimate, resample_weights
 
 # More gain nothing on synthetic or real slices; with 64 a file for 2,048 channels has 0.6 MB.
@@ -29,71 +23,13 @@ AXES = 64
 SMALLEST = 1e-12
 
 
-def pool(features: np.ndarray) -> np.ndarray:
-    """float32 (N, 2 K): mean and standard deviation over the positions of feature maps (N, K, h, w).
-
-    The deviations matter: training makes means forget whatever doesn't tell its classes apart.
-    """
-    maps = features.reshape(*features.shape[:2], -1).astype(np.float32, copy=False)
-    return np.concatenate([maps.mean(2), maps.std(2)], axis=1)
-
-
-@dataclass(frozen=True)
-class Gate:
-    """mean: float32 (D,). axes: float16 (A, D), orthonormal. variances: float32 (A,), along them.
-
-    rest: variance in every other direction. threshold: the score up to which an image passes.
-    """
-
-    mean: np.ndarray
-    axes: np.ndarray
-    variances: np.ndarray
-    rest: float
-    threshold: float
-
-    def score(self, features: np.ndarray) -> np.ndarray:
-        """float64 (N,): squared distance of pooled features (N, D) from the training images; higher is stranger.
-
-        About D for an image like those it was fitted on.
-        """
-        apart = _unit(features) - self.mean
-        along = apart @ self.axes.T.astype(np.float64)
-        beyond = np.maximum((apart**2).sum(1) - (along**2).sum(1), 0)
-        return (along**2 / self.variances).sum(1) + beyond / self.rest
-
-    def passes(self, features: np.ndarray) -> np.ndarray:
-        """bool (N,): whether images with pooled features (N, D) are of the known kind."""
-        return self.score(features) <= self.threshold
-
-    def save(self, path: Path) -> None:
-        """Write the gate as safetensors; at AXES axes, 0.14 kB for each of the D features."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        numbers = {"rest": np.array([self.rest]), "threshold": np.array([self.threshold])}
-        arrays = {"mean": self.mean, "axes": self.axes, "variances": self.variances}
-        # safetensors writes arrays as they lie in memory, and those of PCA lie transposed.
-        contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-        safetensors.numpy.save_file(contiguous | numbers, path)
-
-    @classmethod
-    def load(cls, path: Path) -> Gate:
-        """The gate that `save` wrote; nothing is unpickled. Raises UserError when the file is missing or damaged."""
-        if not path.is_file():
-            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first")
-        try:
-            stored = safetensors.numpy.load_file(path)
-            numbers = {name: float(stored.pop(name)[0]) for name in ("rest", "threshold")}
-            return cls(**stored, **numbers)  # type: ignore[arg-type]
-        except (safetensors.SafetensorError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged: run `dvc checkout --force`") from error
-
-
 def fit(train: np.ndarray, val: np.ndarray, true_positive_rate: float = 0.95, axes: int = AXES) -> Gate:
     """The gate around pooled features `train` (N, D) that lets through at least the given share of `val` (M, D).
 
     Never more axes than half of N or D, whichever is less. The validation images must be new to the network: features
     of those it was trained on lie closer together.
     """
-    directions = _unit(train)
+    directions = unit(train)
     axes = min(axes, min(train.shape) // 2)
     fitted = PCA(axes, svd_solver="randomized", random_state=0).fit(directions)
     variances = fitted.explained_variance_
@@ -106,12 +42,6 @@ def fit(train: np.ndarray, val: np.ndarray, true_positive_rate: float = 0.95, ax
         threshold=np.inf,
     )
     return replace(gate, threshold=threshold(gate.score(val), true_positive_rate))
-
-
-def _unit(features: np.ndarray) -> np.ndarray:
-    """Features (N, D) scaled to length 1, float64; zero stays zero."""
-    features = features.astype(np.float64)
-    return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
 
 
 def energy(logits: np.ndarray) -> np.ndarray:

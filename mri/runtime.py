@@ -1,13 +1,16 @@
 """Networks as they are served: exported to OpenVINO, run without PyTorch.
 
 An exported model takes uint8 images as `mri.images.prepare` returns them and gives logits and the last feature maps
-together, so an explanation costs no second pass. The precision is chosen when it is loaded.
+together, so Grad-CAM costs no second pass. It may be there twice, quantised to int8 as well (mri/quantisation.py); its
+card names the precision that serves. A second graph gives the guided gradient (mri/guided.py).
 """
 
 from __future__ import annotations
 
 import json
 import os
+import sys
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +21,12 @@ from mri.errors import UserError
 if TYPE_CHECKING:
     from mri.models import Classifier
 
-MODEL, CARD = "model.xml", "model.json"
-PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+MODEL, INT8, GUIDED, CARD = "model.xml", "int8.xml", "guided.xml", "model.json"
+# Which graph a precision runs, and OpenVINO's hint for what is not quantised in it.
+PRECISIONS = {"fp32": (MODEL, "f32"), "bf16": (MODEL, "bf16"), "int8": (INT8, "f32")}
+
+# OpenVINO's converter and NNCF report their use to their makers through this package; without it they don't.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def export(model: Classifier, classes: list[str], size: int, folder: Path, extra: dict[str, Any]) -> None:
@@ -47,43 +54,82 @@ def export(model: Classifier, classes: list[str], size: int, folder: Path, extra
     for output, name in zip(converted.outputs, ("logits", "features"), strict=True):
         output.get_tensor().set_names({name})
     openvino.save_model(converted, folder / MODEL, compress_to_fp16=False)
-    card = {
-        "architecture": model.spec.name,
-        "classes": classes,
-        "input": {"dtype": "uint8", "layout": "N,H,W", "size": size, "range": [0, 255]},
-        "head_weights": model.head_weights.tolist() if model.is_linear_head else None,
-        **extra,
-    }
+    write_card(
+        {
+            "architecture": model.spec.name,
+            "classes": classes,
+            "input": {"dtype": "uint8", "layout": "N,H,W", "size": size, "range": [0, 255]},
+            "head_weights": model.head_weights.tolist() if model.is_linear_head else None,
+            **extra,
+        },
+        folder,
+    )
+
+
+def write_card(card: dict[str, Any], folder: Path) -> None:
+    """Write model.json of an exported model."""
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 class Runtime:
     """An exported model, loaded. Safe to call from several threads: each call uses a request of its own.
 
-    precision: "fp32", or "bf16", which is faster where the processor has it. threads: 0 means all cores.
+    precision: "fp32"; "bf16", which is faster where the processor has it; "int8" where it was quantised; "" for the one
+    that the model's card names. threads: 0 means all cores.
     """
 
-    def __init__(self, folder: Path, precision: str = "fp32", threads: int = 0):
-        import openvino
-
+    def __init__(self, folder: Path, precision: str = "", threads: int = 0):
+        self.folder = folder
         self.card = read_card(folder)
         self.classes: list[str] = self.card["classes"]
         self.size: int = self.card["input"]["size"]
-        settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        try:
-            self._compiled = openvino.Core().compile_model(folder / MODEL, "CPU", settings)
-        except RuntimeError as error:
-            first = str(error).strip().splitlines()[-1]
-            raise UserError(f"{folder / MODEL} can't be loaded ({first}): run `dvc checkout --force`") from None
+        self.precision = precision or self.card.get("precision", "fp32")
+        self._threads = threads
+        self._lock = threading.Lock()
+        graph, hint = PRECISIONS[self.precision]
+        self._compiled = _compile(folder / graph, hint, threads)
+        self._guided: Any = None
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (N, size, size) to logits float32 (N, C) and features float32 (N, K, h, w)."""
         result = self._compiled.create_infer_request().infer([np.ascontiguousarray(pixels)])
         return result["logits"], result["features"]
+
+    @property
+    def has_guided(self) -> bool:
+        """Whether the guided gradient was exported too."""
+        return (self.folder / GUIDED).is_file()
+
+    def guided_gradient(self, pixels: np.ndarray, target: int) -> np.ndarray:
+        """Guided backpropagation of one class, float32 (size, size), as `mri.attribution` defines it.
+
+        pixels: uint8 (size, size). Its graph is loaded by the first call.
+        """
+        with self._lock:
+            if self._guided is None:
+                self._guided = _compile(self.folder / GUIDED, "f32", self._threads)
+        inputs = [pixels[None, None].astype(np.float32) / np.float32(255), np.array([target], np.int64)]
+        return self._guided.create_infer_request().infer(inputs)["gradient"][0]
+
+
+def _compile(path: Path, hint: str, threads: int) -> Any:
+    import openvino
+
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads or usable_cores(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    try:
+        return openvino.Core().compile_model(path, "CPU", settings)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1]
+        raise UserError(f"{path} can't be loaded ({first}): run `dvc checkout --force`") from None
+
+
+def usable_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_card(folder: Path) -> dict[str, Any]:
@@ -106,6 +152,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
     return exponents / exponents.sum(axis=-1, keepdims=True)
 
 
-def disk_size_mb(folder: Path) -> float:
-    """Megabytes (10^6 bytes) of the exported network on disk."""
-    return sum(path.stat().st_size for path in folder.glob("model.[xb]*")) / 1e6
+def disk_size_mb(folder: Path, precision: str = "fp32") -> float:
+    """Megabytes (10^6 bytes) on disk of the graph that a precision runs."""
+    graph = folder / PRECISIONS[precision][0]
+    return sum(path.stat().st_size for path in (graph, graph.with_suffix(".bin"))) / 1e6

@@ -1,109 +1,273 @@
-"""The REST API: routes, the form of requests and answers, and how mistakes are answered."""
+"""The REST API: routes, and how mistakes are answered."""
 
 from __future__ import annotations
 
-import uuid
+import base64
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, Field
+from fastapi.middleware.cors import CORSMiddleware
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from mri.errors import UserError
 from mri.images import ImageError
-from service.predictor import Predictor, UnknownModelError
+from mri.overlays import overlay, png
+from mri.runtime import disk_size_mb
+from mri.serving import UnknownModelError
+from service import schemas
+from service.answers import error_answer, http_error, request_id
+from service.explainer import Explained, UnknownMethodError
+from service.limits import RETRY_AFTER, BusyError, Limits, Slots
+from service.monitoring import Monitoring, StoreUnavailableError
+from service.monitoring.watch import Watch
+from service.predictor import Prediction, Predictor
+from service.security import Access, SecurityHeaders
+from service.settings import Settings
 
-NOTICE = "Research software, not a medical device: not for diagnosis."
+ERRORS: dict[int | str, dict[str, Any]] = {
+    status: {"model": schemas.Error, "description": text}
+    for status, text in {
+        400: "The request has a wrong or missing field.",
+        404: "There is no such model (or request).",
+        422: "The image can't be read or used.",
+        503: "The model can't be loaded.",
+    }.items()
+}
+DICOM_NAMES = (".dcm", ".dicom")
+
+Images = Annotated[UploadFile, File(description="one MRI slice: PNG, JPEG, DICOM or NIfTI")]
+Model = Annotated[str, Form(description="which network; the winner when left out", examples=["efficientnet_b0"])]
+Explain = Annotated[
+    list[str],
+    Form(
+        description="none (the default) or methods that GET /models lists: gradcam, guided_backprop, guided_gradcam, "
+        "consensus; several separated by commas or in fields of their own",
+        examples=[["gradcam,consensus"]],
+    ),
+]
+Maps = Annotated[bool, Form(description="whether to send the raw maps too")]
+FeedbackTaker = Callable[[str, str], bool]
 
 
-class Error(BaseModel):
-    """Every answer that is not 2xx."""
-
-    error: str = Field(description="a short name of what is wrong", examples=["unreadable_image"])
-    detail: str = Field(description="one sentence that says what to change")
-    request_id: str
+class BadRequestError(UserError):
+    """A field of the request has a wrong value."""
 
 
-class Answer(BaseModel):
-    """What a network says of one image."""
-
-    request_id: str
-    label: str = Field(description="the most probable class", examples=["glioma"])
-    probabilities: dict[str, float] = Field(description="calibrated probability of every class; they sum to 1")
-    model: str = Field(description="the network that answered", examples=["efficientnet_b0"])
-    dataset: str = Field(description="the data that the network was trained on", examples=["phantom"])
-    data_version: str = Field(description="identifies the training data exactly")
-    milliseconds: dict[str, float] = Field(description="time spent, by part")
-    notice: str = NOTICE
+class UnknownRequestError(UserError):
+    """Feedback on a request that isn't known."""
 
 
-class Models(BaseModel):
-    """The packaged networks."""
+# What a user's mistake is answered with. Any other UserError is the service's own fault: a model that can't be loaded.
+MISTAKES: list[tuple[type[UserError], int, str]] = [
+    (UnknownModelError, 404, "unknown_model"),
+    (UnknownRequestError, 404, "unknown_request"),
+    (UnknownMethodError, 400, "bad_request"),
+    (BadRequestError, 400, "bad_request"),
+    (ImageError, 422, "unreadable_image"),
+    (StoreUnavailableError, 503, "store_unavailable"),
+]
 
-    default: str
-    models: list[str]
-    classes: list[str]
-    dataset: str
-    data_version: str
 
+def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
+    """The application over one predictor, with its limits and its monitoring; settings: of the environment by default.
 
-def create(predictor: Predictor) -> FastAPI:
-    """The application over one predictor."""
+    What the parts tell each other of a request: `request.state.request_id`; `request.state.predictions`, a list of what
+    was found for each image, `Prediction` or `ImageError`; and, where an error was answered, `request.state.error`, its
+    short name.
+    """
+    settings = settings or Settings.read()
+    monitoring = Monitoring(predictor, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        monitoring.start()
+        yield
+        await run_in_threadpool(monitoring.stop)
+
     app = FastAPI(
         title="Brain-tumour MRI classifier",
-        description=NOTICE,
+        description=schemas.NOTICE,
         version=predictor.about["data_version"],
         openapi_url="/docs.json",
         docs_url=None,
         redoc_url=None,
+        lifespan=lifespan,
     )
-    errors: dict[int | str, dict[str, Any]] = {400: {"model": Error}, 404: {"model": Error}, 422: {"model": Error}}
-
-    @app.post("/predict", response_model=Answer, responses=errors)
-    async def predict(
-        image: Annotated[UploadFile, File(description="one MRI slice: PNG, JPEG, DICOM or NIfTI")],
-        model: Annotated[str, Form(description="which network; the winner when left out")] = "",
-    ) -> Answer:
-        """Classify one MRI slice."""
-        data = await image.read()
-        prediction = await run_in_threadpool(predictor.predict, data, "image", model)
-        return Answer(
-            request_id=str(uuid.uuid4()),
-            label=prediction.label,
-            probabilities=prediction.probabilities,
-            model=prediction.model,
-            dataset=predictor.about["dataset"],
-            data_version=predictor.about["data_version"],
-            milliseconds=prediction.milliseconds,
-        )
-
-    @app.get("/models", response_model=Models)
-    def models() -> Models:
-        """Which networks can be asked for."""
-        about = predictor.about
-        return Models(default=about["winner"], **{name: about[name] for name in Models.model_fields if name in about})
-
+    app.state.working = Slots(2 * (os.cpu_count() or 1), settings.queue)
+    app.state.explaining = Slots(settings.explaining, settings.explaining)
+    _add_predict(app, predictor)
+    _add_predict_batch(app, predictor)
+    _add_feedback(app, predictor, monitoring.feedback)
+    _add_models(app, predictor)
+    app.include_router(monitoring.router())
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_middleware(Limits, settings=settings)  # the last one added is the first to see a request
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(Access, settings=settings)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Watch, monitoring=monitoring)
     return app
 
 
-def _error(status: int, name: str, detail: str) -> JSONResponse:
-    return JSONResponse(Error(error=name, detail=detail, request_id=str(uuid.uuid4())).model_dump(), status)
+def _add_predict(app: FastAPI, predictor: Predictor) -> None:
+    @app.post("/predict", response_model=schemas.Answer, responses=ERRORS)
+    async def predict(
+        request: Request,
+        image: Images,
+        model: Model = "",
+        explain: Explain = [],  # noqa: B006  (FastAPI copies it)
+        maps: Maps = False,
+    ) -> schemas.Answer:
+        """Classify one MRI slice, and explain it if asked to."""
+        data = await image.read()
+        wanted = [name.strip() for part in explain for name in part.split(",") if name.strip()]
+        slots = app.state.explaining if set(wanted) - {"none"} else app.state.working
+        async with slots.taken():
+            return await run_in_threadpool(_answer, request, predictor, data, _called(image), model, wanted, maps)
+
+
+def _answer(
+    request: Request, predictor: Predictor, data: bytes, name: str, model: str, explain: list[str], maps: bool
+) -> schemas.Answer:
+    prediction = predictor.predict(data, name, model, explain)
+    request.state.predictions = [prediction]
+    return schemas.Answer(
+        request_id=request_id(request.scope),
+        **_fields(prediction, predictor),
+        milliseconds=prediction.milliseconds,
+        explanations={name: _explanation(made, maps) for name, made in prediction.explanations.items()},
+        scan=_base64(png(prediction.pixels)) if prediction.explanations else None,
+    )
+
+
+def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
+    @app.post("/predict_batch", response_model=schemas.BatchAnswer, responses=ERRORS, response_model_exclude_none=True)
+    async def predict_batch(
+        request: Request,
+        images: Annotated[list[UploadFile], File(description="MRI slices: PNG, JPEG, DICOM or NIfTI")],
+        model: Model = "",
+    ) -> schemas.BatchAnswer:
+        """Classify several MRI slices; a bad file doesn't fail the others."""
+        files = [(await image.read(), _called(image)) for image in images]
+        async with app.state.working.taken():
+            found, milliseconds = await run_in_threadpool(predictor.predict_batch, files, model)
+        request.state.predictions = found
+        return schemas.BatchAnswer(
+            request_id=request_id(request.scope),
+            predictions=[_item(request, predictor, i, one) for i, one in enumerate(found)],
+            milliseconds=milliseconds,
+        )
+
+
+def _item(request: Request, predictor: Predictor, index: int, found: Prediction | ImageError) -> schemas.BatchItem:
+    if isinstance(found, ImageError):
+        return schemas.BatchItem(index=index, error=_error(request, "unreadable_image", str(found)))
+    return schemas.BatchItem(index=index, prediction=schemas.Prediction(**_fields(found, predictor)))
+
+
+def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None) -> None:
+    @app.post("/feedback", status_code=204, response_class=Response, responses={404: ERRORS[404], 400: ERRORS[400]})
+    def feedback(said: schemas.Feedback) -> None:
+        """Tell the confirmed class of an image that was predicted; without a monitoring store no request is known."""
+        classes = predictor.about["classes"]
+        if said.label not in classes:
+            raise BadRequestError(f"label: {said.label!r} is not one of {', '.join(classes)}")
+        if take is None or not take(said.request_id, said.label):
+            raise UnknownRequestError("no request with this request_id is known")
+
+
+def _add_models(app: FastAPI, predictor: Predictor) -> None:
+    about, package = predictor.about, predictor.package
+
+    @app.get("/models", response_model=schemas.Models)
+    def models() -> schemas.Models:
+        """Which networks can be asked for, and how."""
+        return schemas.Models(
+            default=package.default,
+            models=[
+                schemas.ModelInfo(
+                    name=name,
+                    size_px=card["input"]["size"],
+                    size_mb=disk_size_mb(package.folder / "models" / name, card["precision"]),
+                    precision=card["precision"],
+                    test=about["test"][name],
+                )
+                for name, card in package.cards.items()
+            ],
+            classes=package.classes,
+            coverage=package.coverage,
+            dataset=about["dataset"],
+            data_version=about["data_version"],
+            synthetic=about["synthetic"],
+            methods=predictor.explainer.methods,
+        )
+
+
+def _fields(prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
+    """What /predict and /predict_batch both say of an image."""
+    said, about = prediction.opinion, predictor.about
+    gate = schemas.Gate(score=said.score, threshold=said.threshold) if said.score is not None else None
+    return {
+        "label": said.label,
+        "probabilities": said.probabilities,
+        "set": said.members,
+        "coverage": predictor.package.coverage,
+        "abstain": bool(prediction.reasons),
+        "reasons": [schemas.Reason(code=reason.code, detail=reason.detail) for reason in prediction.reasons],
+        "model": said.model,
+        **{name: about[name] for name in ("dataset", "data_version", "synthetic")},
+        "unlike_training": gate,
+        "image": schemas.ImageInfo(width=prediction.width, height=prediction.height, size=len(prediction.pixels)),
+    }
+
+
+def _explanation(made: Explained, maps: bool) -> schemas.Explanation:
+    values = made.map.astype("<f4")
+    raw = schemas.RawMap(shape=list(values.shape), data=_base64(values.tobytes())) if maps else None
+    return schemas.Explanation(
+        overlay=_base64(png(overlay(made.map))), target=made.target, agreement=made.agreement, map=raw
+    )
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _called(image: UploadFile) -> str:
+    """What messages call the image: never by its own name, which may be a patient's, but by the kind it claims."""
+    return "image.dcm" if (image.filename or "").lower().endswith(DICOM_NAMES) else "image"
+
+
+def _error(request: Request, name: str, detail: str) -> schemas.Error:
+    return schemas.Error(error=name, detail=detail, request_id=request_id(request.scope))
+
+
+async def _busy(request: Request, error: Exception) -> JSONResponse:
+    detail = "too much is under way: try again soon"
+    return error_answer(request.scope, 503, "busy", detail, RETRY_AFTER)
 
 
 async def _user_error(request: Request, error: Exception) -> JSONResponse:
-    if isinstance(error, UnknownModelError):
-        return _error(404, "unknown_model", str(error))
-    if isinstance(error, ImageError):
-        return _error(422, "unreadable_image", str(error))
-    return _error(400, "bad_request", str(error))
+    for kind, status, name in MISTAKES:
+        if isinstance(error, kind):
+            return error_answer(request.scope, status, name, str(error))
+    return error_answer(request.scope, 503, "model_unavailable", str(error))
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    return _error(400, "bad_request", f"{where}: {first['msg']}")
+    return error_answer(request.scope, 400, "bad_request", f"{where}: {first['msg']}")

@@ -1,72 +1,101 @@
-"""The packaged networks, loaded when they are first asked for, and what they say of one image."""
+"""From the bytes of a file to an answer: reading, the network, the explanations, and the time that each takes."""
 
 from __future__ import annotations
 
 import os
-import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import numpy as np
 
 from mri import images
-from mri.errors import UserError
-from mri.files import read_json
 from mri.paths import SERVICE
-from mri.runtime import Runtime, softmax
-
-SERVED_PRECISION = "fp32"
-
-
-class UnknownModelError(UserError):
-    """The request names a network that isn't packaged."""
+from mri.serving import Opinion, Package, Reason
+from service.explainer import Explained, Explainer
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What one network says of one image. probabilities are calibrated and in the order of the classes."""
+    """What one network says of one image, and where it looked.
 
-    model: str
-    probabilities: dict[str, float]
-    milliseconds: dict[str, float]
+    reasons: the opinion's own, and those that asking all networks brought up. width, height: pixels as decoded.
+    pixels: uint8 (S, S), what the network saw. milliseconds: by part.
+    """
 
-    @property
-    def label(self) -> str:
-        return max(self.probabilities, key=lambda name: self.probabilities[name])
+    opinion: Opinion
+    reasons: list[Reason]
+    width: int
+    height: int
+    pixels: np.ndarray
+    explanations: dict[str, Explained] = field(default_factory=dict)
+    milliseconds: dict[str, float] = field(default_factory=dict)
 
 
 class Predictor:
-    """Reads artifacts/service (or $MRI_SERVICE); loads the winner at once and the others when they are asked for."""
+    """Answers with the networks of artifacts/service (or $MRI_SERVICE). Safe to call from several threads."""
 
     def __init__(self, folder: Path | None = None):
-        self.folder = folder or Path(os.environ.get("MRI_SERVICE") or SERVICE)
-        try:
-            self.about: dict[str, Any] = read_json(self.folder / "service.json")
-        except (OSError, ValueError):
-            raise UserError(f"{self.folder} holds no packaged model: run `make repro` (or `dvc pull`) first") from None
-        self._runtimes: dict[str, Runtime] = {}
-        self._lock = threading.Lock()
-        self.runtime(self.about["winner"])
+        self.package = Package(folder or Path(os.environ.get("MRI_SERVICE") or SERVICE))
+        self.about = self.package.about
+        self.explainer = Explainer(self.package)
 
-    def runtime(self, name: str) -> Runtime:
-        if name not in self.about["models"]:
-            raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.about['models'])}")
-        with self._lock:
-            if name not in self._runtimes:
-                self._runtimes[name] = Runtime(self.folder / "models" / name, SERVED_PRECISION)
-            return self._runtimes[name]
+    def predict(self, data: bytes, name: str = "image", model: str = "", explain: Sequence[str] = ()) -> Prediction:
+        """Classify and explain the bytes of an image file. Raises ImageError, UnknownModelError, UnknownMethodError."""
+        network = self.package.network(model)
+        methods = self.explainer.check(list(explain))
+        clock = Clock()
+        scan = images.read(data, name)
+        pixels = images.prepare(scan, network.size)
+        clock.lap("read")
+        (opinion,) = network.opinions(pixels[None])
+        clock.lap("network")
+        explained = self.explainer.explain(network, opinion, scan, methods)
+        clock.lap("explain")
+        height, width = scan.shape
+        reasons = [*opinion.reasons, *explained.reasons]
+        return Prediction(opinion, reasons, width, height, pixels, explained.by_method, clock.milliseconds)
 
-    def predict(self, data: bytes, file_name: str = "image", model: str = "") -> Prediction:
-        """Classify the bytes of an image file. Raises ImageError for what can't be read, UnknownModelError."""
-        runtime = self.runtime(model or self.about["winner"])
-        started = time.perf_counter()
-        pixels = images.prepare(images.read(data, file_name), runtime.size)
-        prepared = time.perf_counter()
-        logits, _ = runtime(pixels[None])
-        done = time.perf_counter()
-        probabilities = softmax(logits, runtime.card["temperature"])[0]
-        return Prediction(
-            model or self.about["winner"],
-            dict(zip(runtime.classes, probabilities.tolist(), strict=True)),
-            {"prepare": (prepared - started) * 1e3, "network": (done - prepared) * 1e3},
-        )
+    def predict_batch(
+        self, files: Sequence[tuple[bytes, str]], model: str = ""
+    ) -> tuple[list[Prediction | images.ImageError], dict[str, float]]:
+        """Classify several files together: predictions, or what is wrong with a file, in their order; milliseconds.
+
+        files: the bytes of each and what messages call it. Raises UnknownModelError.
+        """
+        network = self.package.network(model)
+        clock = Clock()
+        read = [_read(data, name, network.size) for data, name in files]
+        clock.lap("read")
+        good = [found for found in read if not isinstance(found, images.ImageError)]
+        opinions = iter(network.opinions(np.stack([pixels for pixels, _ in good])) if good else [])
+        clock.lap("network")
+        answers = [found if isinstance(found, images.ImageError) else _told(next(opinions), *found) for found in read]
+        return answers, clock.milliseconds
+
+
+def _read(data: bytes, name: str, size: int) -> tuple[np.ndarray, tuple[int, int]] | images.ImageError:
+    """What a network sees of a file, uint8 (size, size), and the image's height and width; or why it can't."""
+    try:
+        scan = images.read(data, name)
+    except images.ImageError as error:
+        return error
+    return images.prepare(scan, size), (scan.shape[0], scan.shape[1])
+
+
+def _told(opinion: Opinion, pixels: np.ndarray, shape: tuple[int, int]) -> Prediction:
+    return Prediction(opinion, opinion.reasons, shape[1], shape[0], pixels)
+
+
+class Clock:
+    """Milliseconds of consecutive parts."""
+
+    def __init__(self) -> None:
+        self.milliseconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        now = time.perf_counter()
+        self.milliseconds[part] = (now - self._last) * 1e3
+        self._last = now

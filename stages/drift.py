@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mri import cli, dataset, ood
+from mri import cli, dataset
 from mri.dataset import Part, batches
 from mri.drift import RATE, Sample, delay, fit, image_statistics, project, random_directions, replay
 from mri.files import read_json, write_json
+from mri.gate import pool
 from mri.params import Params
 from mri.paths import DRIFT, EXPORTED, METRICS, SPLITS
 from mri.robustness import corrupt
@@ -60,7 +61,7 @@ def _predict(runtime: Runtime, pixels: np.ndarray, directions: np.ndarray | None
     """What the service would record of prepared images, and their pooled features; no projection without directions."""
     outputs = [runtime(pixels[rows]) for rows in batches(len(pixels), 32)]
     probabilities = np.concatenate([softmax(logits, runtime.card["temperature"]) for logits, _ in outputs])
-    features = np.concatenate([ood.pool(maps) for _, maps in outputs])
+    features = np.concatenate([pool(maps) for _, maps in outputs])
     projection = features[:, :0] if directions is None else project(features, directions)
     confidence = probabilities.max(1).astype(np.float32)
     return Sample(probabilities.argmax(1), confidence, image_statistics(pixels), projection), features

@@ -5,26 +5,41 @@ import shutil
 from mri import cli
 from mri.files import read_json, write_json
 from mri.params import Params
-from mri.paths import DRIFT, EXPORTED, METRICS, SERVICE
+from mri.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
+from mri.runtime import read_card, write_card
+from mri.serving import ABOUT, GATE, list_files
 
 
 def package(params: Params) -> None:
-    """Write artifacts/service: models/ARCH (exported networks), reference.safetensors (what drift is measured
-    from) and service.json (the winner, the data, the scores)."""
+    """Write artifacts/service: models/ARCH (exported networks, each with its gate, its temperature and the thresholds
+    of its prediction sets), reference.safetensors (what drift is measured from) and service.json (the winner, the data,
+    the scores)."""
     summary = read_json(METRICS / "summary.json")
     for name in params.model.architectures:
-        shutil.copytree(EXPORTED / name, SERVICE / "models" / name)
+        _package_network(name)
     shutil.copy(DRIFT / "reference.safetensors", SERVICE)
     about = {
         "winner": summary["winner"],
         "models": list(params.model.architectures),
         "classes": params.data.classes,
+        "coverage": max(params.evaluate.coverage),
         "dataset": summary["dataset"],
         "data_version": summary["data_version"],
+        "synthetic": params.data.source == "phantom",
         "protocol": summary["protocol"],
         "test": {name: row["test"] for name, row in summary["models"].items()},
     }
-    write_json(about, SERVICE / "service.json")
+    write_json(about, SERVICE / ABOUT)
+
+
+def _package_network(name: str) -> None:
+    folder = SERVICE / "models" / name
+    shutil.copytree(EXPORTED / name, folder)
+    shutil.copy(GATES / f"{name}.safetensors", folder / GATE)
+    fitted = read_json(METRICS / "evaluate" / f"{name}.json")
+    thresholds = {coverage: sets["threshold"] for coverage, sets in fitted["conformal"].items()}
+    known = {"temperature": fitted["temperature"], "thresholds": thresholds, "files": list_files(folder)}
+    write_card(read_card(folder) | known, folder)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import torch
 from mri import cli, dataset, models, ood
 from mri.dataset import Part, batches
 from mri.files import write_csv, write_json
+from mri.gate import pool
 from mri.inference import predict_logits, to_tensor
 from mri.models import Classifier
 from mri.ood_inputs import FAR, NEAR, make
@@ -61,7 +62,7 @@ def _features(model: Classifier, pixels: np.ndarray) -> np.ndarray:
     """float32 (N, 2 K): what the gate looks at, from the last convolutional stage."""
     with torch.inference_mode():
         parts = (model.features(to_tensor(pixels[part])).numpy() for part in batches(len(pixels), 32))
-        return np.concatenate([ood.pool(part) for part in parts])
+        return np.concatenate([pool(part) for part in parts])
 
 
 if __name__ == "__main__":

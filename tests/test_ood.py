@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from mri import inference, models, ood, ood_inputs, weights
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
+from mri.gate import Gate, pool
 from mri.images import prepare
 from mri.intervals import resample_weights
 from mri.phantom import geometry, lesions, rendering
@@ -33,7 +34,7 @@ GATE = ood.fit(features(400, 0), features(200, 1), axes=8)
 def test_pool_gives_mean_and_deviation_over_positions():
     maps = np.zeros((2, 3, 2, 2), np.float32)
     maps[0, 1] = [[1, 1], [3, 3]]
-    pooled = ood.pool(maps)
+    pooled = pool(maps)
     assert (pooled.dtype, pooled.shape) == (np.float32, (2, 6))
     assert pooled[0].tolist() == [0, 2, 0, 0, 1, 0]
 
@@ -96,7 +97,7 @@ def test_features_that_are_dead_on_the_training_images_do_no_harm_until_they_wak
 def test_a_loaded_gate_is_the_saved_one(tmp_path):
     path = tmp_path / "folder" / "gate.safetensors"
     GATE.save(path)
-    loaded = ood.Gate.load(path)
+    loaded = Gate.load(path)
     assert loaded.threshold == GATE.threshold
     np.testing.assert_array_equal(loaded.score(features(20, 2)), GATE.score(features(20, 2)))
 
@@ -111,10 +112,10 @@ def test_the_file_of_the_largest_network_is_smaller_than_a_megabyte(tmp_path):
 
 def test_a_missing_or_damaged_file_is_named(tmp_path):
     with pytest.raises(UserError, match=r"gate\.safetensors does not exist"):
-        ood.Gate.load(tmp_path / "gate.safetensors")
+        Gate.load(tmp_path / "gate.safetensors")
     (tmp_path / "gate.safetensors").write_bytes(b"no gate at all")
     with pytest.raises(UserError, match=r"gate\.safetensors is damaged"):
-        ood.Gate.load(tmp_path / "gate.safetensors")
+        Gate.load(tmp_path / "gate.safetensors")
 
 
 def test_energy_is_minus_the_log_of_the_sum_of_exponentials():
@@ -184,7 +185,7 @@ def test_with_imagenet_features_the_gate_stops_what_is_no_slice_at_all():
 
     def pooled(pixels: np.ndarray) -> np.ndarray:
         with inference.torch.inference_mode():
-            return ood.pool(model.eval().features(inference.to_tensor(pixels)).numpy())
+            return pool(model.eval().features(inference.to_tensor(pixels)).numpy())
 
     recipe = rendering.Recipe(2, 96, (13.0, 21.0), 1.0)
     slices = [

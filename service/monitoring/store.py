@@ -26,7 +26,7 @@ requests = sa.Table(
     "requests",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("request_id", sa.String(36), nullable=False, unique=True),  # random; the one that the answer names
+    sa.Column("request_id", sa.String(48), nullable=False, unique=True),  # random; the answer's, with /INDEX in a batch
     sa.Column("time", sa.Float, nullable=False, index=True),  # of the answer
     sa.Column("route", sa.String(32), nullable=False),
     sa.Column("status", sa.Integer, nullable=False),

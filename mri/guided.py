@@ -1,0 +1,104 @@
+"""Guided backpropagation as a graph of its own, so that a service can explain without PyTorch.
+
+The backward pass of `mri.attribution` is traced into plain operations once per network and exported like any other
+graph: image and class in, the guided gradient out. Two of PyTorch's backward operations have no counterpart in OpenVINO
+and are written out here: that of a convolution (a transposed convolution) and that of max pooling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import openvino
+import torch
+import torch.nn.functional as F
+from torch._decomp import get_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from mri.attribution import guided_gradient
+from mri.models import Classifier
+from mri.runtime import GUIDED
+
+aten = torch.ops.aten
+
+
+def export_guided(model: Classifier, size: int, folder: Path) -> None:
+    """Write guided.xml and guided.bin: float32 (1, 1, size, size) in [0, 1] and int64 (1,) to float32 (1, size, size).
+
+    One image at a time. Images come scaled: OpenVINO folds a division by 255 into the first convolution's weights, and
+    the backward pass, which shares them, would come out too small.
+    """
+    example = (torch.rand(1, 1, size, size), torch.zeros(1, dtype=torch.int64))
+    traced = make_fx(lambda images, target: guided_gradient(model, images, target), decomposition_table=_table())(
+        *example
+    )
+    converted = openvino.convert_model(torch.export.export(traced, example))
+    converted.outputs[0].get_tensor().set_names({"gradient"})
+    folder.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(converted, folder / GUIDED, compress_to_fp16=False)
+
+
+def _table() -> dict[Any, Callable]:
+    """What takes the place of backward operations that OpenVINO lacks."""
+    known = [aten.native_batch_norm_backward, aten.native_batch_norm, aten._native_batch_norm_legit_no_training]
+    slopes = [aten.silu_backward, aten.threshold_backward, aten.sigmoid_backward, aten.hardswish_backward]
+    return get_decompositions([*known, *slopes, aten.hardsigmoid_backward, aten.gelu_backward, aten.elu_backward]) | {
+        aten.convolution_backward.default: _convolution_backward,
+        aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
+    }
+
+
+def _convolution_backward(
+    gradient: torch.Tensor,
+    images: torch.Tensor,
+    weight: torch.Tensor,
+    bias_sizes: Any,
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    transposed: bool,
+    output_padding: list[int],
+    groups: int,
+    mask: list[bool],
+) -> tuple[torch.Tensor, None, None]:
+    """The gradient with respect to the convolution's input alone."""
+    reached = [
+        (gradient.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1
+        for i in range(2)
+    ]
+    missing = [images.shape[2 + i] - reached[i] for i in range(2)]  # rows and columns that the stride left over
+    return aten.convolution(gradient, weight, None, stride, padding, dilation, True, missing, groups), None, None
+
+
+def _max_pool_backward(
+    gradient: torch.Tensor,
+    images: torch.Tensor,
+    kernel: list[int],
+    stride: list[int],
+    padding: list[int],
+    dilation: list[int],
+    ceil_mode: bool,
+    indices: torch.Tensor,
+) -> torch.Tensor:
+    """Hand the gradient to the first largest pixel of each window; windows may overlap."""
+    (rows, columns), channels, (height, width) = kernel, images.shape[1], gradient.shape[2:]
+    padded = F.pad(images, (padding[1], padding[1], padding[0], padding[0]), value=float("-inf"))
+    bottom, right = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1
+    windows = torch.stack(
+        [
+            padded[:, :, row : row + bottom : stride[0], column : column + right : stride[1]]
+            for row in range(rows)
+            for column in range(columns)
+        ],
+        dim=2,
+    )
+    largest = (windows == windows.amax(2, keepdim=True)).to(gradient.dtype)
+    first = largest * (largest.cumsum(2) == 1).to(gradient.dtype)
+    shares = (first * gradient.unsqueeze(2)).flatten(1, 2)
+    place = torch.eye(rows * columns).reshape(-1, 1, rows, columns).repeat(channels, 1, 1, 1)
+    spread = F.conv_transpose2d(shares, place, stride=stride, groups=channels)
+    missing = (0, padded.shape[3] - spread.shape[3], 0, padded.shape[2] - spread.shape[2])
+    top, left = padding
+    return F.pad(spread, missing)[:, :, top : top + images.shape[2], left : left + images.shape[3]]

@@ -1,0 +1,79 @@
+"""Quantising an exported network to int8, and deciding whether it may serve.
+
+Post-training quantisation by NNCF, calibrated on validation images. A quicker precision serves only when nothing shows
+that it is worse: see `decide`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri.intervals import estimate, resample_weights
+from mri.runtime import INT8, MODEL
+
+# The share of validation images on which a precision must call the same class as fp32.
+AGREEMENT = 0.995
+# Images that calibration looks at; more change nothing.
+CALIBRATION = 300
+
+
+def quantise(folder: Path, pixels: np.ndarray, batch: int = 10) -> None:
+    """Write int8.xml and int8.bin beside the exported network in `folder`.
+
+    pixels: uint8 (N, size, size), of which CALIBRATION evenly spread ones are used: activations are scaled by them.
+    """
+    import openvino
+
+    import mri.runtime  # noqa: F401  (keeps NNCF from reporting its use; must come first)
+
+    logging.getLogger("nncf").setLevel(logging.ERROR)
+    import nncf
+
+    chosen = pixels[np.unique(np.linspace(0, len(pixels) - 1, min(CALIBRATION, len(pixels))).round().astype(int))]
+    batches = [np.ascontiguousarray(chosen[i : i + batch]) for i in range(0, len(chosen), batch)]
+    network = openvino.Core().read_model(folder / MODEL)
+    # "Mixed" keeps the sign of activations that have one, which SiLU's do.
+    made = nncf.quantize(network, nncf.Dataset(batches), preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches))
+    openvino.save_model(made, folder / INT8, compress_to_fp16=False)
+
+
+def compare(
+    reference: np.ndarray,
+    other: np.ndarray,
+    labels: np.ndarray,
+    groups: Sequence | np.ndarray,
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """How another precision does beside fp32 on the same validation images, and whether it may stand in for it.
+
+    reference, other: logits (N, C). labels: int (N,). groups: (N,), what is resampled together.
+    accuracy_difference: the other's minus fp32's, {value, low, high} over paired resamples. agreement: share of images
+    that both call the same. acceptable: the interval holds 0 and the agreement reaches AGREEMENT.
+    """
+    calls, others = reference.argmax(1), other.argmax(1)
+    gained = (others == labels).astype(float) - (calls == labels)
+    weights = resample_weights(groups, resamples, seed)
+    difference = estimate(float(gained.mean()), weights @ gained / weights.sum(1))
+    agreement = float((calls == others).mean())
+    return {
+        "accuracy_difference": difference,
+        "agreement": agreement,
+        "acceptable": difference["low"] <= 0 <= difference["high"] and agreement >= AGREEMENT,
+    }
+
+
+def decide(compared: Mapping[str, Mapping[str, Any]], latency: Mapping[str, float]) -> str:
+    """The precision that serves: int8 where it is acceptable, else the quicker of fp32 and an acceptable bf16.
+
+    compared: per precision what `compare` found. latency: per precision the measured p50 of one image.
+    """
+    if compared["int8"]["acceptable"]:
+        return "int8"
+    quick = [name for name in ("fp32", "bf16") if name == "fp32" or compared[name]["acceptable"]]
+    return min(quick, key=lambda name: latency[name])

@@ -1,0 +1,213 @@
+"""The packaged networks, as the service and `mri.predict` use them: what they say of images, and when they abstain.
+
+A package is a folder that the package stage wrote: service.json and models/ARCH, each an exported network with its
+temperature, the thresholds of its prediction sets and its gate. Nothing is unpickled, and PyTorch is not needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mri.conformal import prediction_sets
+from mri.errors import UserError
+from mri.gate import Gate, pool
+from mri.runtime import CARD, Runtime, read_card, softmax
+
+ABOUT, GATE = "service.json", "gate.safetensors"
+# Images that go through a network together.
+BATCH = 16
+
+
+class UnknownModelError(UserError):
+    """The request names a network that isn't packaged."""
+
+
+class Reason(NamedTuple):
+    """Why an answer should not be relied on: a code for programs and a sentence for people."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one network says of one image.
+
+    probabilities: calibrated, in the order of the classes. members: the prediction set. score, threshold: of the gate
+    (None where there is none): an image that scores above the threshold is unlike those of training.
+    reasons: empty unless the network abstains. features: float32 (K, h, w), the last ones. pooled: what the gate saw.
+    """
+
+    model: str
+    probabilities: dict[str, float]
+    members: list[str]
+    score: float | None
+    threshold: float | None
+    reasons: list[Reason]
+    features: np.ndarray
+    pooled: np.ndarray
+
+    @property
+    def label(self) -> str:
+        """The most probable class."""
+        return max(self.probabilities, key=lambda name: self.probabilities[name])
+
+    @property
+    def abstains(self) -> bool:
+        return bool(self.reasons)
+
+
+class Network:
+    """One packaged network. Safe to call from several threads."""
+
+    def __init__(self, folder: Path, name: str, coverage: float):
+        check_files(folder)
+        self.name = name
+        self.coverage = coverage
+        self.runtime = Runtime(folder)
+        self.classes, self.size, self.card = self.runtime.classes, self.runtime.size, self.runtime.card
+        try:
+            self._temperature = float(self.card["temperature"])
+            self._threshold = float(self.card["thresholds"][percent(coverage)])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{folder / CARD} lacks temperature or threshold: run `dvc repro package`") from None
+        self.gate = Gate.load(folder / GATE) if (folder / GATE).is_file() else None
+
+    @cached_property
+    def head_weights(self) -> np.ndarray | None:
+        """float32 (C, K) of the linear head; None for a network that has more than that."""
+        weights = self.card["head_weights"]
+        return None if weights is None else np.array(weights, np.float32)
+
+    def opinions(self, pixels: np.ndarray) -> list[Opinion]:
+        """One for each of the images, uint8 (N, size, size)."""
+        return list(self._opinions(pixels))
+
+    def _opinions(self, pixels: np.ndarray) -> Iterator[Opinion]:
+        for start in range(0, len(pixels), BATCH):
+            logits, features = self.runtime(pixels[start : start + BATCH])
+            probabilities = softmax(logits, self._temperature)
+            sets = prediction_sets(probabilities, self._threshold)
+            pooled = pool(features)
+            scores = self.gate.score(pooled).tolist() if self.gate else [None] * len(pooled)
+            for row in zip(probabilities, sets, scores, features, pooled, strict=True):
+                yield self._opinion(*row)
+
+    def _opinion(
+        self,
+        probabilities: np.ndarray,
+        chosen: np.ndarray,
+        score: float | None,
+        features: np.ndarray,
+        pooled: np.ndarray,
+    ) -> Opinion:
+        members = [name for name, there in zip(self.classes, chosen, strict=True) if there]
+        threshold = self.gate.threshold if self.gate else None
+        reasons = [*_not_sure(members, self.coverage), *_strange(score, threshold)]
+        by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
+        return Opinion(self.name, by_class, members, score, threshold, reasons, features, pooled)
+
+
+def percent(coverage: float) -> str:
+    """How a coverage is called in metrics and cards: 0.95 is "95"."""
+    return f"{100 * coverage:.0f}"
+
+
+def _not_sure(members: list[str], coverage: float) -> list[Reason]:
+    if len(members) == 1:
+        return []
+    if members:
+        detail = f"At {coverage:.0%} coverage {len(members)} classes remain possible: {', '.join(members)}."
+    else:
+        detail = f"The network is less sure of any class than {coverage:.0%} coverage asks for."
+    return [Reason("low_confidence", detail)]
+
+
+def _strange(score: float | None, threshold: float | None) -> list[Reason]:
+    if score is None or threshold is None or score <= threshold:
+        return []
+    detail = "The image is unlike those that the network was trained on, so its probabilities mean little."
+    return [Reason("unlike_training", detail)]
+
+
+class Package:
+    """A folder of packaged networks: the winner is loaded at once, the others when they are asked for.
+
+    Raises UserError, one line, for a folder that holds no package or one with a missing or damaged file.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        try:
+            self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UserError(f"{folder} holds no packaged model: run `make repro` (or `dvc pull`) first") from None
+        except (OSError, ValueError):
+            raise UserError(f"{folder / ABOUT} is damaged: run `dvc checkout --force`") from None
+        self.default: str = self.about["winner"]
+        self.names: list[str] = self.about["models"]
+        self.classes: list[str] = self.about["classes"]
+        self.coverage: float = self.about["coverage"]
+        self.cards = {name: read_card(folder / "models" / name) for name in self.names}
+        for name in self.names:
+            check_sizes(folder / "models" / name)
+        self._networks: dict[str, Network] = {}
+        self._lock = threading.Lock()
+        self.network()
+
+    def network(self, name: str = "") -> Network:
+        """The network of that name; the winner for "". Raises UnknownModelError that lists the names."""
+        name = name or self.default
+        if name not in self.names:
+            raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.names)}")
+        with self._lock:
+            if name not in self._networks:
+                self._networks[name] = Network(self.folder / "models" / name, name, self.coverage)
+            return self._networks[name]
+
+    def networks(self) -> list[Network]:
+        """All of them, loaded."""
+        return [self.network(name) for name in self.names]
+
+
+def list_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """{name: {bytes, sha256}} of the files in a packaged network's folder, for its card."""
+    files = sorted(path for path in folder.iterdir() if path.suffix != ".json")
+    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+
+
+def check_sizes(folder: Path) -> None:
+    """Raises UserError that names the first file which isn't there in the length that the card tells."""
+    for name, told in read_card(folder).get("files", {}).items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: run `dvc checkout --force`")
+        if path.stat().st_size != told["bytes"]:
+            raise UserError(
+                f"{path} is damaged (it has another length than {told['bytes']}): run `dvc checkout --force`"
+            )
+
+
+def check_files(folder: Path) -> None:
+    """As `check_sizes`, and reads every byte."""
+    check_sizes(folder)
+    for name, told in read_card(folder).get("files", {}).items():
+        if _sha256(folder / name) != told["sha256"]:
+            raise UserError(f"{folder / name} is damaged (its SHA-256 is another): run `dvc checkout --force`")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()

@@ -1,0 +1,143 @@
+"""The form of requests and answers: what /docs.json describes."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+NOTICE = "Research software, not a medical device: not for diagnosis."
+
+
+class Error(BaseModel):
+    """Every answer that is not 2xx."""
+
+    error: str = Field(description="a short name of what is wrong", examples=["unreadable_image"])
+    detail: str = Field(description="one sentence that says what to change")
+    request_id: str = Field(description="names this request")
+
+
+class Reason(BaseModel):
+    """Why an answer should not be relied on."""
+
+    code: Literal["low_confidence", "models_disagree", "unlike_training"] = Field(
+        description="low_confidence: not exactly one class in the set; models_disagree: judged where all networks were "
+        "asked (explain=consensus); unlike_training: the gate stopped the image"
+    )
+    detail: str = Field(description="one sentence for people")
+
+
+class Gate(BaseModel):
+    """How strange the image is to the network."""
+
+    score: float = Field(description="squared distance from the training images; higher is stranger")
+    threshold: float = Field(description="the score above which an image counts as unlike those of training")
+
+
+class ImageInfo(BaseModel):
+    """The image's size in pixels."""
+
+    width: int = Field(description="as decoded", examples=[512])
+    height: int = Field(description="as decoded", examples=[512])
+    size: int = Field(description="side of the square that the network saw", examples=[224])
+
+
+class RawMap(BaseModel):
+    """A map's own values, not scaled for display."""
+
+    shape: list[int] = Field(description="rows and columns", examples=[[224, 224]])
+    dtype: Literal["float32"] = "float32"
+    data: str = Field(description="little-endian values, row by row, in base64")
+
+
+class Explanation(BaseModel):
+    """Where a network looked."""
+
+    overlay: str = Field(description="base64 of a PNG with transparency, of the size of `scan`: lay it over that")
+    target: str = Field(description="the class that the map explains", examples=["glioma"])
+    agreement: float | None = Field(
+        description="consensus only: whether networks point to the same place, 0 to 1; null where none or one has a say"
+    )
+    map: RawMap | None = Field(description="with maps=true")
+
+
+class Prediction(BaseModel):
+    """What a network says of one image."""
+
+    label: str = Field(description="the most probable class", examples=["glioma"])
+    probabilities: dict[str, float] = Field(
+        description="calibrated probability of every class; they sum to 1",
+        examples=[{"glioma": 0.94, "meningioma": 0.04, "notumor": 0.01, "pituitary": 0.01}],
+    )
+    set: list[str] = Field(
+        description="the classes that can't be ruled out: the true one is among them as often as `coverage` says, for "
+        "images like those of training",
+        examples=[["glioma"]],
+    )
+    coverage: float = Field(description="what the set promises", examples=[0.95])
+    abstain: bool = Field(description="whether the label should not be relied on; `reasons` says why")
+    reasons: list[Reason]
+    model: str = Field(description="the network that answered", examples=["efficientnet_b0"])
+    dataset: str = Field(description="the data that the network was trained on", examples=["phantom"])
+    data_version: str = Field(description="identifies the training data exactly", examples=["0123456789ab"])
+    synthetic: bool = Field(description="whether the network knows drawn images only, and no scans")
+    unlike_training: Gate | None = Field(description="null where the network has no gate")
+    image: ImageInfo
+    notice: str = NOTICE
+
+
+class Answer(Prediction):
+    """The answer of POST /predict."""
+
+    request_id: str = Field(description="names this request, for POST /feedback")
+    milliseconds: dict[str, float] = Field(
+        description="time spent, by part", examples=[{"read": 2.1, "network": 5.0, "explain": 1.2}]
+    )
+    explanations: dict[str, Explanation] = Field(description="by method, those that were asked for")
+    scan: str | None = Field(description="base64 of a PNG of what the network saw; null with explain=none")
+
+
+class BatchItem(BaseModel):
+    """One file of a batch: either `prediction` or `error`."""
+
+    index: int = Field(description="place in the request, from 0")
+    prediction: Prediction | None = None
+    error: Error | None = None
+
+
+class BatchAnswer(BaseModel):
+    """The answer of POST /predict_batch, in the order of the files sent."""
+
+    request_id: str
+    predictions: list[BatchItem]
+    milliseconds: dict[str, float] = Field(description="time spent on all files together, by part")
+
+
+class Feedback(BaseModel):
+    """What turned out to be true."""
+
+    request_id: str = Field(description="of an answer of POST /predict", max_length=64)
+    label: str = Field(description="the confirmed class", examples=["glioma"], max_length=64)
+
+
+class ModelInfo(BaseModel):
+    """One packaged network."""
+
+    name: str = Field(examples=["efficientnet_b0"])
+    size_px: int = Field(description="side of the square it sees")
+    size_mb: float = Field(description="of the served graph on disk, in 10^6 bytes")
+    precision: Literal["fp32", "bf16", "int8"]
+    test: dict[str, dict[str, float] | float] = Field(description="scores on test images, with 95 % intervals")
+
+
+class Models(BaseModel):
+    """The packaged networks and what they can be asked for."""
+
+    default: str = Field(description="the network that answers when none is named")
+    models: list[ModelInfo]
+    classes: list[str]
+    coverage: float = Field(description="what the sets promise")
+    dataset: str
+    data_version: str
+    synthetic: bool
+    methods: list[str] = Field(description="what `explain` may name beside none")
