@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,7 +29,6 @@ class Watch:
 
     def __init__(self, app: ASGIApp, monitoring: Monitoring):
         self.app, self.monitoring = app, monitoring
-        self._counters: tuple[Any, Any, Any] | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] not in WATCHED:
@@ -59,17 +59,21 @@ class Watch:
             self.monitoring.recorder.lost += 1
 
     def _count(self, row: dict[str, Any]) -> None:
-        if self._counters is None:
-            self._counters = (
-                metrics.Counter("mri_images", "Images by outcome", ["model", "label", "abstain", "error"]),
-                metrics.Histogram("mri_request_seconds", "Time from request to answer", ["model"]),
-                metrics.Gauge("mri_rows_lost", "Rows that could not be recorded", multiprocess_mode="livesum"),
-            )
-        images, seconds, lost = self._counters
+        images, seconds, lost = _metrics()
         model, label = row.get("model") or "", row.get("label") or ""
         images.labels(model, label, str(bool(row.get("abstain"))).lower(), row.get("error") or "").inc()
         seconds.labels(model).observe(row["ms"] / 1e3)
         lost.set(self.monitoring.recorder.lost)
+
+
+@cache
+def _metrics() -> tuple[Any, Any, Any]:
+    """Once per process, and not before the first request: prometheus_client must not be imported earlier."""
+    return (
+        metrics.Counter("mri_images", "Images by outcome", ["model", "label", "abstain", "error"]),
+        metrics.Histogram("mri_request_seconds", "Time from request to answer", ["model"]),
+        metrics.Gauge("mri_rows_lost", "Rows that could not be recorded", multiprocess_mode="livesum"),
+    )
 
 
 def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[dict[str, Any]]:
