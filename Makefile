@@ -44,6 +44,11 @@ test: $(READY)  ## lint, type-check and test, quick tests first
 	pytest -q -m "not slow"
 	pytest -q -m slow
 
+.PHONY: browser
+browser:  ## install the browser that the tests of the pages use (Debian and its like, as root)
+	apt-get update -qq
+	apt-get install -y -qq --no-install-recommends chromium
+
 .PHONY: format
 format: $(READY)  ## put the code into its standard form
 	ruff check --fix

@@ -178,6 +178,7 @@ class Trainer:
         self._set_lr(epoch - 1 + index / self.steps_per_epoch)
         self.model.train()
         images = images.contiguous(memory_format=torch.channels_last)
+        self.optimiser.zero_grad(set_to_none=True)  # before the activations fill the memory
         with autocast(self.device, self.dtype):
             logits = self.parallel(images)
         loss = self._loss(logits.float(), images, targets)
@@ -186,7 +187,6 @@ class Trainer:
                 f"the loss became {loss.item()} in epoch {epoch}: lower train.lr (now {self.settings.lr}) or set "
                 "train.precision=fp32; the checkpoint of the epoch before is kept"
             )
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)
         self.optimiser.step()

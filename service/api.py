@@ -20,7 +20,7 @@ from mri.images import ImageError
 from mri.overlays import overlay, png
 from mri.runtime import disk_size_mb
 from mri.serving import UnknownModelError
-from service import schemas
+from service import pages, schemas
 from service.answers import error_answer, http_error, request_id
 from service.explainer import Explained, UnknownMethodError
 from service.limits import RETRY_AFTER, BusyError, Limits, Slots
@@ -105,7 +105,11 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
     _add_predict_batch(app, predictor)
     _add_feedback(app, predictor, monitoring.feedback)
     _add_models(app, predictor)
+<<<<<<< HEAD
     app.include_router(monitoring.router())
+=======
+    app.include_router(pages.router())
+>>>>>>> f98b108f7a249ec2d3c81ea6b54171316ca46a59
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, http_error)

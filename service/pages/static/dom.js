@@ -1,0 +1,29 @@
+// Small help with the document. What comes from people or the service is only ever written as text.
+
+/** A copy of a <template>'s first element, and its elements with data-slot by name. */
+export function stamp(id) {
+  const root = document.getElementById(id).content.firstElementChild.cloneNode(true);
+  const slots = {};
+  for (const element of root.querySelectorAll("[data-slot]")) slots[element.dataset.slot] = element;
+  return [root, slots];
+}
+
+/** An element with text, or with children. */
+export function make(tag, content = "", properties = {}) {
+  const element = Object.assign(document.createElement(tag), properties);
+  element.append(...[content].flat());
+  return element;
+}
+
+const status = document.getElementById("status");
+const error = document.getElementById("error");
+
+/** Let a screen reader say it. */
+export function announce(text) {
+  status.textContent = text;
+}
+
+/** Show a sentence about what went wrong; "" takes it away. */
+export function complain(sentence) {
+  error.textContent = sentence;
+}

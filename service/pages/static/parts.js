@@ -1,0 +1,70 @@
+// Parts that several views share: a network's verdict, and the controls of the map.
+import { make, stamp } from "./dom.js";
+import { abstainSentence, className, methodAbout, methodName, modelName, percent, setSentence } from "./names.js";
+
+/** How maps are shown; stays when the view changes. */
+export const display = { method: "gradcam", opacity: 60 };
+
+export const png = base64 => `data:image/png;base64,${base64}`;
+
+/** What a network says of a scan: class, why it abstains, probabilities, set. */
+export function verdict(answer, heading = modelName(answer.model)) {
+  const [root, slots] = stamp("answer");
+  const top = answer.probabilities[answer.label];
+  slots.who.textContent = heading;
+  slots.label.textContent = answer.abstain ? "No answer" : className(answer.label);
+  slots.probability.textContent = answer.abstain ? `most probable: ${className(answer.label).toLowerCase()}, ${percent(top)}` : percent(top);
+  root.classList.toggle("abstained", answer.abstain);
+  slots.abstains.hidden = !answer.abstain;
+  slots.why.textContent = answer.abstain ? abstainSentence(answer) : "";
+  for (const [name, share] of Object.entries(answer.probabilities)) slots.bars.append(bar(answer, name, share));
+  slots.set.textContent = setSentence(answer);
+  return root;
+}
+
+function bar(answer, name, share) {
+  const [root, slots] = stamp("bar");
+  const isIn = answer.set.includes(name);
+  slots.class.textContent = className(name);
+  slots.fill.style.width = `${100 * share}%`;
+  slots.percent.textContent = percent(share);
+  slots.in.hidden = !isIn;
+  root.classList.toggle("in-set", isIn);
+  root.classList.toggle("most", name === answer.label);
+  return root;
+}
+
+/** Show the map of `method` over the scan, for elements {scan, map}. */
+export function showMap(slots, name, answer, method) {
+  const explanation = answer.explanations[method];
+  slots.scan.src = png(answer.scan);
+  slots.scan.alt = `${name}, under the map`;
+  slots.map.src = png(explanation.overlay);
+  slots.map.alt = `${methodName(method)} of ${modelName(answer.model)} for ${className(explanation.target).toLowerCase()}`;
+  slots.map.style.opacity = display.opacity / 100;
+}
+
+/** Method switch, opacity slider and legend. `changed` runs when another method is chosen. */
+export function controls(methods, changed) {
+  const [root, slots] = stamp("controls");
+  for (const method of methods) {
+    const input = make("input", "", { type: "radio", name: "method", value: method, checked: method === display.method });
+    input.addEventListener("change", () => {
+      display.method = method;
+      slots.about.textContent = methodAbout(method);
+      changed();
+    });
+    slots.methods.append(make("label", [input, make("span", methodName(method))]));
+  }
+  slots.about.textContent = methodAbout(display.method);
+  slots.opacity.value = display.opacity;
+  const show = () => {
+    display.opacity = Number(slots.opacity.value);
+    slots.percent.textContent = `${display.opacity} %`;
+    slots.opacity.setAttribute("aria-valuetext", `${display.opacity} per cent`);
+    for (const map of document.querySelectorAll("#view .map")) map.style.opacity = display.opacity / 100;
+  };
+  slots.opacity.addEventListener("input", show);
+  show();
+  return root;
+}

@@ -1,0 +1,369 @@
+"""The page in a real browser, against the real API over small networks."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from mri.phantom.lesions import CLASSES
+from service import api, pages
+from service.pages import samples
+from service.predictor import Predictor
+from tests import packages
+
+CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
+QUIET = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+needs_browser = pytest.mark.skipif(
+    not shutil.which(CHROMIUM), reason=f"no browser at {CHROMIUM}: run `make browser`, or name one in CHROMIUM"
+)
+NOTICE = "Research software, not a medical device: not for diagnosis."
+ANSWER = ".result .verdict"
+
+
+@pytest.fixture(scope="module")
+def app(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    packages.package(folder)
+    return api.create(Predictor(folder))
+
+
+@pytest.fixture(scope="module")
+def url(app):
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET)
+        yield browser
+        browser.close()
+
+
+class Watched:
+    """A page that remembers what a user would never see: console messages, errors, and where requests went."""
+
+    def __init__(self, browser: Browser, url: str, **context):
+        self.page: Page = browser.new_context(**context).new_page()
+        self.page.set_default_timeout(30_000)
+        self.trouble: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda message: self.trouble.append(message.text))
+        self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.goto(url)
+        expect(self.page.get_by_label("Model", exact=True).locator("option")).to_have_count(2)
+
+
+@pytest.fixture
+def watched(browser, url):
+    """The page, freshly opened; afterwards nothing may have gone wrong, nor asked another host."""
+    watched = Watched(browser, url)
+    yield watched
+    assert watched.trouble == []
+    assert [one for one in watched.requests if not one.startswith((url, "data:", "blob:"))] == []
+    watched.page.context.close()
+
+
+@pytest.fixture
+def page(watched) -> Page:
+    return watched.page
+
+
+def file(name: str, seed: int = 0) -> dict:
+    return {"name": name, "mimeType": "image/png", "buffer": packages.scan(seed)}
+
+
+BROKEN = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"}
+
+
+def upload(page: Page, *files: dict) -> None:
+    page.locator("#files").set_input_files(list(files))
+
+
+def overlays(page: Page) -> list[str]:
+    return page.locator("#view .map").evaluate_all("maps => maps.map(map => map.src)")
+
+
+@needs_browser
+def test_an_upload_shows_what_the_api_answers(page, app):
+    upload(page, file("head.png"))
+    expect(page.get_by_role("heading", name="head.png")).to_be_focused()
+    answer = TestClient(app).post("/predict", files={"image": packages.scan()}).json()
+    bars = page.locator(f"{ANSWER} .bars li")
+    expect(bars).to_have_count(4)
+    shown = [float(text.removesuffix("\xa0%")) for text in page.locator(f"{ANSWER} .percent").all_text_contents()]
+    assert shown == pytest.approx([100 * share for share in answer["probabilities"].values()], abs=0.051)
+    marked = bars.evaluate_all("bars => bars.map(bar => bar.classList.contains('in-set'))")
+    assert marked == [name in answer["set"] for name in answer["probabilities"]]
+    facts = page.locator(".facts").inner_text()
+    assert "phantom" in facts and answer["data_version"] in facts and "64 × 64 pixels, seen as 32\xa0×\xa032" in facts
+
+
+@needs_browser
+def test_abstaining_is_explained_in_the_api_s_own_words(page, app):
+    upload(page, file("head.png"))
+    answer = TestClient(app).post("/predict", files={"image": packages.scan()}).json()
+    assert answer["abstain"]  # networks that were never trained can't tell
+    expect(page.locator(f"{ANSWER} .label")).to_contain_text("No answer")
+    for reason in answer["reasons"]:
+        expect(page.locator(f"{ANSWER} .abstains")).to_contain_text(reason["detail"])
+    expect(page.get_by_role("status")).to_contain_text("abstains")
+
+
+@needs_browser
+def test_notice_training_data_and_banner_are_on_the_page_from_the_start(page):
+    expect(page.get_by_text(NOTICE)).to_be_in_viewport()
+    expect(page.get_by_text("Trained on: phantom (synthetic), version 0123456789ab")).to_be_in_viewport()
+    expect(page.get_by_text("Knows synthetic images only.")).to_be_visible()
+    assert "90.0\xa0% [80.0, 100.0]" in page.locator(".start").inner_text().replace(" %", "\xa0%")
+
+
+@needs_browser
+def test_every_sample_can_be_asked_about(page):
+    for text in ("Glioma", "Meningioma", "No tumour", "Pituitary"):
+        page.get_by_role("button", name=f"Synthetic sample: {text}").click()
+        expect(page.locator(ANSWER)).to_be_visible()
+    expect(page.locator("#scans li")).to_have_count(4)
+
+
+@needs_browser
+def test_the_slider_sets_the_map_s_opacity_with_mouse_and_arrow_keys(page):
+    upload(page, file("head.png"))
+    slider, map_ = page.get_by_label("Map opacity"), page.locator("#view .map")
+    slider.fill("20")
+    expect(map_).to_have_css("opacity", "0.2")
+    slider.press("ArrowRight")
+    expect(map_).to_have_css("opacity", "0.25")
+    expect(page.locator(".opacity .share")).to_have_text("25 %")
+
+
+@needs_browser
+def test_every_method_shows_the_map_that_the_api_answers(page, app):
+    methods = "gradcam,guided_backprop,guided_gradcam,consensus"
+    answer = TestClient(app).post("/predict", files={"image": packages.scan()}, data={"explain": methods}).json()
+    upload(page, file("head.png"))
+    expect(page.locator(ANSWER)).to_be_visible()
+    for name, method in zip(
+        ("Grad-CAM", "Guided Backprop", "Guided Grad-CAM", "Consensus"), methods.split(","), strict=True
+    ):
+        page.get_by_role("radio", name=name, exact=True).check()
+        expect(page.locator(".pair figcaption").last).to_contain_text(f"{name} for ")
+        assert overlays(page) == [f"data:image/png;base64,{answer['explanations'][method]['overlay']}"]
+    expect(page.locator(".legend img")).to_be_visible()
+
+
+@needs_browser
+def test_another_model_can_be_chosen(page):
+    upload(page, file("head.png"))
+    expect(page.locator(f"{ANSWER} .eyebrow")).to_have_text("winner")
+    page.get_by_label("Model", exact=True).select_option("other")
+    expect(page.locator(f"{ANSWER} .eyebrow")).to_have_text("other")
+
+
+@needs_browser
+def test_compare_shows_every_network_beside_the_consensus(page):
+    upload(page, file("head.png"))
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card > h2")).to_have_text(["winner", "other", "Consensus"])
+    expect(page.locator(".card .bars")).to_have_count(2)
+    expect(page.locator(".card .map[src]")).to_have_count(3)
+    expect(page.locator(".agreement")).to_contain_text(re.compile("All two find|disagree"))
+    page.get_by_label("Map opacity").fill("10")
+    expect(page.locator(".card .map").last).to_have_css("opacity", "0.1")
+    page.get_by_role("link", name="Back to one model").click()
+    expect(page.locator(ANSWER)).to_be_visible()
+
+
+@needs_browser
+def test_several_files_make_a_table_that_leads_to_each(browser, url):
+    watched = Watched(browser, url)
+    page = watched.page
+    upload(page, *(file(f"{i}.png", i) for i in range(10)), BROKEN)
+    rows = page.locator(".results tbody tr")
+    expect(rows).to_have_count(11)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    expect(rows.last).to_contain_text("Image: not a PNG, JPEG, DICOM or NIfTI file: convert it to PNG.")
+    assert rows.locator(".number").all_text_contents()[:10] != [""] * 10
+    page.get_by_role("link", name="3.png").first.click()
+    expect(page.get_by_role("heading", name="3.png")).to_be_visible()
+    expect(page.locator(ANSWER)).to_be_visible()
+    page.get_by_role("link", name="Results table").click()
+    page.get_by_role("button", name="Clear all").click()
+    expect(page.locator(".start")).to_be_visible()
+    assert watched.trouble == []
+    page.context.close()
+
+
+@needs_browser
+def test_a_bad_file_is_answered_with_a_sentence(browser, url):
+    watched = Watched(browser, url)
+    upload(watched.page, BROKEN)
+    expect(watched.page.get_by_role("alert")).to_have_text(
+        "Image: not a PNG, JPEG, DICOM or NIfTI file: convert it to PNG."
+    )
+    expect(watched.page.locator(ANSWER)).to_have_count(0)
+    assert all("422" in text for text in watched.trouble)  # the browser's own note of the status
+    watched.page.context.close()
+
+
+@needs_browser
+def test_an_unreachable_service_is_said(browser, url):
+    page = Watched(browser, url).page
+    page.context.set_offline(True)
+    upload(page, file("head.png"))
+    expect(page.get_by_role("alert")).to_contain_text("The service can't be reached")
+    page.context.close()
+
+
+@needs_browser
+def test_a_service_that_does_not_answer_is_said(browser, url):
+    page = Watched(browser, url).page
+    page.route("**/predict", lambda route: None)
+    page.clock.install()
+    upload(page, file("head.png"))
+    expect(page.locator(".busy")).to_contain_text("is looking at it")
+    page.clock.run_for(61_000)
+    expect(page.get_by_role("alert")).to_contain_text("did not answer within 60 seconds")
+    page.context.close()
+
+
+@needs_browser
+def test_names_from_outside_are_text_and_never_markup(page):
+    upload(page, file("<img src=x onerror=alert(1)>.png"))
+    expect(page.locator("h1")).to_have_text("<img src=x onerror=alert(1)>.png")
+    expect(page.locator("h1 img")).to_have_count(0)
+
+
+@needs_browser
+def test_everything_is_reachable_by_keyboard(page):
+    focused = "document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent.trim()"
+
+    def tab_to(text: str) -> None:
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate(focused).startswith(text):
+                assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") != "none"
+                return
+        raise AssertionError(f"Tab never reached {text}")
+
+    with page.expect_file_chooser():
+        tab_to("Choose files")
+        page.keyboard.press("Enter")
+    tab_to("Synthetic sample: Glioma")
+    page.keyboard.press("Space")
+    expect(page.locator(ANSWER)).to_be_visible()
+    tab_to("Compare all two")
+    tab_to("Download report")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    before = overlays(page)
+    page.keyboard.press("ArrowRight")  # among the methods
+    expect(page.get_by_role("radio", name="Guided Backprop")).to_be_checked()
+    expect(page.locator(".pair figcaption").last).to_contain_text("Guided Backprop")
+    assert overlays(page) != before
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator("#view .map")).to_have_css("opacity", "0.55")
+
+
+@needs_browser
+def test_the_theme_follows_the_system_until_one_is_chosen(browser, url):
+    page = Watched(browser, url, color_scheme="dark").page
+    ground = "getComputedStyle(document.body).backgroundColor"
+    dark = page.evaluate(ground)
+    page.get_by_role("button", name="Light theme").click()
+    light = page.evaluate(ground)
+    assert dark != light
+    page.reload()
+    assert page.evaluate(ground) == light
+    page.context.close()
+
+
+@needs_browser
+def test_a_phone_needs_no_sideways_scrolling(browser, url):
+    page = Watched(browser, url, viewport={"width": 390, "height": 844}).page
+    upload(page, file("head.png"))
+    expect(page.locator(ANSWER)).to_be_visible()
+    expect(page.get_by_role("heading", name="head.png")).to_be_in_viewport()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card .map[src]")).to_have_count(3)
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.context.close()
+
+
+@needs_browser
+def test_the_report_is_a_picture_of_one_page_and_so_is_the_print(page, tmp_path):
+    upload(page, file("head.png"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download report").click()
+    assert download.value.suggested_filename == "head-report.png"
+    download.value.save_as(tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as report:
+        assert report.size == (1240, 1754)
+        assert len(np.unique(np.asarray(report.convert("L")))) > 100  # text, scan and colours, not a blank sheet
+    printed = page.pdf(prefer_css_page_size=True)
+    assert printed.count(b"/Type /Page\n") == 1
+
+
+@needs_browser
+def test_the_reference_describes_every_route(browser, url, app):
+    page = browser.new_page()
+    page.goto(f"{url}/docs")
+    paths = list(TestClient(app).get("/docs.json").json()["paths"])
+    expect(page.locator(".operation code[data-slot=path]")).to_have_text(paths)
+    expect(page.locator(".operation", has_text="/predict_batch").locator("pre")).to_contain_text(
+        f"curl -F images=@first.png -F images=@second.png -F model=efficientnet_b0 {url}/predict_batch"
+    )
+    page.close()
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/ui/app.js", "/ui/legend.png"])
+def test_a_browser_may_load_nothing_from_elsewhere(app, path):
+    headers = TestClient(app).get(path).headers
+    assert headers["content-security-policy"].startswith("default-src 'self'; img-src 'self' data: blob:;")
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+def test_only_the_page_s_own_files_are_served(app):
+    client = TestClient(app)
+    assert client.get("/ui/../__init__.py").status_code == 404
+    assert client.get("/ui/%2e%2e/__init__.py").status_code == 404
+    assert client.get("/ui/none.js").status_code == 404
+
+
+def test_scripts_never_write_markup():
+    for path in pages.STATIC.glob("*.js"):
+        assert "innerHTML" not in path.read_text() and "outerHTML" not in path.read_text(), path.name
+
+
+@pytest.mark.parametrize("kind", CLASSES)
+def test_a_sample_is_what_the_phantoms_draw(kind):
+    path: Path = samples.SAMPLES / f"{kind}.png"
+    assert path.stat().st_size < 40_000
+    with Image.open(path) as image:
+        difference = np.asarray(image).astype(int) - samples.draw(kind)
+    assert np.abs(difference).max() <= 1  # processors may round differently
