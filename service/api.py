@@ -105,11 +105,8 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
     _add_predict_batch(app, predictor)
     _add_feedback(app, predictor, monitoring.feedback)
     _add_models(app, predictor)
-<<<<<<< HEAD
     app.include_router(monitoring.router())
-=======
     app.include_router(pages.router())
->>>>>>> f98b108f7a249ec2d3c81ea6b54171316ca46a59
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, http_error)
