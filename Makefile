@@ -1,5 +1,6 @@
 # Every target sets itself up: with Python 3.10 to 3.13 and git, `make repro` is all it takes.
 PYTHON ?= python3
+REV ?= main
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -57,6 +58,14 @@ format: $(READY)  ## put the code into its standard form
 .PHONY: params
 params: $(READY)  ## compose params.yaml from conf/
 	python -m mri.compose
+
+.PHONY: sync
+sync: $(READY)  ## send to the tracking server what was kept while it was away
+	python -m mri.sync
+
+.PHONY: diff
+diff: $(READY)  ## compare this run with another commit's: make diff REV=main
+	python -m mri.diff $(REV)
 
 .PHONY: publish
 publish: $(READY)  ## copy this run's results to results/$(NAME): make publish NAME=kaggle

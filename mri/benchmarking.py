@@ -21,7 +21,7 @@ import numpy as np
 
 from mri.errors import UserError
 
-RUNTIMES = ("torch_fp32", "openvino_fp32", "openvino_bf16")
+RUNTIMES = ("torch_fp32", "openvino_fp32", "openvino_bf16", "openvino_int8")
 
 
 def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict:
@@ -42,7 +42,8 @@ def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batc
 def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict[str, float]:
     from mri.runtime import disk_size_mb
 
-    call = _torch(weights) if runtime == "torch_fp32" else _openvino(exported, runtime)
+    precision = runtime.removeprefix("openvino_")
+    call = _torch(weights) if runtime == "torch_fp32" else _openvino(exported, precision)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size), np.uint8)
     process, wall = time.process_time(), time.perf_counter()
     latencies = repeat(lambda: call(pixels[:1]), seconds)
@@ -53,7 +54,7 @@ def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int,
         "latency_ms_p95": float(np.percentile(latencies, 95)) * 1e3,
         "throughput_img_s": batch / float(np.median(batched)),
         "peak_rss_mb": _peak_rss_mb(),
-        "size_mb": _weights_mb(weights) if runtime == "torch_fp32" else disk_size_mb(exported),
+        "size_mb": _weights_mb(weights) if runtime == "torch_fp32" else disk_size_mb(exported, precision),
         "cpu_per_wall": busy,
     }
 
@@ -94,10 +95,10 @@ def _torch(weights: Path) -> Callable[[np.ndarray], Any]:
     return call
 
 
-def _openvino(exported: Path, runtime: str) -> Callable[[np.ndarray], Any]:
+def _openvino(exported: Path, precision: str) -> Callable[[np.ndarray], Any]:
     from mri.runtime import Runtime
 
-    return Runtime(exported, runtime.removeprefix("openvino_"))
+    return Runtime(exported, precision)
 
 
 def _weights_mb(weights: Path) -> float:

@@ -65,6 +65,18 @@ def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: n
         return np.nanmean(_f1(confusion(labels, predicted, classes, weights)), axis=1)
 
 
+def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
+    """(B,) mean recall of the classes that occur, in each of B resamples."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nanmean(_recall(confusion(labels, predicted, classes, weights)), axis=1)
+
+
+def _recall(matrix: np.ndarray) -> np.ndarray:
+    """(B, C) recall per class; NaN for a class that doesn't occur."""
+    true = matrix.sum(2)
+    return np.where(true > 0, np.diagonal(matrix, axis1=1, axis2=2) / true, np.nan)
+
+
 def _f1(matrix: np.ndarray) -> np.ndarray:
     """(B, C) F1 per class; NaN for a class that neither occurs nor is called."""
     right = np.diagonal(matrix, axis1=1, axis2=2)
@@ -90,8 +102,7 @@ def _scores(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], w
 def _confusion_scores(matrix: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
     right = np.diagonal(matrix, axis1=1, axis2=2)
     true, called = matrix.sum(2), matrix.sum(1)
-    present = true > 0
-    recall = np.where(present, right / true, np.nan)
+    recall = _recall(matrix)
     precision = np.where(called > 0, right / called, 0.0)
     f1 = _f1(matrix)
     scores = {

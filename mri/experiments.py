@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 from typing import Any
 
 import dvc.api
+import pandas as pd
 import yaml
 
 from mri.errors import UserError
-from mri.paths import RESULTS
+from mri.params import FILE
+from mri.paths import PREDICTIONS, RESULTS
 from mri.publish import check_name
 
 
-def read(revision: str, *paths: Path) -> list[str]:
-    """The texts of files of an experiment or commit. Raises UserError that names it when it lacks one of them."""
+def read(revision: str, arch: str, part: str) -> tuple[dict[str, Any], pd.DataFrame]:
+    """The parameters of an experiment or commit, and its predictions on the images of one part of the split, by id.
+
+    Raises UserError that names the experiment when it lacks one of them.
+    """
+    predictions = PREDICTIONS / f"{arch}.csv"
     try:
-        return [dvc.api.read(str(path), rev=revision) for path in paths]
+        parameters, table = (dvc.api.read(str(path), rev=revision) for path in (FILE, predictions))
     except Exception as error:  # git's and DVC's own kinds
-        raise UserError(f"{revision} has no {paths[-1]}: {' '.join(str(error).split())}") from None
+        raise UserError(f"{revision} has no {predictions}: {' '.join(str(error).split())}") from None
+    frame = pd.read_csv(io.StringIO(table), dtype={"id": str, "group": str})
+    return yaml.safe_load(parameters), frame[frame["split"] == part].sort_values("id").reset_index(drop=True)
 
 
 def arguments(program: str, about: str) -> argparse.Namespace:

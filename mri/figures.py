@@ -29,13 +29,21 @@ def save(figure: Figure, path: Path, dpi: int = 72) -> None:
     plt.close(figure)
 
 
-def for_sheet(labels: list[str], count: int, seed: int) -> np.ndarray:
-    """Positions of `count` images, or all, to show: as many of each class as there can be, drawn at random."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    drawn = pd.Series(labels).iloc[order]
+def for_sheet(kinds: list[str], count: int, seed: int) -> np.ndarray:
+    """Positions of `count` images, or all, to show: as many of each kind as there can be, drawn at random.
+
+    kinds: (N,), each image's class, or class and outcome as `outcomes` names them.
+    """
+    order = np.random.default_rng(seed).permutation(len(kinds))
+    drawn = pd.Series(kinds).iloc[order]
     turn = drawn.groupby(drawn).cumcount().sort_values(kind="stable")
     kept = turn.index[:count]
-    return kept[np.argsort(np.array(labels)[kept], kind="stable")].to_numpy()
+    return kept[np.argsort(np.array(kinds)[kept], kind="stable")].to_numpy()
+
+
+def outcomes(labels: list[str], called: list[str]) -> list[str]:
+    """(N,) "glioma" for an image of that class called rightly, "glioma\ncalled pituitary" for one that isn't."""
+    return [label if label == name else f"{label}\ncalled {name}" for label, name in zip(labels, called, strict=True)]
 
 
 def explanation_sheet(

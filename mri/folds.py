@@ -10,20 +10,17 @@ those of one test part.
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from mri import experiments
 from mri.cli import guarded
 from mri.errors import UserError
 from mri.evaluation import summarise
 from mri.files import write_json
-from mri.params import FILE, Params, parse
-from mri.paths import PREDICTIONS
+from mri.params import Params, parse
 
 
 def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: int) -> dict[str, Any]:
@@ -44,16 +41,13 @@ def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: i
     return summarise(probabilities, labels, together["group"].to_numpy(), classes, resamples, seed)
 
 
-def read(revision: str, arch: str) -> tuple[Params, pd.DataFrame]:
-    """The parameters of an experiment and its predictions on test images."""
-    parameters, table = experiments.read(revision, FILE, PREDICTIONS / f"{arch}.csv")
-    frame = pd.read_csv(io.StringIO(table), dtype={"id": str, "group": str})
-    return parse(yaml.safe_load(parameters), f"params.yaml of {revision}"), frame[frame["split"] == "test"]
-
-
 def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
     """The first fold's parameters, and what folds.json holds. Raises UserError when they aren't folds of one run."""
-    found = [read(revision, arch) for revision in revisions]
+    read = [experiments.read(revision, arch, "test") for revision in revisions]
+    found = [
+        (parse(parameters, f"params.yaml of {name}"), table)
+        for name, (parameters, table) in zip(revisions, read, strict=True)
+    ]
     first = found[0][0]
     alike = [params.model_copy(update={"split": first.split}) for params, _ in found]
     if any(params != first for params in alike):

@@ -236,8 +236,15 @@ class Params(_Section):
 
     @model_validator(mode="after")
     def _selects_by_a_runtime_that_is_measured(self) -> Params:
-        if self.select.runtime not in self.benchmark.runtimes:
-            raise ValueError(f"select.runtime must be one of benchmark.runtimes ({', '.join(self.benchmark.runtimes)})")
+        legal = ["served", *self.benchmark.runtimes]
+        if self.select.runtime not in legal:
+            raise ValueError(f"select.runtime must be one of {', '.join(legal)}")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_what_may_always_serve(self) -> Params:
+        if "openvino_fp32" not in self.benchmark.runtimes:
+            raise ValueError("benchmark.runtimes lacks openvino_fp32, which serves where nothing quicker is as good")
         return self
 
     def architecture(self, name: str) -> ArchitectureSpec:

@@ -19,6 +19,8 @@ REPORT = Path("artifacts/report")
 METRICS = Path("metrics")
 RESULTS = Path("results")
 PLOTS = Path("plots")
+DAGSHUB = Path("dagshub")
+LOCK = Path("dvc.lock")
 SHEETS = PLOTS / "sheets"  # pictures that show images of the dataset; those of real scans are not published
 
 

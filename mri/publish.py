@@ -21,6 +21,7 @@ from mri.cli import guarded
 from mri.errors import UserError
 from mri.files import read_json
 from mri.paths import RESULTS, SPLITS
+from mri.tables import interval, networks
 
 FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
 PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
@@ -68,7 +69,7 @@ def check_name(name: str) -> None:
 def tables(results: Path) -> str:
     """Markdown: one table per published run, in alphabetical order."""
     runs = sorted(path.parents[1] for path in results.glob("*/metrics/summary.json"))
-    parts = [_table(run.name, read_json(run / "metrics/summary.json")) for run in runs]
+    parts = [networks(read_json(run / "metrics/summary.json"), run.name) for run in runs]
     folds = sorted(results.glob("*/folds.json"))
     return "\n\n".join([*parts, *([_folds_table(folds)] if folds else [])])
 
@@ -82,34 +83,10 @@ def _folds_table(paths: list[Path]) -> str:
     ]
     for path in paths:
         run = read_json(path)
-        scores = [_interval(run["pooled"][score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
+        scores = [interval(run["pooled"][score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
         who = [path.parent.name, run["architecture"], run["protocol"], str(run["folds"]), str(run["pooled"]["n"])]
         lines.append(f"| {' | '.join([*who, *scores])} |")
     return "\n".join(lines)
-
-
-def _table(name: str, summary: dict[str, Any]) -> str:
-    lines = [
-        f"**{name}** (split: {summary['protocol']}; winner: {summary['winner']}; 95 % intervals in brackets)",
-        "",
-        "| | accuracy | balanced accuracy | macro-F1 | missed tumours | latency, ms | size, MB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for model, row in summary["models"].items():
-        test = row["test"]
-        scores = [_interval(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
-        missed = f"{100 * test['missed_tumour_rate']:.1f} %" if "missed_tumour_rate" in test else ""
-        bold = "**" if model == summary["winner"] else ""
-        cells = [f"{bold}{model}{bold}", *scores, missed, f"{row['latency_ms_p50']:.1f}", f"{row['size_mb']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    for baseline, scores in summary["baselines"].items():
-        cells = [_interval(scores[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
-        lines.append(f"| _{baseline.replace('_', ' ')}_ | {' | '.join(cells)} | | | |")
-    return "\n".join(lines)
-
-
-def _interval(score: dict[str, float]) -> str:
-    return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
 
 
 def update_readme(readme: Path, results: Path) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from mri.files import read_json
+from mri.tables import interval
 
 TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
@@ -48,11 +49,6 @@ def render(content: dict[str, Any], template: str = "report.html") -> str:
 
 def percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def interval(score: dict[str, float]) -> str:
-    """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent."""
-    return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
 
 
 def p_value(value: float) -> str:

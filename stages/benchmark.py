@@ -1,36 +1,74 @@
-"""Export one trained network for serving and measure what it costs to run."""
+"""Export one trained network for serving, choose its precision, and measure what it costs to run."""
 
-from mri import cli, dataset, models
+from pathlib import Path
+
+import numpy as np
+
+from mri import cli, dataset, headlines, models, tracking
 from mri.attribution import METHODS
 from mri.benchmarking import measure_explanations, measure_runtime
-from mri.files import read_json, write_json
+from mri.dataset import Part, batches
+from mri.files import write_json
+from mri.guided import export_guided
 from mri.hardware import describe
 from mri.params import Params
 from mri.paths import EXPORTED, METRICS, MODELS, SPLITS
-from mri.runtime import export
+from mri.quantisation import compare, decide, quantise
+from mri.runtime import PRECISIONS, Runtime, export, read_card, write_card
 
 
 def benchmark(params: Params, arch: str) -> None:
-    """Write artifacts/exported/ARCH (OpenVINO) and metrics/benchmark/ARCH.json."""
+    """Write artifacts/exported/ARCH (OpenVINO, whose card names the precision that serves) and
+    metrics/benchmark/ARCH.json."""
     settings = params.benchmark
     weights, exported = MODELS / arch, EXPORTED / arch
     saved = models.load(weights)
-    temperature = read_json(METRICS / "evaluate" / f"{arch}.json")["temperature"]
-    export(saved.model, saved.classes, params.size, exported, {"temperature": temperature, **saved.extra})
-    pixels = dataset.read(SPLITS, params.data.classes).part("val").pixels[: settings.batch]
+    val = dataset.read(SPLITS, params.data.classes).part("val")
+    export(saved.model, saved.classes, params.size, exported, saved.extra)
+    precisions = [name for name in PRECISIONS if f"openvino_{name}" in settings.runtimes]
+    if "int8" in precisions:
+        quantise(exported, val.pixels)
+    if not export_guided(saved.model, params.size, exported):
+        print(f"{arch}: OpenVINO doesn't give PyTorch's guided gradient; the service will do without guided maps")
     runtimes = {
         name: measure_runtime(name, weights, exported, params.size, settings.batch, settings.seconds)
         for name in settings.runtimes
     }
+    compared = _compare(params, exported, val, precisions)
+    latency = {name: runtimes[f"openvino_{name}"]["latency_ms_p50"] for name in precisions}
+    precision = decide(compared, latency)
+    write_card(read_card(exported) | {"precision": precision}, exported)
     metrics = {
         "hardware": describe(),
         "params": models.parameter_count(saved.model),
         "gmac": models.gmac(saved.model, params.size),
         "size_px": params.size,
+        "served": precision,
+        "precisions": compared,
         "runtimes": runtimes,
-        "explanations": measure_explanations(saved.model, pixels[:1], list(METHODS), settings.seconds / 2),
+        "explanations": measure_explanations(saved.model, val.pixels[:1], list(METHODS), settings.seconds / 2),
     }
     write_json(metrics, METRICS / "benchmark" / f"{arch}.json")
+    with tracking.run(f"benchmark@{arch}", {"data": params.data.name}) as run:
+        run.params({"benchmark": settings.model_dump()})
+        run.metrics(headlines.costs(metrics, params.select.runtime))
+        run.file(METRICS / "benchmark" / f"{arch}.json", "metrics")
+
+
+def _compare(params: Params, exported: Path, val: Part, precisions: list[str]) -> dict[str, dict]:
+    """Every other precision beside fp32, on all validation images."""
+    logits = {name: _logits(Runtime(exported, name), val.pixels) for name in precisions}
+    groups = val.index["group"].to_numpy()
+    resamples, seed = params.evaluate.resamples, params.seed
+    return {
+        name: compare(logits["fp32"], logits[name], val.labels, groups, resamples, seed)
+        for name in precisions
+        if name != "fp32"
+    }
+
+
+def _logits(runtime: Runtime, pixels: np.ndarray) -> np.ndarray:
+    return np.concatenate([runtime(pixels[part])[0] for part in batches(len(pixels), 32)])
 
 
 if __name__ == "__main__":

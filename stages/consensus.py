@@ -11,7 +11,7 @@ from mri.consensus import Consensus, combine, confidence_weights, consensus_clas
 from mri.evaluation import area_under_roc
 from mri.explanations import calls_a_tumour, difference, lead, sample
 from mri.faithfulness import predictor, removed
-from mri.figures import explanation_sheet, for_sheet, save
+from mri.figures import explanation_sheet, for_sheet, outcomes, save
 from mri.files import write_json
 from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights
@@ -50,9 +50,10 @@ def consensus(params: Params) -> None:
             metrics[rival] |= scores
     metrics["agreement"] = _agreement(params, combined, right, chosen["group"])
     write_json(metrics, METRICS / "consensus.json")
-    shown = for_sheet(chosen["label"].tolist(), params.explain.sheet, params.seed)
+    called = outcomes(chosen["label"].tolist(), [data.classes[i] for i in target])
+    shown = for_sheet(called, params.explain.sheet, params.seed)
     columns = {name: made[shown] for name, made in zip(names, maps, strict=True)} | {"consensus": combined.map[shown]}
-    captions = [f"{chosen['label'][i]}\nagreement {combined.agreement[i]:.2f}" for i in shown]
+    captions = [f"{called[i]}\nagreement {combined.agreement[i]:.2f}" for i in shown]
     title = f"Grad-CAM of the class that the networks agree on, {params.data.name}"
     save(explanation_sheet(pixels[shown], masks[shown], columns, captions, title), SHEETS / "consensus/consensus.jpg")
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from mri import calibration_error, cli, conformal, dataset, models, risk_coverage, tracking
+from mri import calibration_error, cli, conformal, dataset, headlines, models, risk_coverage, tracking
 from mri.calibration import fit_temperature
 from mri.evaluation import summarise
 from mri.files import write_csv, write_json
@@ -29,7 +29,8 @@ def evaluate(params: Params, arch: str) -> None:
     write_json(metrics, METRICS / "evaluate" / f"{arch}.json")
     with tracking.run(f"evaluate@{arch}", {"stage": "evaluate", "arch": arch, "data": params.data.name}) as run:
         run.params({"seed": params.seed, "arch": arch, "evaluate": params.evaluate.model_dump()})
-        run.metrics(metrics)
+        run.metrics(headlines.evaluation(metrics))
+        run.file(METRICS / "evaluate" / f"{arch}.json", "metrics")
 
 
 def _predictions(data: dataset.Dataset, part: dataset.Part, name: str, probabilities: np.ndarray) -> pd.DataFrame:

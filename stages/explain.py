@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from mri import cli, dataset, faithfulness, models
+from mri import cli, dataset, faithfulness, headlines, models, tracking
 from mri.evaluation import TUMOUR_FREE
 from mri.explanations import FINE, calls_a_tumour, grid_of, maps_of, sample, summarise
-from mri.figures import blank, explanation_sheet, for_sheet, save
+from mri.figures import blank, explanation_sheet, for_sheet, outcomes, save
 from mri.files import write_json
 from mri.inference import predict_logits
 from mri.params import Params
@@ -40,6 +40,11 @@ def explain(params: Params, arch: str) -> None:
     metrics |= {"grids": {name: f"{h}x{w}" for name, (h, w) in grids.items()}, **_faithfulness(params, model, data)}
     write_json(metrics, METRICS / f"explain/{arch}.json")
     _sheet(params, arch, pixels, masks, maps, logits, chosen["label"].tolist())
+    with tracking.run(f"explain@{arch}", {"data": params.data.name}) as run:
+        run.params({"explain": params.explain.model_dump()})
+        run.metrics(headlines.explanation(metrics))
+        run.file(METRICS / f"explain/{arch}.json", "metrics")
+        run.file(SHEETS / f"explain/{arch}.jpg", "plots")
 
 
 def _faithfulness(params: Params, model: models.Classifier, data: dataset.Dataset) -> dict:
@@ -67,12 +72,15 @@ def _nothing_to_explain(arch: str) -> None:
 
 
 def _sheet(params: Params, arch: str, pixels, masks, maps: dict, logits: np.ndarray, labels: list[str]) -> None:
-    shown = for_sheet(labels, params.explain.sheet, params.seed)
-    called = [params.data.classes[i] for i in logits.argmax(1)]
-    captions = [labels[i] if labels[i] == called[i] else f"{labels[i]}\ncalled {called[i]}" for i in shown]
+    captions = outcomes(labels, [params.data.classes[i] for i in logits.argmax(1)])
+    shown = for_sheet(captions, params.explain.sheet, params.seed)
     title = f"{arch} on {params.data.name}" + (" (synthetic images)" if params.data.source == "phantom" else "")
     figure = explanation_sheet(
-        pixels[shown], masks[shown], {name: made[shown] for name, made in maps.items()}, captions, title
+        pixels[shown],
+        masks[shown],
+        {name: made[shown] for name, made in maps.items()},
+        [captions[i] for i in shown],
+        title,
     )
     save(figure, SHEETS / "explain" / f"{arch}.jpg")
 

@@ -2,7 +2,7 @@
 
 import shutil
 
-from mri import cli
+from mri import cli, registry, tracking
 from mri.files import read_json, write_json
 from mri.params import Params
 from mri.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
@@ -30,6 +30,7 @@ def package(params: Params) -> None:
         "test": {name: row["test"] for name, row in summary["models"].items()},
     }
     write_json(about, SERVICE / ABOUT)
+    _register(params, about)
 
 
 def _package_network(name: str) -> None:
@@ -40,6 +41,15 @@ def _package_network(name: str) -> None:
     thresholds = {coverage: sets["threshold"] for coverage, sets in fitted["conformal"].items()}
     known = {"temperature": fitted["temperature"], "thresholds": thresholds, "files": list_files(folder)}
     write_card(read_card(folder) | known, folder)
+
+
+def _register(params: Params, about: dict) -> None:
+    winner = about["winner"]
+    known = {name: about[name] for name in ("dataset", "data_version", "protocol")}
+    with tracking.run(f"package@{winner}", {"data": params.data.name}) as run:
+        run.model(
+            lambda folder: registry.save(SERVICE / "models" / winner, folder, known), registry.NAME, registry.ALIAS
+        )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from mri import cli, dataset
+from mri import cli, dataset, tracking
 from mri.figures import (
     confidence_curves,
     confusion_matrices,
@@ -13,8 +13,8 @@ from mri.figures import (
 )
 from mri.findings import findings
 from mri.params import Params
-from mri.paths import MAPS, METRICS, PLOTS, REPORT, SPLITS
-from mri.report import collect, pictures, render
+from mri.paths import LOCK, MAPS, METRICS, PLOTS, REPORT, SPLITS
+from mri.report import PICTURES, collect, pictures, render
 from mri.viewer import viewer
 
 
@@ -34,6 +34,16 @@ def report(params: Params) -> None:
     content["findings"] = findings(content["summary"], content["explain"])
     content |= {"params": params.model_dump(mode="json"), "synthetic": params.data.source == "phantom"}
     (REPORT / "report.html").write_text(render(content), encoding="utf-8")
+    _track(params)
+
+
+def _track(params: Params) -> None:
+    with tracking.run("report", {"data": params.data.name}) as run:
+        for path in sorted(REPORT.glob("*.*")):
+            run.file(path, "report")
+        for path in sorted(path for kind in PICTURES for path in PLOTS.rglob(f"*{kind}")):
+            run.file(path, path.parent.as_posix())
+        run.file(LOCK)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from mri import cli, dataset, models, ood
+from mri import cli, dataset, headlines, models, ood, tracking
 from mri.dataset import Part, batches
 from mri.files import write_csv, write_json
 from mri.gate import pool
@@ -32,6 +32,11 @@ def robustness(params: Params, arch: str) -> None:
         "gate": _gate(params, arch, model, data, test),
     }
     write_json(metrics, METRICS / "robustness" / f"{arch}.json")
+    with tracking.run(f"robustness@{arch}", {"data": params.data.name}) as run:
+        run.params({"robustness": params.robustness.model_dump()})
+        run.metrics(headlines.robustness(metrics))
+        run.file(METRICS / "robustness" / f"{arch}.json", "metrics")
+        run.file(PLOTS / "robustness" / f"{arch}.csv", "plots")
 
 
 def _some(part: Part, count: int, seed: int) -> Part:

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri import cli, dataset
+from mri import cli, dagshub_files, dataset, headlines, tables, tracking
 from mri.calibration_error import reliability_curve
 from mri.comparison import compare
 from mri.files import read_json, write_csv, write_json
-from mri.params import Params
-from mri.paths import METRICS, PLOTS, PREDICTIONS, SPLITS
+from mri.params import FILE, Params
+from mri.paths import DAGSHUB, METRICS, PLOTS, PREDICTIONS, SPLITS
 from mri.risk_coverage import risk_coverage_curve
 from mri.selection import Candidate, behind_the_best, choose, explain
 
@@ -20,12 +20,12 @@ from mri.selection import Candidate, behind_the_best, choose, explain
 def select(params: Params) -> None:
     """Write metrics/summary.json: the rule, the winner, the numbers that decided, and the table of all networks.
 
-    And what is plotted for all networks together: plots/*.csv.
+    And what is plotted for all networks together: plots/*.csv; and dagshub/, the same numbers in DagsHub's form.
     """
     names = list(params.model.architectures)
     costs = {name: read_json(METRICS / "benchmark" / f"{name}.json") for name in names}
     scores = {name: read_json(METRICS / "evaluate" / f"{name}.json") for name in names}
-    served = {name: cost["runtimes"][params.select.runtime] for name, cost in costs.items()}
+    served = {name: cost["runtimes"][_runtime(params, cost)] for name, cost in costs.items()}
     candidates = _candidates(params, names, served)
     winner = choose(params.select.rule, candidates)
     table = {
@@ -33,6 +33,7 @@ def select(params: Params) -> None:
             **{part: _headline(scores[name][part]) for part in ("val", "test", "clean") if part in scores[name]},
             "latency_ms_p50": served[name]["latency_ms_p50"],
             "size_mb": served[name]["size_mb"],
+            "precision": costs[name]["served"],
             "gmac": costs[name]["gmac"],
             "params": costs[name]["params"],
         }
@@ -51,7 +52,34 @@ def select(params: Params) -> None:
     }
     write_json(summary, METRICS / "summary.json")
     _plots(tests, names, params.data.classes, table)
+    headlined = {name: headlines.selection(row) for name, row in table.items()}
+    dagshub_files.write(DAGSHUB, params.model_dump(mode="json"), headlined, _together(PLOTS / "history", names))
+    _track(params, summary, headlined)
     print(f"winner: {winner.name} (test macro-F1 {table[winner.name]['test']['macro_f1']['value']:.3f})")
+
+
+def _runtime(params: Params, cost: dict) -> str:
+    """The runtime whose figures count for a network."""
+    return f"openvino_{cost['served']}" if params.select.runtime == "served" else params.select.runtime
+
+
+def _track(params: Params, summary: dict, headlined: dict[str, dict]) -> None:
+    """Numbers and parameters of every network, also of those whose own stages had nothing to do; then the choice."""
+    data = {"data": params.data.name, "winner": summary["winner"]}
+    train = {"seed": params.seed, "size": params.size, "train": params.train.model_dump()}
+    for name, scores in headlined.items():
+        with tracking.run(f"select@{name}", data | {"winner": "yes" if name == summary["winner"] else "no"}) as run:
+            run.params({"arch": name, **train})
+            run.metrics(scores)
+            run.file(PLOTS / "history" / f"{name}.csv", "plots")
+    with tracking.run("select", data | {"mlflow.note.content": tables.networks(summary, params.data.name)}) as run:
+        run.params(params.model_dump(mode="json"))
+        run.metrics(headlined[summary["winner"]])
+        run.file(METRICS / "summary.json", "metrics")
+        run.file(METRICS / "data.json", "metrics")
+        run.file(FILE)
+        for path in sorted(PLOTS.glob("*.csv")):
+            run.file(path, "plots")
 
 
 def _candidates(params: Params, names: list[str], served: dict[str, dict]) -> list[Candidate]:

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mri.figures import for_sheet, save
+from mri.figures import for_sheet, outcomes, save
 
 LABELS = ["glioma"] * 20 + ["meningioma"] * 2 + ["pituitary"] * 10
 
@@ -46,3 +46,14 @@ def test_which_images_a_sheet_shows_hangs_on_the_seed_alone():
     first, again, other = (for_sheet(LABELS, 6, seed).tolist() for seed in (0, 0, 1))
     assert first == again != other
     assert len({*first}) == 6
+
+
+def test_a_sheet_shows_images_called_rightly_and_wrongly():
+    kinds = outcomes(LABELS, ["glioma"] * 32)
+    assert Counter(kinds) == {
+        "glioma": 20,
+        "meningioma\ncalled glioma": 2,
+        "pituitary\ncalled glioma": 10,
+    }
+    kinds[0] = "glioma\ncalled pituitary"
+    assert "glioma\ncalled pituitary" in [kinds[i] for i in for_sheet(kinds, 4, 0)]

@@ -54,7 +54,7 @@ def test_unknown_choice_lists_the_legal_ones(root, group, legal):
         ("train.batchs", 3, "did you mean 'batch'"),
         ("model.architectures", {}, "model.architectures"),
         ("model.architectures", ["resnet50"], "must map architecture names"),
-        ("select.runtime", "onnx", "select.runtime must be one of benchmark.runtimes"),
+        ("select.runtime", "onnx", "select.runtime must be one of served, torch_fp32"),
         ("seed", "x", "seed: Input should be a valid integer"),
         ("train.phases", [{"epochs": 1, "size": 64}], "last phase"),
     ],

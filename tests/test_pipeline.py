@@ -85,15 +85,41 @@ def test_no_patient_is_in_two_parts(workspace):
     assert (index[index["split"] != ""].groupby("patient")["split"].nunique() == 1).all()
 
 
-def test_training_and_evaluation_are_tracked(workspace):
-    mlflow.set_tracking_uri(f"sqlite:///{workspace / 'mlflow.db'}")
-    runs = mlflow.search_runs(experiment_names=["brain-tumour-mri"], output_format="list")
-    names = {found.info.run_name for found in runs}
-    assert {f"{stage}@{arch}" for stage in ("train", "evaluate") for arch in ARCHITECTURES} <= names
-    training = next(found for found in runs if found.info.run_name == "train@resnet50")
-    assert training.data.params["train.batch"] == "8"
-    assert "epoch.val_macro_f1" in training.data.metrics
-    assert training.data.tags["git_commit"].startswith(run(workspace, "git", "rev-list", "HEAD").stdout.split()[-1])
+def test_a_pipeline_run_is_tracked_with_a_run_per_network_and_the_winner_is_registered(workspace):
+    client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
+    found = client.search_runs([client.get_experiment_by_name("brain-tumour-mri").experiment_id])
+    (parent,) = [run for run in found if run.data.tags["kind"] == "pipeline"]
+    children = {run.info.run_name: run for run in found if run is not parent}
+    assert sorted(children) == sorted(ARCHITECTURES)
+    for child in children.values():
+        assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id and child.info.status == "FINISHED"
+        assert child.data.params["train.batch"] == "8"
+        named = (
+            "epoch/val_macro_f1",
+            "test/macro_f1",
+            "explain/gradcam_rma",
+            "robustness/noise",
+            "cost/latency_ms_p95",
+        )
+        assert set(named) <= set(child.data.metrics)
+        assert child.data.tags["git_commit"] == commit_before_the_run(workspace)
+    assert {"report", "plots", "dvc.lock"} <= {item.path for item in client.list_artifacts(parent.info.run_id)}
+    winner = read_json(workspace / "metrics/summary.json")["winner"]
+    champion = client.get_model_version_by_alias("brain-tumour-mri", "champion")
+    assert champion.run_id == children[winner].info.run_id
+    assert not list((workspace / ".mlflow-journal").glob("*/"))
+
+
+def commit_before_the_run(workspace):
+    return run(workspace, "git", "rev-list", "HEAD").stdout.split()[-1]
+
+
+def test_dagshub_finds_the_numbers_in_its_own_form(workspace):
+    lines = (workspace / "dagshub/metrics.csv").read_text().splitlines()
+    assert lines[0] == "Name,Value,Timestamp,Step"
+    score = read_json(workspace / "metrics/summary.json")["models"]["resnet50"]["test"]["macro_f1"]["value"]
+    assert any(line.startswith(f'"resnet50/test/macro_f1",{score},') for line in lines)
+    assert "train.batch: 8" in (workspace / "dagshub/params.yml").read_text()
 
 
 def test_commands_that_show_results_work(workspace):

@@ -1,32 +1,29 @@
+import base64
 import io
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mri import models
+from mri import images
+from mri.attribution import explain
 from mri.errors import UserError
-from mri.files import write_json
-from mri.runtime import export
+from mri.inference import to_tensor
 from service import api
 from service.predictor import Predictor
+from tests.packages import CLASSES, SIZE, network, package, scan
 
-CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
+MODELS = ("winner", "other")
 
 
 @pytest.fixture(scope="module")
 def packaged(tmp_path_factory):
     """A packaged service of two small networks."""
-    from mri.architecture import ArchitectureSpec
-
     folder = tmp_path_factory.mktemp("service")
-    for seed, name in enumerate(("winner", "other")):
-        spec = ArchitectureSpec(name=name, builder="resnet18", feature_layer="layer4", fine_layer="layer3")
-        model = models.build(spec, 4, seed).eval()
-        export(model, CLASSES, 32, folder / "models" / name, {"temperature": 1.5})
-    about = {"winner": "winner", "models": ["winner", "other"], "classes": CLASSES, "dataset": "phantom"}
-    write_json(about | {"data_version": "0123456789ab"}, folder / "service.json")
+    package(folder)
     return folder
 
 
@@ -35,20 +32,13 @@ def client(packaged):
     return TestClient(api.create(Predictor(packaged)))
 
 
-def scan(side=60) -> bytes:
-    pixels = np.random.default_rng(0).integers(0, 256, (side, side), np.uint8)
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def test_a_prediction_names_class_probabilities_model_and_data(client):
     body = client.post("/predict", files={"image": scan()}).json()
     assert list(body["probabilities"]) == CLASSES
     assert sum(body["probabilities"].values()) == pytest.approx(1)
     assert body["label"] == max(CLASSES, key=body["probabilities"].get)
     assert (body["model"], body["dataset"], body["data_version"]) == ("winner", "phantom", "0123456789ab")
-    assert set(body["milliseconds"]) == {"prepare", "network"}
+    assert set(body["milliseconds"]) == {"read", "network", "explain"}
     assert "not a medical device" in body["notice"]
 
 
@@ -59,14 +49,66 @@ def test_every_packaged_network_can_be_asked_for_by_name(client):
     assert other["model"] == "other" and other["probabilities"] != winner["probabilities"]
 
 
-def test_models_lists_what_is_packaged(client):
-    assert client.get("/models").json() == {
-        "default": "winner",
-        "models": ["winner", "other"],
-        "classes": CLASSES,
-        "dataset": "phantom",
-        "data_version": "0123456789ab",
-    }
+def test_models_lists_what_is_packaged_and_how_it_can_explain(client):
+    body = client.get("/models").json()
+    assert body["default"] == "winner" and [model["name"] for model in body["models"]] == ["winner", "other"]
+    assert {model["precision"] for model in body["models"]} == {"fp32"}
+    assert body["synthetic"] is True and body["coverage"] == 0.95 and body["classes"] == CLASSES
+    assert {"gradcam", "consensus"} <= set(body["methods"])
+
+
+def test_gradcam_equals_that_of_pytorch(client):
+    asked = {"explain": "gradcam", "maps": "true"}
+    body = client.post("/predict", files={"image": scan()}, data=asked).json()
+    made = body["explanations"]["gradcam"]
+    values = np.frombuffer(base64.b64decode(made["map"]["data"]), "<f4").reshape(made["map"]["shape"])
+    pixels = images.prepare(images.read(scan()), SIZE)
+    expected = explain(network(0), to_tensor(pixels[None]), [CLASSES.index(body["label"])], "gradcam")[0]
+    assert values == pytest.approx(expected, abs=1e-4 * expected.max())
+    for picture in (made["overlay"], body["scan"]):
+        assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (SIZE, SIZE)
+
+
+def test_consensus_asks_all_networks_and_says_when_they_disagree(client):
+    labels = {client.post("/predict", files={"image": scan()}, data={"model": name}).json()["label"] for name in MODELS}
+    body = client.post("/predict", files={"image": scan()}, data={"explain": "consensus"}).json()
+    codes = [reason["code"] for reason in body["reasons"]]
+    assert ("models_disagree" in codes) == (len(labels) > 1)
+    assert body["abstain"] == bool(codes)
+
+
+def test_a_bad_file_does_not_fail_the_others_of_a_batch(client):
+    files = [("images", scan(1)), ("images", b"x"), ("images", scan(2))]
+    found = client.post("/predict_batch", files=files).json()["predictions"]
+    assert [one["index"] for one in found] == [0, 1, 2]
+    assert found[1]["error"]["error"] == "unreadable_image"
+    alone = [client.post("/predict", files={"image": scan(seed)}).json() for seed in (1, 2)]
+    for batched, single in zip((found[0], found[2]), alone, strict=True):
+        assert batched["prediction"]["probabilities"] == pytest.approx(single["probabilities"], abs=1e-5)
+
+
+def test_requests_in_parallel_get_exactly_the_serial_answers(packaged):
+    predictor = Predictor(packaged)
+    scans = [scan(seed) for seed in range(8)]
+    serial = [predictor.predict(data, explain=["gradcam"]) for data in scans]
+    with ThreadPoolExecutor(8) as pool:
+        parallel = list(pool.map(lambda data: predictor.predict(data, explain=["gradcam"]), scans))
+    for one, other in zip(serial, parallel, strict=True):
+        assert one.opinion.probabilities == other.opinion.probabilities
+        assert np.array_equal(one.explanations["gradcam"].map, other.explanations["gradcam"].map)
+
+
+def test_a_damaged_package_is_refused_in_one_line(packaged, tmp_path):
+    copy = shutil.copytree(packaged, tmp_path / "copy")
+    file = copy / "models/winner/model.bin"
+    content = bytearray(file.read_bytes())
+    content[1000] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=r"model.bin is damaged \(its SHA-256 is another\)"):
+        Predictor(copy)
+    (copy / "models/other/model.bin").unlink()
+    with pytest.raises(UserError, match=r"other/model.bin does not exist"):
+        Predictor(copy)
 
 
 @pytest.mark.parametrize(
@@ -75,8 +117,9 @@ def test_models_lists_what_is_packaged(client):
         ({"image": b"no image"}, {}, 422, "unreadable_image"),
         ({"image": b""}, {}, 422, "unreadable_image"),
         ({"image": scan()[:200]}, {}, 422, "unreadable_image"),
-        ({"image": scan(8)}, {}, 422, "unreadable_image"),
+        ({"image": scan(side=8)}, {}, 422, "unreadable_image"),
         ({"image": scan()}, {"model": "vgg"}, 404, "unknown_model"),
+        ({"image": scan()}, {"explain": "gradcam,lime"}, 400, "bad_request"),
         ({"picture": scan()}, {}, 400, "bad_request"),
         (None, {"image": "http://127.0.0.1/a.png"}, 400, "bad_request"),
         (None, {}, 400, "bad_request"),

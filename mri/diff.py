@@ -1,0 +1,108 @@
+"""How this run differs from another commit's, as Markdown: python -m mri.diff [REV]
+
+    make diff REV=main
+
+The winner and whether it changed, every network's scores and costs before and after, parameters that differ, and the
+plots whose files differ. Pull requests get the same text as a comment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+from typing import Any
+
+import yaml
+
+from mri.cli import guarded
+from mri.errors import UserError
+from mri.params import FILE
+from mri.paths import METRICS, PLOTS
+from mri.tables import interval
+from mri.tracking import flatten
+
+SUMMARY = METRICS / "summary.json"
+SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+COSTS = {"latency_ms_p50": "latency, ms", "size_mb": "size, MB"}
+
+
+def compare(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """Two runs' metrics/summary.json as the headline and one table; "same" where nothing moved."""
+    lines = [f"**Winner: {_changed(before['winner'], after['winner'])}**", ""]
+    for key in ("dataset", "data_version", "protocol"):
+        if before[key] != after[key]:
+            lines += [f"Not the same {key.replace('_', ' ')}: {_changed(before[key], after[key])}.", ""]
+    lines += ["| network | on test images | before | after | change |", "| --- | --- | --- | --- | --- |"]
+    for name in dict.fromkeys([*before["models"], *after["models"]]):
+        lines += _rows(name, before["models"].get(name), after["models"].get(name))
+    return "\n".join(lines)
+
+
+def _changed(before: str, after: str) -> str:
+    return f"{after} (as before)" if before == after else f"{before} → {after}"
+
+
+def _rows(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None) -> list[str]:
+    if before is None or after is None:
+        return [f"| {name} | {'new' if before is None else 'gone'} | | | |"]
+    rows = []
+    for key, title in SCORES.items():
+        old, new = before["test"][key], after["test"][key]
+        moved = 100 * (new["value"] - old["value"])
+        change = f"{moved:+.1f} points" if moved else "same"
+        rows.append(f"| {name} | {title}, % | {interval(old)} | {interval(new)} | {change} |")
+    for key, title in COSTS.items():
+        moved = 100 * (after[key] / before[key] - 1)
+        change = f"{moved:+.0f} %" if moved else "same"
+        rows.append(f"| {name} | {title} | {before[key]:.1f} | {after[key]:.1f} | {change} |")
+    return rows
+
+
+def parameters(before: dict[str, Any], after: dict[str, Any]) -> str:
+    """A table of the parameters that differ; "" where none does."""
+    rows = []
+    for key in sorted(set(before) | set(after)):
+        old, new = (str(values.get(key, "not there")).replace("|", "\\|") for values in (before, after))
+        if old != new:
+            rows.append(f"| {key} | {old} | {new} |")
+    return "\n".join(["| parameter | before | after |", "| --- | --- | --- |", *rows]) if rows else ""
+
+
+def report(revision: str) -> str:
+    """The whole comparison of the working tree with a commit. Raises UserError where one of them has no run."""
+    if not SUMMARY.is_file():
+        raise UserError(f"{SUMMARY} does not exist: run `dvc repro` first")
+    if not _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"):
+        raise UserError(f"{revision!r} is no commit, branch or tag of this repository")
+    before = _git("show", f"{revision}:{SUMMARY.as_posix()}")
+    if not before:
+        raise UserError(f"{revision} has no {SUMMARY}: there was no run to compare with")
+    parts = [f"## Metrics against {revision}", compare(json.loads(before), json.loads(SUMMARY.read_text()))]
+    old, new = _git("show", f"{revision}:{FILE}"), FILE.read_text()
+    if table := parameters(flatten(yaml.safe_load(old) or {}), flatten(yaml.safe_load(new))):
+        parts += ["## Parameters", table]
+    pictures = _git("diff", "--name-only", revision, "--", PLOTS.as_posix()).splitlines()
+    pictures += _git("ls-files", "--others", "--exclude-standard", "--", PLOTS.as_posix()).splitlines()
+    if pictures:
+        listed = "\n".join(f"- [{path}]({path})" for path in pictures)
+        parts += ["## Plots that differ", f"Drawn over one another: `dvc plots diff {revision}`.", listed]
+    return "\n\n".join(parts) + "\n"
+
+
+def _git(*arguments: str) -> str:
+    """What git prints; "" where it refuses."""
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, check=False)
+    return done.stdout if done.returncode == 0 else ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m mri.diff", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("revision", nargs="?", default="main", help="a commit, branch or tag; main when left out")
+    print(report(parser.parse_args().revision), end="")
+
+
+if __name__ == "__main__":
+    guarded(main)

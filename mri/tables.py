@@ -1,0 +1,31 @@
+"""Results as Markdown tables, for the README, the tracking store and pull requests."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def networks(summary: dict[str, Any], name: str) -> str:
+    """Every network and every trivial classifier on test images, from metrics/summary.json; the winner in bold."""
+    lines = [
+        f"**{name}** (split: {summary['protocol']}; winner: {summary['winner']}; 95 % intervals in brackets)",
+        "",
+        "| | accuracy | balanced accuracy | macro-F1 | missed tumours | latency, ms | size, MB |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for model, row in summary["models"].items():
+        test = row["test"]
+        scores = [interval(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
+        missed = f"{100 * test['missed_tumour_rate']:.1f} %" if "missed_tumour_rate" in test else ""
+        bold = "**" if model == summary["winner"] else ""
+        cells = [f"{bold}{model}{bold}", *scores, missed, f"{row['latency_ms_p50']:.1f}", f"{row['size_mb']:.0f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    for baseline, scores in summary["baselines"].items():
+        cells = [interval(scores[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
+        lines.append(f"| _{baseline.replace('_', ' ')}_ | {' | '.join(cells)} | | | |")
+    return "\n".join(lines)
+
+
+def interval(score: dict[str, float]) -> str:
+    """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent."""
+    return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"

@@ -1,0 +1,106 @@
+"""The comparison of two runs, on a scratch repository with two commits, through the command that users type."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mri.diff import compare, parameters
+
+
+def score(value: float) -> dict:
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def summary(winner: str, **macro_f1: float) -> dict:
+    rows = {
+        name: {
+            "test": {"accuracy": score(0.5), "balanced_accuracy": score(0.5), "macro_f1": score(value)},
+            "latency_ms_p50": 4.0,
+            "size_mb": 16.0,
+        }
+        for name, value in macro_f1.items()
+    }
+    return {"winner": winner, "dataset": "made", "data_version": "1", "protocol": "grouped", "models": rows}
+
+
+def test_a_score_that_moved_is_shown_with_both_intervals_and_points():
+    text = compare(summary("a", a=0.5), summary("a", a=0.625))
+    assert "**Winner: a (as before)**" in text
+    assert "| a | macro-F1, % | 50.0 [40.0, 60.0] | 62.5 [52.5, 72.5] | +12.5 points |" in text
+    assert "| a | accuracy, % | 50.0 [40.0, 60.0] | 50.0 [40.0, 60.0] | same |" in text
+
+
+def test_costs_change_in_per_cent():
+    faster = summary("a", a=0.5)
+    faster["models"]["a"]["latency_ms_p50"] = 3.0
+    assert "| a | latency, ms | 4.0 | 3.0 | -25 % |" in compare(summary("a", a=0.5), faster)
+
+
+def test_networks_that_came_or_went_are_named():
+    text = compare(summary("a", a=0.5), summary("b", b=0.5))
+    assert "| a | gone | | | |" in text and "| b | new | | | |" in text and "**Winner: a → b**" in text
+
+
+def test_other_data_is_said_first():
+    other = summary("a", a=0.5) | {"data_version": "2"}
+    assert "Not the same data version: 1 → 2." in compare(summary("a", a=0.5), other)
+
+
+def test_only_parameters_that_differ_are_listed():
+    text = parameters({"seed": 0, "size": 96, "old": "a|b"}, {"seed": 1, "size": 96})
+    assert text.splitlines()[2:] == ["| old | a\\|b | not there |", "| seed | 0 | 1 |"]
+    assert parameters({"seed": 0}, {"seed": 0}) == ""
+
+
+def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess:
+    root = str(Path(__file__).parents[1])
+    return subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": root}
+    )
+
+
+def commit(folder: Path, result: dict, seed: int) -> None:
+    for name in ("metrics", "plots"):
+        (folder / name).mkdir(exist_ok=True)
+    (folder / "metrics/summary.json").write_text(json.dumps(result))
+    (folder / "params.yaml").write_text(yaml.safe_dump({"seed": seed, "train": {"lr": 0.1}}))
+    (folder / "plots/training.csv").write_text(f"epoch,loss\n1,{seed}\n")
+    run_in(folder, "git", "init", "-q", "-b", "main")
+    run_in(folder, "git", "add", "-A")
+    done = run_in(folder, "git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qm", "a run")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_compares_the_working_tree_with_a_commit(tmp_path):
+    commit(tmp_path, summary("a", a=0.5, b=0.4), seed=0)
+    commit(tmp_path, summary("b", a=0.5, b=0.6), seed=1)
+    done = run_in(tmp_path, sys.executable, "-m", "mri.diff", "main~1")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert lines[0] == "## Metrics against main~1" and "**Winner: a → b**" in lines
+    assert "| b | macro-F1, % | 40.0 [30.0, 50.0] | 60.0 [50.0, 70.0] | +20.0 points |" in lines
+    assert "| seed | 0 | 1 |" in lines and not any("train.lr" in line for line in lines)
+    assert "- [plots/training.csv](plots/training.csv)" in lines
+    same = run_in(tmp_path, sys.executable, "-m", "mri.diff", "main").stdout
+    assert "+" not in same and "Parameters" not in same and "Plots" not in same
+
+
+@pytest.mark.parametrize(
+    ("revision", "line"),
+    [
+        ("nonsense", "error: 'nonsense' is no commit, branch or tag of this repository\n"),
+        ("empty", "error: empty has no metrics/summary.json: there was no run to compare with\n"),
+    ],
+)
+def test_a_revision_without_a_run_is_one_line(tmp_path, revision, line):
+    commit(tmp_path, summary("a", a=0.5), seed=0)
+    run_in(tmp_path, "git", "checkout", "-q", "--orphan", "empty")
+    run_in(tmp_path, "git", "rm", "-rqf", "--cached", ".")
+    run_in(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=a@b.org", "commit", "-q", "--allow-empty", "-m", "a")
+    done = run_in(tmp_path, sys.executable, "-m", "mri.diff", revision)
+    assert (done.returncode, done.stderr) == (2, line)
