@@ -6,7 +6,7 @@ one transaction, and sending the same figures again changes nothing in MLflow. O
 roll-up's number, its time that of the last row.
 
 The service starts this as a process now and then (`service.monitoring.background`): MLflow is large, and a server that
-hangs must not hold up anything. Where the figures go: `mri.tracking.tracking_uri`.
+hangs must not hold up anything. Where the figures go: `mri.delivery.tracking_uri`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from mri.cli import guarded
+from mri.delivery import tracking_uri
 from mri.errors import UserError
-from mri.tracking import flatten, tracking_uri
+from mri.tracking import flatten
 from service.monitoring.statistics import COLUMNS, figures
 from service.monitoring.store import Store, requests, rollups
 from service.settings import Settings
