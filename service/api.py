@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
-import uuid
-from collections.abc import Callable
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
 
 from mri.errors import UserError
 from mri.images import ImageError
@@ -18,8 +21,14 @@ from mri.overlays import overlay, png
 from mri.runtime import disk_size_mb
 from mri.serving import UnknownModelError
 from service import pages, schemas
+from service.answers import error_answer, http_error, request_id
 from service.explainer import Explained, UnknownMethodError
+from service.limits import RETRY_AFTER, BusyError, Limits, Slots
+from service.monitoring import Monitoring, StoreUnavailableError
+from service.monitoring.watch import Watch
 from service.predictor import Prediction, Predictor
+from service.security import Access, SecurityHeaders
+from service.settings import Settings
 
 ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Error, "description": text}
@@ -61,17 +70,26 @@ MISTAKES: list[tuple[type[UserError], int, str]] = [
     (UnknownMethodError, 400, "bad_request"),
     (BadRequestError, 400, "bad_request"),
     (ImageError, 422, "unreadable_image"),
+    (StoreUnavailableError, 503, "store_unavailable"),
 ]
 
 
-def create(predictor: Predictor, feedback: FeedbackTaker | None = None) -> FastAPI:
-    """The application over one predictor.
+def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
+    """The application over one predictor, with its limits and its monitoring; settings: of the environment by default.
 
-    feedback: takes a request's id and its confirmed class and says whether it knows that request.
-
-    For what watches or limits requests from outside: `request.state.request_id` and `request.state.predictions` (a list
-    of `Prediction`, once there are any) and, where an error was answered, `request.state.error` (its short name).
+    What the parts tell each other of a request: `request.state.request_id`; `request.state.predictions`, a list of what
+    was found for each image, `Prediction` or `ImageError`; and, where an error was answered, `request.state.error`, its
+    short name.
     """
+    settings = settings or Settings.read()
+    monitoring = Monitoring(predictor, settings)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        monitoring.start()
+        yield
+        await run_in_threadpool(monitoring.stop)
+
     app = FastAPI(
         title="Brain-tumour MRI classifier",
         description=schemas.NOTICE,
@@ -79,14 +97,28 @@ def create(predictor: Predictor, feedback: FeedbackTaker | None = None) -> FastA
         openapi_url="/docs.json",
         docs_url=None,
         redoc_url=None,
+        lifespan=lifespan,
     )
+    app.state.working = Slots(2 * (os.cpu_count() or 1), settings.queue)
+    app.state.explaining = Slots(settings.explaining, settings.explaining)
     _add_predict(app, predictor)
     _add_predict_batch(app, predictor)
-    _add_feedback(app, predictor, feedback)
+    _add_feedback(app, predictor, monitoring.feedback)
     _add_models(app, predictor)
+    app.include_router(monitoring.router())
     app.include_router(pages.router())
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, http_error)
+    app.add_exception_handler(BusyError, _busy)
+    app.add_middleware(Limits, settings=settings)  # the last one added is the first to see a request
+    if settings.origins:
+        app.add_middleware(
+            CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
+        )
+    app.add_middleware(Access, settings=settings)
+    app.add_middleware(SecurityHeaders)
+    app.add_middleware(Watch, monitoring=monitoring)
     return app
 
 
@@ -102,7 +134,9 @@ def _add_predict(app: FastAPI, predictor: Predictor) -> None:
         """Classify one MRI slice, and explain it if asked to."""
         data = await image.read()
         wanted = [name.strip() for part in explain for name in part.split(",") if name.strip()]
-        return await run_in_threadpool(_answer, request, predictor, data, _called(image), model, wanted, maps)
+        slots = app.state.explaining if set(wanted) - {"none"} else app.state.working
+        async with slots.taken():
+            return await run_in_threadpool(_answer, request, predictor, data, _called(image), model, wanted, maps)
 
 
 def _answer(
@@ -111,7 +145,7 @@ def _answer(
     prediction = predictor.predict(data, name, model, explain)
     request.state.predictions = [prediction]
     return schemas.Answer(
-        request_id=request_id(request),
+        request_id=request_id(request.scope),
         **_fields(prediction, predictor),
         milliseconds=prediction.milliseconds,
         explanations={name: _explanation(made, maps) for name, made in prediction.explanations.items()},
@@ -128,10 +162,11 @@ def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
     ) -> schemas.BatchAnswer:
         """Classify several MRI slices; a bad file doesn't fail the others."""
         files = [(await image.read(), _called(image)) for image in images]
-        found, milliseconds = await run_in_threadpool(predictor.predict_batch, files, model)
-        request.state.predictions = [one for one in found if isinstance(one, Prediction)]
+        async with app.state.working.taken():
+            found, milliseconds = await run_in_threadpool(predictor.predict_batch, files, model)
+        request.state.predictions = found
         return schemas.BatchAnswer(
-            request_id=request_id(request),
+            request_id=request_id(request.scope),
             predictions=[_item(request, predictor, i, one) for i, one in enumerate(found)],
             milliseconds=milliseconds,
         )
@@ -218,32 +253,24 @@ def _called(image: UploadFile) -> str:
     return "image.dcm" if (image.filename or "").lower().endswith(DICOM_NAMES) else "image"
 
 
-def request_id(request: Request) -> str:
-    """The random name of this request, made when it is first asked for."""
-    if not hasattr(request.state, "request_id"):
-        request.state.request_id = str(uuid.uuid4())
-    return request.state.request_id
-
-
 def _error(request: Request, name: str, detail: str) -> schemas.Error:
-    return schemas.Error(error=name, detail=detail, request_id=request_id(request))
+    return schemas.Error(error=name, detail=detail, request_id=request_id(request.scope))
 
 
-def error_answer(request: Request, status: int, name: str, detail: str) -> JSONResponse:
-    """An answer in the form of every error."""
-    request.state.error = name
-    return JSONResponse(_error(request, name, detail).model_dump(), status)
+async def _busy(request: Request, error: Exception) -> JSONResponse:
+    detail = "too much is under way: try again soon"
+    return error_answer(request.scope, 503, "busy", detail, RETRY_AFTER)
 
 
 async def _user_error(request: Request, error: Exception) -> JSONResponse:
     for kind, status, name in MISTAKES:
         if isinstance(error, kind):
-            return error_answer(request, status, name, str(error))
-    return error_answer(request, 503, "model_unavailable", str(error))
+            return error_answer(request.scope, status, name, str(error))
+    return error_answer(request.scope, 503, "model_unavailable", str(error))
 
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    return error_answer(request, 400, "bad_request", f"{where}: {first['msg']}")
+    return error_answer(request.scope, 400, "bad_request", f"{where}: {first['msg']}")

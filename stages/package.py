@@ -5,17 +5,19 @@ import shutil
 from mri import cli, registry, tracking
 from mri.files import read_json, write_json
 from mri.params import Params
-from mri.paths import EXPORTED, GATES, METRICS, SERVICE
+from mri.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
 from mri.runtime import read_card, write_card
 from mri.serving import ABOUT, GATE, list_files
 
 
 def package(params: Params) -> None:
     """Write artifacts/service: models/ARCH (exported networks, each with its gate, its temperature and the thresholds
-    of its prediction sets) and service.json (the winner, the data, the scores)."""
+    of its prediction sets), reference.safetensors (what drift is measured from) and service.json (the winner, the data,
+    the scores)."""
     summary = read_json(METRICS / "summary.json")
     for name in params.model.architectures:
         _package_network(name)
+    shutil.copy(DRIFT / "reference.safetensors", SERVICE)
     about = {
         "winner": summary["winner"],
         "models": list(params.model.architectures),

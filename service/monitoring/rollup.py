@@ -1,0 +1,125 @@
+"""Figures of what was recorded, sent to an MLflow experiment of their own: python -m service.monitoring.rollup
+
+Each roll-up counts rows that no other one counts, and is kept in the store until the tracking server has it, so that
+nothing is missing and nothing is counted twice, whatever is stopped when: rows are claimed and their figures stored in
+one transaction, and sending the same figures again changes nothing in MLflow. One run per store; a metric's step is the
+roll-up's number, its time that of the last row.
+
+The service starts this as a process now and then (`service.monitoring.background`): MLflow is large, and a server that
+hangs must not hold up anything. Where the figures go: `mri.delivery.tracking_uri`.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+from mri.cli import guarded
+from mri.delivery import tracking_uri
+from mri.errors import UserError
+from mri.tracking import flatten
+from service.monitoring.statistics import COLUMNS, figures
+from service.monitoring.store import Store, requests, rollups
+from service.settings import Settings
+
+EXPERIMENT = "brain-tumour-mri-monitoring"
+# Rows in one roll-up, at most; a longer backlog becomes several.
+LARGEST = 50_000
+
+
+def waiting(store: Store) -> bool:
+    """Whether there is anything to roll up or to send."""
+    with store.begin() as connection:
+        unclaimed = sa.select(requests.c.id).where(requests.c.rollup.is_(None)).limit(1)
+        unsent = sa.select(rollups.c.id).where(rollups.c.sent.is_(None)).limit(1)
+        return any(connection.execute(query).first() for query in (unclaimed, unsent))
+
+
+def claim(store: Store) -> int:
+    """Roll up all rows that no roll-up counts yet; how many roll-ups that made."""
+    made = 0
+    while _claim_some(store):
+        made += 1
+    return made
+
+
+def _claim_some(store: Store) -> bool:
+    with store.begin() as connection:
+        # Inserting first makes SQLite lock out other writers before anything is read.
+        number = connection.execute(sa.insert(rollups).values(time=0, metrics={}).returning(rollups.c.id)).scalar_one()
+        free = sa.select(requests.c.id).where(requests.c.rollup.is_(None)).order_by(requests.c.id).limit(LARGEST)
+        claimed = sa.update(requests).where(requests.c.id.in_(free), requests.c.rollup.is_(None))
+        connection.execute(claimed.values(rollup=number))
+        wanted = sa.select(*(requests.c[name] for name in COLUMNS)).where(requests.c.rollup == number)
+        rows = list(connection.execute(wanted).all())
+        mine = rollups.c.id == number
+        if not rows:
+            connection.rollback()
+            return False
+        values = {"metrics": _metrics(rows), "time": max(row.time for row in rows)}
+        connection.execute(sa.update(rollups).where(mine).values(**values))
+    return True
+
+
+def _metrics(rows: list[Any]) -> dict[str, float]:
+    """Numbers by name: "all/requests", "resnet50/latency_ms.p50", ..."""
+    groups = {"all": rows}
+    for name in sorted({row.model for row in rows if row.model}):
+        groups[name] = [row for row in rows if row.model == name]
+    named = {name: flatten(figures(group)) for name, group in groups.items()}
+    return {
+        f"{name}/{key}": float(value)
+        for name, values in named.items()
+        for key, value in values.items()
+        if value is not None
+    }
+
+
+def send(store: Store, uri: str) -> int:
+    """Send what the tracking server doesn't have yet, oldest first; how many roll-ups that were.
+
+    Raises MlflowException when the server is away; what it had taken in by then is sent again and changes nothing.
+    """
+    with store.begin() as connection:
+        pending = connection.execute(sa.select(rollups).where(rollups.c.sent.is_(None)).order_by(rollups.c.id)).all()
+    if not pending:
+        return 0
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric
+
+    client = MlflowClient(uri)
+    run = _run(client, store.id())
+    for rollup in pending:
+        moment = int(1000 * rollup.time)
+        metrics = [Metric(name, value, moment, rollup.id) for name, value in rollup.metrics.items()]
+        client.log_batch(run, metrics)
+        with store.begin() as connection:
+            connection.execute(sa.update(rollups).where(rollups.c.id == rollup.id).values(sent=time.time()))
+    return len(pending)
+
+
+def _run(client: Any, store: str) -> str:
+    """The id of this store's run, made when there is none."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
+    found = client.search_runs([number], f"tags.store = '{store}'", max_results=1)
+    return (found or [client.create_run(number, run_name="monitoring", tags={"store": store})])[0].info.run_id
+
+
+def main() -> None:
+    os.nice(10)  # answering comes first
+    store = Store(Settings.read().monitoring_url)
+    claimed = claim(store)
+    try:
+        sent = send(store, tracking_uri())
+    except Exception as error:  # whatever the tracking server throws, the figures wait for the next time
+        line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise UserError(f"MLflow can't be reached, the figures wait: {line[:200]}") from None
+    print(f"rolled up {claimed}, sent {sent}")
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,99 @@
+"""Who may ask, and what browsers may do with the pages: ASGI middleware around the whole service."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.answers import is_start, refuse
+from service.settings import Settings
+
+ASKING = ("/predict", "/predict_batch", "/feedback")
+WATCHING = ("/monitoring", "/api/monitoring", "/metrics")
+
+# Pages consist of files of this service alone: no inline script, no other site, no frame around them.
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Cache-Control": "no-store",
+}
+
+
+class SecurityHeaders:
+    """Adds HEADERS to every answer that doesn't set them itself."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def with_headers(message: Message) -> None:
+            if is_start(message):
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await self.app(scope, receive, with_headers if scope["type"] == "http" else send)
+
+
+class Access:
+    """Lets in who has the key, where one is set, and no page of another website.
+
+    A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP Basic authentication
+    (with any user name), for which browsers ask by themselves. It is never part of an address, and never logged.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings):
+        self.app, self.settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            headers = Headers(scope=scope)
+            if self._from_another_site(scope, headers):
+                await refuse(scope, receive, send, 403, "other_website", "pages of other websites may not ask")
+                return
+            key, realm = self._needed(scope["path"])
+            if key and scope["method"] != "OPTIONS" and not _has(headers, key):
+                challenge = f'Basic realm="{realm}", charset="UTF-8"'
+                detail = "a key is needed: send it as Authorization: Bearer KEY"
+                await refuse(scope, receive, send, 401, "unauthorised", detail, {"WWW-Authenticate": challenge})
+                return
+        await self.app(scope, receive, send)
+
+    def _from_another_site(self, scope: Scope, headers: Headers) -> bool:
+        """Whether a browser says that a page of another website makes it send something."""
+        if scope["method"] in ("GET", "HEAD", "OPTIONS") or headers.get("origin") in self.settings.origins:
+            return False
+        return headers.get("sec-fetch-site") in ("cross-site", "same-site")
+
+    def _needed(self, path: str) -> tuple[str, str]:
+        """The key that a path needs, "" for none, and what it is called."""
+        if path in ASKING:
+            return self.settings.api_key, "predictions"
+        if any(path == prefix or path.startswith(f"{prefix}/") for prefix in WATCHING):
+            return self.settings.monitoring_key, "monitoring"
+        return "", ""
+
+
+def _has(headers: Headers, key: str) -> bool:
+    """Whether a request brings the key. Takes the same time however much of it is right."""
+    kind, _, value = headers.get("authorization", "").partition(" ")
+    offered = headers.get("x-api-key", "")
+    if kind.lower() == "bearer":
+        offered = value.strip()
+    elif kind.lower() == "basic":
+        try:
+            offered = base64.b64decode(value, validate=True).decode("utf-8").partition(":")[2]
+        except (binascii.Error, UnicodeDecodeError):
+            offered = ""
+    return hmac.compare_digest(offered.encode("utf-8", "surrogateescape"), key.encode())

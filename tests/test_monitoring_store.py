@@ -1,0 +1,200 @@
+import multiprocessing
+import os
+import sqlite3
+import time
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from service.monitoring.recorder import Recorder
+from service.monitoring.store import Store, requests
+from tests.conftest import file_size_limit
+
+
+def row(**changes):
+    common = {"request_id": str(uuid.uuid4()), "time": time.time(), "route": "/predict", "status": 200, "ms": 12.5}
+    return common | {"model": "small", "label": "glioma", "probabilities": {"glioma": 1.0}} | changes
+
+
+@pytest.fixture
+def url(tmp_path):
+    return f"sqlite:///{tmp_path / 'monitoring.db'}"
+
+
+@pytest.fixture
+def store(url):
+    store = Store(url)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def recorder(url):
+    recorder = Recorder(Store(url))
+    yield recorder
+    recorder.close()
+
+
+def recorded(store) -> list[str]:
+    return [found.request_id for found in store.select("request_id")]
+
+
+def test_a_recorded_row_is_in_the_store_with_every_value(recorder):
+    recorder.put(**row(request_id="a", projection=[0.5, -1.0], abstain=True))
+    assert recorder.flush(5)
+    found = recorder.store.select("request_id", "probabilities", "projection", "abstain", "feedback")
+    assert [tuple(one) for one in found] == [("a", {"glioma": 1.0}, [0.5, -1.0], True, None)]
+
+
+def test_rows_of_several_processes_are_all_there_once(url):
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_record, args=(url, 200, name)) for name in ("a", "b", "c")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    store = Store(url)
+    assert sorted(recorded(store)) == sorted(f"{name}{i}" for name in ("a", "b", "c") for i in range(200))
+    assert store.lost() == 0
+
+
+def _record(url, number, name):
+    recorder = Recorder(Store(url))
+    for i in range(number):
+        recorder.put(**row(request_id=f"{name}{i}"))
+    recorder.close()
+
+
+def test_a_locked_store_delays_rows_and_loses_none(recorder, tmp_path):
+    recorder.put(**row(request_id="before"))
+    assert recorder.flush(5)
+    other = sqlite3.connect(tmp_path / "monitoring.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    started = time.monotonic()
+    for i in range(20):
+        recorder.put(**row(request_id=str(i)))
+    assert time.monotonic() - started < 0.5  # whoever records doesn't wait
+    assert not recorder.flush(1)
+    other.execute("COMMIT")
+    assert recorder.flush(20)
+    assert recorded(recorder.store) == ["before", *map(str, range(20))] and recorder.lost == 0
+
+
+def test_rows_beyond_what_may_wait_are_counted_and_the_store_is_told(url, tmp_path):
+    recorder = Recorder(Store(url), waiting=5)
+    recorder.put(**row())
+    assert recorder.flush(5)
+    other = sqlite3.connect(tmp_path / "monitoring.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    for _ in range(3):  # one may be in the thread's hands
+        recorder.put(**row())
+    time.sleep(1)
+    for _ in range(10):
+        recorder.put(**row())
+    assert recorder.lost == 5
+    other.execute("COMMIT")
+    recorder.close()
+    store = Store(url)
+    assert len(recorded(store)) + recorder.lost == 14
+    assert store.lost() == 5
+
+
+def test_a_full_disk_loses_nothing_once_there_is_room(recorder):
+    recorder.put(**row(request_id="before"))
+    assert recorder.flush(5)
+    with file_size_limit(1):
+        recorder.put(**row(request_id="during"))
+        assert not recorder.flush(1.5)
+    assert recorder.flush(10)
+    assert recorded(recorder.store) == ["before", "during"]
+
+
+def test_a_deleted_store_is_made_anew(recorder, tmp_path):
+    recorder.put(**row(request_id="before"))
+    assert recorder.flush(5)
+    (tmp_path / "monitoring.db").unlink()  # and not what SQLite keeps beside it
+    recorder.put(**row(request_id="after"))
+    assert recorder.flush(5)
+    assert recorded(Store(recorder.store.url)) == ["after"]
+
+
+def test_two_processes_find_the_same_new_store_after_it_was_deleted(url, tmp_path):
+    first, second = Store(url), Store(url)
+    first.insert([row(request_id="old")])
+    assert recorded(second) == ["old"]
+    (tmp_path / "monitoring.db").unlink()
+    first.insert([row(request_id="a")])
+    second.insert([row(request_id="b")])
+    first.insert([row(request_id="c")])
+    assert recorded(first) == recorded(second) == recorded(Store(url)) == ["a", "b", "c"]
+    check = sqlite3.connect(tmp_path / "monitoring.db").execute("PRAGMA integrity_check").fetchone()
+    assert check == ("ok",)
+
+
+def test_a_store_that_can_never_be_opened_fails_nothing_and_is_counted(tmp_path, caplog):
+    recorder = Recorder(Store(f"sqlite:///{tmp_path / 'no' / 'such' / 'folder.db'}"))
+    recorder.put(**row())
+    time.sleep(0.5)
+    recorder.close()
+    assert recorder.lost == 1
+    assert any("rows wait, predictions go on" in line for line in caplog.messages)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_store_fails_nothing(url, tmp_path):
+    Store(url).insert([row()])
+    (tmp_path / "monitoring.db").chmod(0o400)
+    recorder = Recorder(Store(url))
+    recorder.put(**row())
+    time.sleep(0.5)
+    (tmp_path / "monitoring.db").chmod(0o600)
+    assert recorder.flush(10) and len(recorded(recorder.store)) == 2
+    recorder.close()
+
+
+def test_a_row_that_no_database_takes_does_not_hold_up_the_others(recorder):
+    recorder.put(**row(request_id="twice"))
+    recorder.put(**row(request_id="twice"))
+    recorder.put(**row(request_id="other"))
+    assert recorder.flush(10)
+    assert recorded(recorder.store) == ["twice", "other"] and recorder.lost == 1
+
+
+def test_rows_older_than_the_retention_are_deleted_and_younger_ones_kept(store):
+    now = time.time()
+    store.insert([row(request_id="old", time=now - 100), row(request_id="young", time=now - 10)])
+    assert store.forget(now - 50) == 1
+    assert recorded(store) == ["young"]
+
+
+def test_feedback_is_noted_only_for_answered_images(store):
+    store.insert([row(request_id="a"), row(request_id="failed", status=422, label=None)])
+    assert store.feedback("a", "pituitary")
+    assert not store.feedback("failed", "pituitary") and not store.feedback("unknown", "pituitary")
+    assert [tuple(one) for one in store.select("request_id", "feedback")] == [("a", "pituitary"), ("failed", None)]
+
+
+def test_a_lease_is_held_by_one_until_it_ends_or_the_clock_goes_back(store, monkeypatch):
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    assert store.lease("background", "a", 60) and not store.lease("background", "b", 60)
+    assert store.lease("background", "a", 60)
+    now += 61
+    assert store.lease("background", "b", 60) and not store.lease("background", "a", 60)
+    now -= 10_000
+    assert store.lease("background", "a", 60)
+    store.release("background", "a")
+    assert store.lease("background", "b", 60)
+
+
+def test_only_the_newest_rows_are_read_when_asked_for(store):
+    store.insert([row(request_id=str(i), status=200 + i) for i in range(5)])
+    assert [one.request_id for one in store.select("request_id", newest=2)] == ["3", "4"]
+    chosen = store.select("request_id", where=[requests.c.status < 202])
+    assert [one.request_id for one in chosen] == ["0", "1"]
+
+
+def test_a_column_holds_what_its_name_says_and_none_holds_text_of_the_person_who_asked():
+    text = {column.name for column in requests.columns if isinstance(column.type, sa.String)}
+    assert text == {"request_id", "route", "error", "model", "data_version", "label", "feedback"}

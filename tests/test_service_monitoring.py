@@ -1,0 +1,188 @@
+"""The whole service in one process: what is recorded of requests, and what hostile ones are answered."""
+
+import io
+import tempfile
+import time
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from service import api
+from service.monitoring.store import Store
+from service.predictor import Predictor
+from service.settings import Settings
+from tests import packages
+
+
+@pytest.fixture(scope="module")
+def predictor(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("service")
+    packages.package(folder)
+    return Predictor(folder)
+
+
+@pytest.fixture
+def serving(predictor, tmp_path):
+    """A client and the store that it fills."""
+    url = f"sqlite:///{tmp_path / 'monitoring.db'}"
+    with TestClient(api.create(predictor, Settings(monitoring_url=url, rollup_seconds=0))) as client:
+        yield client, Store(url)
+
+
+def picture(side=60, kind="PNG", mode="L", seed=0, **options) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).convert(mode).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def rows(client, store, *columns):
+    """What is recorded, once everything has been written."""
+    time.sleep(0.6)
+    return [tuple(row) for row in store.select(*columns)]
+
+
+def test_every_answer_is_one_row_with_the_answers_own_values(serving):
+    client, store = serving
+    answers = [client.post("/predict", files={"image": picture(seed=i)}).json() for i in range(3)]
+    found = rows(client, store, "request_id", "status", "label", "probabilities", "set", "width", "statistics")
+    assert [row[0] for row in found] == [answer["request_id"] for answer in answers]
+    for row, answer in zip(found, answers, strict=True):
+        assert row[1] == 200 and row[2] == answer["label"] and row[4] == answer["set"] and row[5] == 60
+        assert row[3] == pytest.approx(answer["probabilities"], abs=1e-6) and len(row[6]) == 4
+
+
+def test_a_refused_request_is_a_row_with_its_error(serving):
+    client, store = serving
+    answer = client.post("/predict", files={"image": b"no image"})
+    refused = client.post("/predict", json={})
+    assert (answer.status_code, refused.status_code) == (422, 415)
+    assert rows(client, store, "request_id", "status", "error", "label") == [
+        (answer.json()["request_id"], 422, "unreadable_image", None),
+        (refused.json()["request_id"], 415, "unsupported_media_type", None),
+    ]
+
+
+def test_a_batch_is_one_row_per_image_and_takes_feedback_for_each(serving):
+    client, store = serving
+    files = [("images", picture()), ("images", b"no image"), ("images", picture(seed=1))]
+    answer = client.post("/predict_batch", files=files).json()
+    name = answer["request_id"]
+    assert [row[:2] for row in rows(client, store, "request_id", "status")] == [
+        (f"{name}/0", 200),
+        (f"{name}/1", 422),
+        (f"{name}/2", 200),
+    ]
+    assert client.post("/feedback", json={"request_id": f"{name}/2", "label": "glioma"}).status_code == 204
+    assert client.post("/feedback", json={"request_id": f"{name}/1", "label": "glioma"}).status_code == 404
+
+
+def test_nothing_of_the_image_or_of_who_asked_is_in_the_store(serving, tmp_path):
+    client, store = serving
+    marked = picture(pnginfo=_text("Name", "MARKER-tag"))
+    client.post(
+        "/predict",
+        files={"image": ("MARKER-name.png", marked, "image/png")},
+        headers={"user-agent": "MARKER-agent", "x-forwarded-for": "203.0.113.77", "referer": "http://MARKER-site/"},
+    )
+    client.post("/predict", files={"image": ("MARKER-b.png", b"MARKER-content")}, data={"model": "MARKER-model"})
+    assert len(rows(client, store, "id")) == 2
+    stored = b"".join(path.read_bytes() for path in tmp_path.glob("monitoring.db*"))
+    assert b"MARKER" not in stored and b"203.0.113.77" not in stored
+    pixels = np.asarray(Image.open(io.BytesIO(marked)))
+    assert pixels[30].tobytes() not in stored and marked[60:120] not in stored
+
+
+def _text(key, value):
+    from PIL.PngImagePlugin import PngInfo
+
+    info = PngInfo()
+    info.add_text(key, value)
+    return info
+
+
+def test_a_prediction_does_not_need_the_store(predictor, tmp_path):
+    url = f"sqlite:///{tmp_path / 'no' / 'folder.db'}"
+    app = api.create(predictor, Settings(monitoring_url=url))
+    client = TestClient(app)
+    assert client.post("/predict", files={"image": picture()}).status_code == 200
+    answer = client.get("/api/monitoring")
+    assert (answer.status_code, answer.json()["error"]) == (503, "store_unavailable")
+
+
+def test_figures_count_what_was_asked(serving):
+    client, store = serving
+    for i in range(4):
+        client.post("/predict", files={"image": picture(seed=i)})
+    client.post("/predict", files={"image": b""})
+    rows(client, store, "id")
+    found = client.get("/api/monitoring", params={"hours": 1}).json()
+    assert found["totals"]["requests"] == 5 and found["totals"]["predictions"] == 4
+    assert found["totals"]["refused"] == 1 and found["lost"] == 0
+    assert client.get("/api/monitoring", params={"hours": 0}).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("files", "data", "expected"),
+    [
+        ({"image": ("a.png", picture(), "application/x-msdownload")}, {}, (200, None)),  # its content counts
+        ({"image": ("a.png", picture(kind="JPEG"), "image/png")}, {}, (200, None)),
+        ({"image": ("../../../../etc/passwd\x00.png", picture(), "image/png")}, {}, (200, None)),
+        ({"image": picture() + b"<script>alert(1)</script>PK\x03\x04"}, {}, (200, None)),  # what follows is ignored
+        ({"image": picture(kind="JPEG", mode="CMYK")}, {}, (200, None)),
+        ({"image": picture(mode="P")}, {}, (200, None)),
+        ({"image": picture(kind="PNG", mode="I;16")}, {}, (200, None)),
+        ({"image": b"GIF89a" + bytes(100)}, {}, (422, "unreadable_image")),
+        ({"image": b"%PDF-1.7" + picture()}, {}, (422, "unreadable_image")),
+        ({"image": picture()[:100]}, {}, (422, "unreadable_image")),
+        ({"image": b""}, {}, (422, "unreadable_image")),
+        ({"image": picture(8)}, {}, (422, "unreadable_image")),
+        ({"image": picture(5001, compress_level=1)}, {}, (413, "body_too_large")),
+        ({"image": picture()}, {"model": "../winner"}, (404, "unknown_model")),
+        ({"image": picture()}, {"explain": "__import__('os')"}, (400, "bad_request")),
+        ({"wrong": picture()}, {}, (400, "bad_request")),
+        (None, {"image": "http://127.0.0.1:1/a.png"}, (415, "unsupported_media_type")),
+    ],
+)
+def test_hostile_requests_have_their_status_and_leave_no_file(serving, tmp_path, monkeypatch, files, data, expected):
+    client, _ = serving
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    answer = client.post("/predict", files=files, data=data)
+    assert (answer.status_code, answer.json().get("error")) == expected
+    if expected[1]:
+        assert set(answer.json()) == {"error", "detail", "request_id"}
+    assert list(folder.iterdir()) == []
+
+
+def test_unknown_paths_and_methods_have_the_stable_form(serving):
+    client, _ = serving
+    for answer, expected in ((client.get("/nothing"), "not_found"), (client.get("/predict"), "method_not_allowed")):
+        assert answer.json()["error"] == expected and set(answer.json()) == {"error", "detail", "request_id"}
+
+
+def test_the_dashboard_and_its_files_are_served_with_a_strict_policy(serving):
+    client, _ = serving
+    for path in ("/monitoring", "/monitoring/monitoring.js", "/monitoring/charts.js", "/monitoring/monitoring.css"):
+        answer = client.get(path)
+        assert answer.status_code == 200 and "script-src 'self'" in answer.headers["content-security-policy"]
+    assert "<script>" not in client.get("/monitoring").text and "style=" not in client.get("/monitoring").text
+
+
+def test_parallel_requests_give_the_serial_answers(serving):
+    from concurrent.futures import ThreadPoolExecutor
+
+    client, _ = serving
+    scans = [picture(seed=i) for i in range(8)]
+
+    def ask(scan):
+        return client.post("/predict", files={"image": scan}, data={"explain": "gradcam"}).json()
+
+    serial = [ask(scan) for scan in scans]
+    with ThreadPoolExecutor(2) as pool:
+        parallel = list(pool.map(ask, scans))
+    for one, other in zip(serial, parallel, strict=True):
+        assert one["probabilities"] == other["probabilities"] and one["explanations"] == other["explanations"]

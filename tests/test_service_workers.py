@@ -1,0 +1,113 @@
+"""The service as it runs: `bentoml serve` with two workers on loopback."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.monitoring.store import Store
+from tests import packages
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory):
+    """The address of a running service, its store, and the folder of its temporary files."""
+    folder = tmp_path_factory.mktemp("served")
+    packages.package(folder / "package")
+    (folder / "temporary").mkdir()
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    environment = {
+        **os.environ,
+        "MRI_SERVICE": str(folder / "package"),
+        "MRI_MONITORING_URL": f"sqlite:///{folder / 'monitoring.db'}",
+        "MRI_MONITORING_KEY": "watch",
+        "MRI_ROLLUP_SECONDS": "0",
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "true",
+        "TMPDIR": str(folder / "temporary"),
+    }
+    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--api-workers", "2"], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            address = f"http://127.0.0.1:{port}"
+            for _ in range(600):
+                with contextlib.suppress(httpx.HTTPError):
+                    if httpx.get(f"{address}/readyz").status_code == 200:
+                        break
+                assert server.poll() is None, (folder / "log").read_text()
+                time.sleep(0.2)
+            yield address, Store(environment["MRI_MONITORING_URL"]), folder
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(20)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+
+
+@pytest.mark.slow
+def test_two_workers_record_every_answered_request_exactly_once(served):
+    address, store, _ = served
+
+    def ask(i):
+        image = b"bad" if i % 10 == 0 else packages.scan(i % 4)
+        answer = httpx.post(f"{address}/predict", files={"image": image}, timeout=60)
+        return answer.json()["request_id"], answer.status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        answered = list(pool.map(ask, range(60)))
+    time.sleep(1)
+    assert sorted(map(tuple, store.select("request_id", "status"))) == sorted(answered)
+    assert {status for _, status in answered} == {200, 422} and store.lost() == 0
+
+
+@pytest.mark.slow
+def test_pickles_and_addresses_are_refused(served):
+    address, _, _ = served
+    pickled = {"content-type": "application/vnd.bentoml+pickle"}
+    assert httpx.post(f"{address}/predict", content=b"\x80\x04.", headers=pickled).status_code == 415
+    with contextlib.closing(socket.socket()) as listening:
+        listening.bind(("127.0.0.1", 0))
+        listening.listen()
+        listening.settimeout(1)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}/scan.png"
+        assert httpx.post(f"{address}/predict", json={"image": url}).status_code == 415
+        assert httpx.post(f"{address}/predict", files={"image": (None, url)}).status_code == 400
+        with pytest.raises(TimeoutError):
+            listening.accept()  # nobody fetched it
+
+
+@pytest.mark.slow
+def test_the_monitoring_key_guards_bentomls_metrics_too_and_both_workers_count_there(served):
+    address, store, _ = served
+    assert {httpx.get(f"{address}{path}").status_code for path in ("/metrics", "/monitoring", "/api/monitoring")} == {
+        401
+    }
+    text = httpx.get(f"{address}/metrics", headers={"x-api-key": "watch"}).text
+    counted = [float(line.split()[-1]) for line in text.splitlines() if line.startswith("mri_images_total")]
+    assert sum(counted) == len(store.select("id")) > 0 and "bentoml_service_request_total" in text
+
+
+@pytest.mark.slow
+def test_no_temporary_file_is_left_after_a_large_upload(served):
+    address, _, folder = served
+    answer = httpx.post(f"{address}/predict", files={"image": bytes(5_000_000)}, timeout=60)
+    too_large = httpx.post(f"{address}/predict", files={"image": bytes(25_000_000)}, timeout=60)
+    assert (answer.status_code, too_large.status_code) == (422, 413)
+    left = [path for path in (folder / "temporary").rglob("*") if path.is_file() and path.stat().st_size > 100_000]
+    assert left == []
