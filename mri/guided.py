@@ -31,8 +31,7 @@ def export_guided(model: Classifier, size: int, folder: Path) -> bool:
     """Write guided.xml and guided.bin: float32 (1, 1, size, size) in [0, 1] and int64 (1,) to float32 (1, size, size).
 
     Nothing is written, and False returned, where the exported graph doesn't give PyTorch's map to within TOLERANCE of
-    its sum: a service then does without guided maps rather than show wrong ones. One image at a time. Images come
-    scaled: with the division by 255 in the graph, the backward pass came out 255 times too small.
+    its sum: a service then does without guided maps rather than show wrong ones. One image at a time.
     """
     example = (torch.rand(1, 1, size, size), torch.zeros(1, dtype=torch.int64))
     traced = make_fx(lambda images, target: guided_gradient(model, images, target), decomposition_table=_table())(
@@ -86,9 +85,9 @@ def _convolution_backward(
 def _own_weights(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """The graph with every negated weight as a constant of its own.
 
-    Where forward and backward pass share a constant, OpenVINO scales it for both when it merges the forward pass's batch
-    norm into the convolution, and the gradient comes out wrong. Equal constants could be merged again; negated ones
-    can't.
+    Where forward and backward pass share a constant, OpenVINO scales it for both when it merges the forward pass's
+    batch norm into the convolution, and the gradient comes out wrong. Equal constants could be merged again; negated
+    ones can't.
     """
     for node in list(traced.graph.nodes):
         if node.target is aten.neg.default and node.args[0].op == "get_attr":
