@@ -19,6 +19,7 @@ from torch._decomp import get_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from mri.attribution import guided_gradient
+from mri.inference import to_tensor
 from mri.models import Classifier
 from mri.runtime import GUIDED
 
@@ -27,22 +28,24 @@ aten = torch.ops.aten
 TOLERANCE = 0.01
 
 
-def export_guided(model: Classifier, size: int, folder: Path) -> bool:
-    """Write guided.xml and guided.bin: float32 (1, 1, size, size) in [0, 1] and int64 (1,) to float32 (1, size, size).
+def export_guided(model: Classifier, pixels: np.ndarray, folder: Path) -> bool:
+    """Write guided.xml and guided.bin: float32 (1, 1, S, S) in [0, 1] and int64 (1,) to float32 (1, S, S).
 
-    Nothing is written, and False returned, where the exported graph doesn't give PyTorch's map to within TOLERANCE of
-    its sum: a service then does without guided maps rather than show wrong ones. One image at a time.
+    pixels: uint8 (N, S, S), images of the kind that the network knows, on which the exported graph is compared with
+    PyTorch. Nothing is written, and False returned, where its maps are off by more than TOLERANCE of their sum: a
+    service then does without guided maps rather than show wrong ones.
     """
-    example = (torch.rand(1, 1, size, size), torch.zeros(1, dtype=torch.int64))
+    images, targets = to_tensor(pixels), torch.arange(len(pixels)) % model.classes
+    example = (images[:1], targets[:1])
     traced = make_fx(lambda images, target: guided_gradient(model, images, target), decomposition_table=_table())(
         *example
     )
     converted = openvino.convert_model(torch.export.export(_own_weights(traced), example))
     converted.outputs[0].get_tensor().set_names({"gradient"})
     compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    made = compiled([part.numpy() for part in example])["gradient"]
-    expected = guided_gradient(model, *example).numpy()
-    if np.abs(made - expected).sum() > TOLERANCE * expected.sum():
+    made = [compiled([images[i : i + 1].numpy(), targets[i : i + 1].numpy()])["gradient"] for i in range(len(pixels))]
+    expected = guided_gradient(model, images, targets).numpy()
+    if np.abs(np.concatenate(made) - expected).sum() > TOLERANCE * expected.sum():
         return False
     folder.mkdir(parents=True, exist_ok=True)
     openvino.save_model(converted, folder / GUIDED, compress_to_fp16=False)

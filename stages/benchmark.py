@@ -28,7 +28,7 @@ def benchmark(params: Params, arch: str) -> None:
     precisions = [name for name in PRECISIONS if f"openvino_{name}" in settings.runtimes]
     if "int8" in precisions:
         quantise(exported, val.pixels)
-    if not export_guided(saved.model, params.size, exported):
+    if not export_guided(saved.model, val.pixels[: settings.batch], exported):
         print(f"{arch}: OpenVINO doesn't give PyTorch's guided gradient; the service will do without guided maps")
     runtimes = {
         name: measure_runtime(name, weights, exported, params.size, settings.batch, settings.seconds)

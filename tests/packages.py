@@ -64,8 +64,8 @@ def package(
 
 def _package_network(model: Classifier, folder: Path, precision: str) -> None:
     export(model, CLASSES, SIZE, folder, {"precision": precision})
-    export_guided(model, SIZE, folder)
     pixels = blobs(40, SIZE).pixels
+    export_guided(model, pixels[:4], folder)
     if precision == "int8":
         quantise(folder, pixels)
     with torch.inference_mode():
