@@ -51,7 +51,7 @@ def benchmark(params: Params, arch: str) -> None:
     write_json(metrics, METRICS / "benchmark" / f"{arch}.json")
     with tracking.run(f"benchmark@{arch}", {"data": params.data.name}) as run:
         run.params({"benchmark": settings.model_dump()})
-        run.metrics(headlines.costs(metrics, params.select.runtime))
+        run.metrics(headlines.costs(metrics, f"openvino_{precision}"))
         run.file(METRICS / "benchmark" / f"{arch}.json", "metrics")
 
 
