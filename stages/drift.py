@@ -29,24 +29,31 @@ def drift(params: Params) -> None:
     """Write artifacts/drift/reference.safetensors (of the winner, on validation images) and metrics/drift.json (false
     alarms, and how many images pass before a change raises an alarm)."""
     summary = read_json(METRICS / "summary.json")
-    runtime = Runtime(EXPORTED / summary["winner"])
+    winner = summary["winner"]
+    runtime = Runtime(EXPORTED / winner)
+    temperature = read_json(METRICS / "evaluate" / f"{winner}.json")["temperature"]
     data = dataset.read(SPLITS, params.data.classes)
     val = data.part("val")
-    sample, features = _predict(runtime, val.pixels, None)
+    sample, features = _predict(runtime, temperature, val.pixels, None)
     directions = random_directions(features, params.seed)
     sample = Sample(sample.labels, sample.confidence, sample.statistics, project(features, directions))
     groups = val.index["group"].to_numpy()
-    about = {"model": summary["winner"], "data_version": summary["data_version"]}
+    about = {"model": winner, "data_version": summary["data_version"]}
     reference = fit(sample, groups, directions, about, params.seed)
     reference.save(DRIFT / "reference.safetensors")
 
     streams = {
-        name: delay(reference, _predict(runtime, part.pixels, directions)[0], part.index["group"].to_numpy(), seed)
+        name: delay(
+            reference,
+            _predict(runtime, temperature, part.pixels, directions)[0],
+            part.index["group"].to_numpy(),
+            seed,
+        )
         for seed, (name, part) in enumerate(_changed(data, params.seed))
         if len(part) >= reference.window
     }
     metrics = {
-        "model": summary["winner"],
+        "model": winner,
         "images": len(sample),
         "window": reference.window,
         "rate_per_signal_and_window": RATE,
@@ -57,10 +64,12 @@ def drift(params: Params) -> None:
     write_json(metrics, METRICS / "drift.json")
 
 
-def _predict(runtime: Runtime, pixels: np.ndarray, directions: np.ndarray | None) -> tuple[Sample, np.ndarray]:
+def _predict(
+    runtime: Runtime, temperature: float, pixels: np.ndarray, directions: np.ndarray | None
+) -> tuple[Sample, np.ndarray]:
     """What the service would record of prepared images, and their pooled features; no projection without directions."""
     outputs = [runtime(pixels[rows]) for rows in batches(len(pixels), 32)]
-    probabilities = np.concatenate([softmax(logits, runtime.card["temperature"]) for logits, _ in outputs])
+    probabilities = np.concatenate([softmax(logits, temperature) for logits, _ in outputs])
     features = np.concatenate([pool(maps) for _, maps in outputs])
     projection = features[:, :0] if directions is None else project(features, directions)
     confidence = probabilities.max(1).astype(np.float32)
