@@ -160,7 +160,7 @@ def test_a_tracking_server_that_never_answers_is_said_in_one_line(store):
             "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{hung.getsockname()[1]}",
             "MLFLOW_HTTP_REQUEST_TIMEOUT": "2",
         }
-        command = [sys.executable, "-m", "service.monitoring.rollup"]
+        command = [sys.executable, "-m", "service.monitoring"]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: MLflow can't be reached, the figures wait") and done.stderr.count("\n") == 1

@@ -76,7 +76,7 @@ class Background(threading.Thread):
                 "MRI_MONITORING_URL": self._store.url,
                 "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
             }
-            command = [sys.executable, "-m", "service.monitoring.rollup"]
+            command = [sys.executable, "-m", "service.monitoring"]
             quiet = subprocess.DEVNULL
             self._rollup = subprocess.Popen(command, env=environment, stdin=quiet, stdout=quiet)
 

@@ -1,4 +1,4 @@
-"""Figures of what was recorded, sent to an MLflow experiment of their own: python -m service.monitoring.rollup
+"""Figures of what was recorded, sent to an MLflow experiment of their own: python -m service.monitoring
 
 Each roll-up counts rows that no other one counts, and is kept in the store until the tracking server has it, so that
 nothing is missing and nothing is counted twice, whatever is stopped when: rows are claimed and their figures stored in
@@ -17,7 +17,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from mri.cli import guarded
 from mri.delivery import tracking_uri
 from mri.errors import UserError
 from mri.tracking import flatten
@@ -119,7 +118,3 @@ def main() -> None:
         line = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UserError(f"MLflow can't be reached, the figures wait: {line[:200]}") from None
     print(f"rolled up {claimed}, sent {sent}")
-
-
-if __name__ == "__main__":
-    guarded(main)
