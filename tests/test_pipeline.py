@@ -191,7 +191,7 @@ def test_the_service_answers_what_evaluation_computed(workspace):
         )
         assert unknown.status_code == 404 and "choose from" in unknown.json()["detail"]
         nothing = requests.post(f"{address}/predict", timeout=5)
-        assert nothing.status_code == 400 and "image" in nothing.json()["detail"]
+        assert nothing.status_code == 415 and nothing.json()["error"] == "unsupported_media_type"
 
 
 def test_an_experiment_runs_one_architecture_that_needs_no_code(workspace):
