@@ -261,7 +261,7 @@ def server(folder: Path, port: int, prefix: str = ""):
             command, cwd=folder, env=os.environ | own, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok)
+        wait_until(lambda: requests.get(f"http://127.0.0.1:{port}{prefix}/health", timeout=5).ok)
         yield f"http://127.0.0.1:{port}{prefix}"
     finally:
         os.killpg(process.pid, signal.SIGKILL)
@@ -352,8 +352,8 @@ def serve_with_password(port: int, behind: str, seen: set) -> None:
 
     app = flask.Flask("gate")
 
-    @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "PATCH"])
-    @app.route("/<path:path>", methods=["GET", "POST", "PATCH"])
+    @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "PATCH", "PUT"])
+    @app.route("/<path:path>", methods=["GET", "POST", "PATCH", "PUT"])
     def passed(path: str):
         asked = flask.request
         if asked.authorization is None:
