@@ -1,4 +1,4 @@
-// The scans of this session, and every answer that was given on them.
+// The scans of this visit, and every answer that was given on them.
 import * as api from "./api.js";
 import { sentence } from "./names.js";
 
