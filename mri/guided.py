@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from mri.attribution import guided_gradient
 from mri.inference import to_tensor
 from mri.models import Classifier
-from mri.runtime import GUIDED
+from mri.runtime import GUIDED, core
 
 aten = torch.ops.aten
 # Rounding that flips a rectifier shows in single pixels.
@@ -42,7 +42,7 @@ def export_guided(model: Classifier, pixels: np.ndarray, folder: Path) -> bool:
     )
     converted = openvino.convert_model(torch.export.export(_own_weights(traced), example))
     converted.outputs[0].get_tensor().set_names({"gradient"})
-    compiled = openvino.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     made = [compiled([images[i : i + 1].numpy(), targets[i : i + 1].numpy()])["gradient"] for i in range(len(pixels))]
     expected = guided_gradient(model, images, targets).numpy()
     if np.abs(np.concatenate(made) - expected).sum() > TOLERANCE * expected.sum():

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from mri.intervals import estimate, resample_weights
-from mri.runtime import INT8, MODEL
+from mri.runtime import INT8, MODEL, core
 
 # The share of validation images on which a precision must call the same class as fp32.
 AGREEMENT = 0.995
@@ -29,14 +29,12 @@ def quantise(folder: Path, pixels: np.ndarray, batch: int = 10) -> None:
     """
     import openvino
 
-    import mri.runtime  # noqa: F401  (keeps NNCF from reporting its use; must come first)
-
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    import nncf
+    import nncf  # after mri.runtime, which keeps it from reporting its use
 
     chosen = pixels[np.unique(np.linspace(0, len(pixels) - 1, min(CALIBRATION, len(pixels))).round().astype(int))]
     batches = [np.ascontiguousarray(chosen[i : i + batch]) for i in range(0, len(chosen), batch)]
-    network = openvino.Core().read_model(folder / MODEL)
+    network = core().read_model(folder / MODEL)
     # "Mixed" keeps the sign of activations that have one, which SiLU's do.
     made = nncf.quantize(network, nncf.Dataset(batches), preset=nncf.QuantizationPreset.MIXED, subset_size=len(batches))
     openvino.save_model(made, folder / INT8, compress_to_fp16=False)

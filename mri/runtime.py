@@ -7,6 +7,7 @@ card names the precision that serves. A second graph gives the guided gradient (
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sys
@@ -112,16 +113,27 @@ class Runtime:
         return self._guided.create_infer_request().infer(inputs)["gradient"][0]
 
 
-def _compile(path: Path, hint: str, threads: int) -> Any:
+@functools.cache
+def core() -> Any:
+    """The process's one `openvino.Core`, which stays for good.
+
+    Each Core that loads the CPU plugin gives the thread another stack to handle signals on and puts the former one back
+    when it is destroyed. Of two that go in the order they came, the second puts back the stack of the first, which is
+    no more, and the next signal that Python handles ends the process.
+    """
     import openvino
 
+    return openvino.Core()
+
+
+def _compile(path: Path, hint: str, threads: int) -> Any:
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": threads or usable_cores(),
         "PERFORMANCE_HINT": "LATENCY",
     }
     try:
-        return openvino.Core().compile_model(path, "CPU", settings)
+        return core().compile_model(path, "CPU", settings)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1]
         raise UserError(f"{path} can't be loaded ({first}): run `dvc checkout --force`") from None

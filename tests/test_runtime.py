@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -63,3 +65,27 @@ def test_a_damaged_or_missing_model_is_refused_in_one_line(exported, tmp_path):
 def test_softmax_survives_large_logits():
     assert softmax(np.array([[1000.0, 0.0]])).tolist() == [[1.0, 0.0]]
     assert softmax(np.array([[0.0, np.log(3) * 2]]), temperature=2.0) == pytest.approx(np.array([[0.25, 0.75]]))
+
+
+SIGNAL_AFTERWARDS = """
+import faulthandler, gc, pathlib, signal, subprocess, sys
+import numpy as np
+from mri.quantisation import quantise
+from mri.runtime import Runtime
+faulthandler.enable()  # as pytest and most servers do
+folder = pathlib.Path(sys.argv[1])
+pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32), np.uint8)
+quantise(folder, pixels)
+loaded = [Runtime(folder, precision) for precision in ("fp32", "int8")]
+while loaded:
+    loaded.pop(0)(pixels)
+    gc.collect()
+signal.signal(signal.SIGCHLD, lambda *_: print("handled", flush=True))
+subprocess.run(["true"])
+"""
+
+
+def test_a_signal_is_handled_after_models_came_and_went(exported, root):
+    run = [sys.executable, "-c", SIGNAL_AFTERWARDS, str(exported[1])]
+    done = subprocess.run(run, cwd=root, capture_output=True, text=True)
+    assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["handled"]), done.stderr
