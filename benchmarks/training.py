@@ -52,6 +52,7 @@ from mri.decoding import decode
 from mri.download import download
 from mri.errors import UserError
 from mri.files import write_json
+from mri.memory import keep_freed_memory
 from mri.params import Params, parse
 from mri.precision import autocast
 from mri.training import Trainer
@@ -179,23 +180,31 @@ class PeakMemory(threading.Thread):
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
-        self.megabytes, self.own = 0.0, psutil.Process()
+        self.megabytes, self.own, self._ended = 0.0, psutil.Process(), threading.Event()
+
+    def __enter__(self) -> PeakMemory:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self.join()
 
     def run(self) -> None:
-        while True:
+        while not self._ended.wait(0.2):
             total = 0
             for process in [self.own, *self.own.children(recursive=True)]:
                 with suppress(psutil.Error):  # it has just ended
                     total += process.memory_full_info().pss
             self.megabytes = max(self.megabytes, total / 1e6)
-            time.sleep(0.2)
 
 
 def run_one(loop: str, arch: str, size: int, folder: Path) -> dict[str, Any]:
-    memory = PeakMemory()
-    memory.start()
+    if loop == "ours":
+        keep_freed_memory()  # as every stage does
     wall, busy = time.perf_counter(), os.times()
-    result: dict[str, Any] = {"usual": usual, "ours": ours}[loop](parameters(size), arch, folder)
+    with PeakMemory() as memory:
+        result: dict[str, Any] = {"usual": usual, "ours": ours}[loop](parameters(size), arch, folder)
     cpu = (sum(os.times()[:4]) - sum(busy[:4])) / (time.perf_counter() - wall)
     result |= {"peak_memory_mb": memory.megabytes, "cpu_per_wall": cpu}
     return result | (pace(parameters(size), arch, getattr(torch, result["precision"])) if loop == "ours" else {})

@@ -10,6 +10,7 @@ from typing import Any
 
 from mri import params
 from mri.errors import UserError
+from mri.memory import keep_freed_memory
 
 
 def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
@@ -24,6 +25,7 @@ def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
     for argument in list(inspect.signature(stage).parameters)[1:]:
         parser.add_argument(argument)
     arguments = vars(parser.parse_args(argv))
+    keep_freed_memory()
     guarded(lambda: stage(params.load(), **arguments))
 
 

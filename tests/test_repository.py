@@ -16,7 +16,7 @@ PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Neither their code nor what it uses can change what a stage writes: reading parameters and the index, naming places,
 # talking to people and to tracking servers.
 PLUMBING = {
-    *("__init__", "architecture", "cli", "errors", "index", "params", "paths"),
+    *("__init__", "architecture", "cli", "errors", "index", "memory", "params", "paths"),
     *("delivery", "headlines", "journal", "registry", "tables", "tracking"),
 }
 
