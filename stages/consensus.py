@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 
 from mri import cli, dataset, models
-from mri.attribution import explain
+from mri.attribution import explain, explain_many
 from mri.attribution_baselines import blurred_to_entropy
 from mri.attribution_scores import entropy, localisation
 from mri.consensus import Consensus, combine, confidence_weights, consensus_class
@@ -19,9 +19,15 @@ from mri.models import Classifier
 from mri.params import Params
 from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
 
+# The maps of one network that stand beside the consensus.
+SHOWN = ["gradcam", "guided_backprop", "guided_gradcam"]
+
 
 def consensus(params: Params) -> None:
-    """Write metrics/consensus.json (against the best single network, and against blur) and plots/sheets/consensus."""
+    """Write metrics/consensus.json and plots/sheets/consensus/CLASS.jpg.
+
+    The rivals of the consensus are the best single network, and that one's maps blurred until they are as spread out.
+    """
     data = dataset.read(SPLITS, params.data.classes)
     chosen = sample(data, params.explain.images)
     names = list(params.model.architectures)
@@ -50,12 +56,31 @@ def consensus(params: Params) -> None:
             metrics[rival] |= scores
     metrics["agreement"] = _agreement(params, combined, right, chosen["group"])
     write_json(metrics, METRICS / "consensus.json")
+    best = networks[names.index(metrics.get("best_single", names[0]))]
     called = outcomes(chosen["label"].tolist(), [data.classes[i] for i in target])
-    shown = for_sheet(called, params.explain.sheet, params.seed)
-    columns = {name: made[shown] for name, made in zip(names, maps, strict=True)} | {"consensus": combined.map[shown]}
+    for label in chosen["label"].unique():
+        _sheet(params, label, called, best, pixels, masks, target, combined)
+
+
+def _sheet(
+    params: Params,
+    label: str,
+    called: list[str],
+    network: Classifier,
+    pixels: np.ndarray,
+    masks: np.ndarray,
+    target: np.ndarray,
+    combined: Consensus,
+) -> None:
+    """Images of one class that were called rightly and wrongly: one network's maps beside all networks' consensus."""
+    of_class = np.flatnonzero([outcome.split("\n")[0] == label for outcome in called])
+    shown = of_class[for_sheet([called[i] for i in of_class], params.explain.sheet, params.seed)]
+    columns = explain_many(network, to_tensor(pixels[shown]), target[shown], SHOWN)
+    columns["consensus"] = combined.map[shown]
     captions = [f"{called[i]}\nagreement {combined.agreement[i]:.2f}" for i in shown]
-    title = f"Grad-CAM of the class that the networks agree on, {params.data.name}"
-    save(explanation_sheet(pixels[shown], masks[shown], columns, captions, title), SHEETS / "consensus/consensus.jpg")
+    title = f"{label}, {params.data.name}: maps of {network.spec.name}, and Grad-CAM of all networks together"
+    sheet = explanation_sheet(pixels[shown], masks[shown], columns, captions, title)
+    save(sheet, SHEETS / f"consensus/{label}.jpg")
 
 
 def _probabilities(name: str, ids: pd.Series, classes: list[str]) -> np.ndarray:

@@ -356,7 +356,8 @@ def test_guided_backprop_is_refused_where_there_is_nothing_to_guide():
 
 @pytest.mark.parametrize("name", FOUR)
 def test_gradient_and_gradcam_equal_captums(name):
-    captum = pytest.importorskip("captum.attr", reason="captum is an optional test dependency")
+    from captum import attr as captum
+
     model, images, target = exact(name), IMAGES.double(), torch.tensor(TARGET)
     saliency = captum.Saliency(model).attribute(images.clone().requires_grad_(), target)[:, 0].numpy()
     np.testing.assert_allclose(explain(exact(name), images, TARGET, "gradient"), saliency, rtol=1e-5)
