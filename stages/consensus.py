@@ -54,7 +54,8 @@ def consensus(params: Params) -> None:
         road = _road(params, networks, pixels[few], target[few], combined.map[few], best, chosen["group"][few])
         for rival, scores in road.items():
             metrics[rival] |= scores
-    metrics["agreement"] = _agreement(params, combined, right, chosen["group"])
+    confidence = probabilities.mean(0).max(1)
+    metrics["agreement"] = _agreement(params, combined, confidence, right, chosen["group"])
     write_json(metrics, METRICS / "consensus.json")
     best = networks[names.index(metrics.get("best_single", names[0]))]
     called = outcomes(chosen["label"].tolist(), [data.classes[i] for i in target])
@@ -128,8 +129,11 @@ def _road(
     return {name: {"road": difference(own, other, weights)} for name, other in others.items()}
 
 
-def _agreement(params: Params, combined: Consensus, right: np.ndarray, groups) -> dict:
-    """Whether agreement tells right classes from wrong ones: AUROC, 0.5 is chance; left out when all are right."""
+def _agreement(params: Params, combined: Consensus, confidence: np.ndarray, right: np.ndarray, groups) -> dict:
+    """Whether agreement tells right classes from wrong ones, beside the networks' mean confidence, which needs no map.
+
+    AUROCs, 0.5 is chance; left out when all are right.
+    """
     result: dict = {
         "top_overlap": float(np.nanmean(combined.agreement)),
         "rank_correlation": float(np.nanmean(combined.correlation)),
@@ -138,10 +142,11 @@ def _agreement(params: Params, combined: Consensus, right: np.ndarray, groups) -
     }
     if right.any() and not right.all():
         weights = resample_weights(groups, params.evaluate.resamples, params.seed)
-        scores = np.nan_to_num(combined.agreement)
-        with np.errstate(invalid="ignore"):
-            samples = area_under_roc(scores, right, np.concatenate([np.ones((1, len(right))), weights]))
-        result["auroc_of_being_right"] = estimate(float(samples[0]), samples[1:])
+        weights = np.concatenate([np.ones((1, len(right))), weights])
+        for name, scores in (("auroc", np.nan_to_num(combined.agreement)), ("confidence_auroc", confidence)):
+            with np.errstate(invalid="ignore"):
+                samples = area_under_roc(scores, right, weights)
+            result[f"{name}_of_being_right"] = estimate(float(samples[0]), samples[1:])
     return result
 
 
