@@ -1,13 +1,15 @@
-"""Small files that people and DVC read: JSON metrics and CSV tables."""
+"""Small files that people and DVC read (JSON metrics and CSV tables), and the checksums of large ones."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def write_json(content: Any, path: Path) -> None:
@@ -23,6 +25,15 @@ def read_json(path: Path) -> Any:
 def write_csv(frame: pd.DataFrame, path: Path, digits: int = 6) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, float_format=f"%.{digits}g")
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file of any size, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _rounded(value: Any, where: str) -> Any:

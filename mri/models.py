@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import difflib
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
+from mri.files import sha256
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -228,7 +228,7 @@ def save(
             "size": spec.input_size,
             "normalisation": {"mean": spec.mean, "std": spec.std, "applied_by": "the model"},
         },
-        "weights": {"file": WEIGHTS_FILE, "sha256": _sha256(folder / WEIGHTS_FILE)},
+        "weights": {"file": WEIGHTS_FILE, "sha256": sha256(folder / WEIGHTS_FILE)},
         "extra": extra or {},
     }
     (folder / CARD_FILE).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
@@ -244,7 +244,7 @@ def load(folder: Path) -> SavedModel:
     path = folder / WEIGHTS_FILE
     if not path.is_file():
         raise UserError(f"{path} does not exist: run `dvc pull` or `dvc repro`")
-    if _sha256(path) != card["weights"]["sha256"]:
+    if sha256(path) != card["weights"]["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not the one in {CARD_FILE}): run `dvc checkout --force`")
     _check_builder(spec)
     with torch.device("meta"):  # shapes only: random weights that are replaced at once would cost a second
@@ -268,11 +268,3 @@ def _read_card(path: Path) -> dict[str, Any]:
         return card | {"architecture": spec, "classes": classes, "weights": dict(card["weights"])}
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         raise UserError(f"{path} is not a model card ({type(error).__name__}): run `dvc checkout --force`") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()

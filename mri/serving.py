@@ -6,7 +6,6 @@ temperature, the thresholds of its prediction sets and its gate. Nothing is unpi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -19,6 +18,7 @@ import numpy as np
 
 from mri.conformal import prediction_sets
 from mri.errors import UserError
+from mri.files import sha256
 from mri.gate import Gate, pool
 from mri.runtime import CARD, Runtime, read_card, softmax
 
@@ -185,7 +185,7 @@ class Package:
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
     """{name: {bytes, sha256}} of the files in a packaged network's folder, for its card."""
     files = sorted(path for path in folder.iterdir() if path.suffix != ".json")
-    return {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    return {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files}
 
 
 def check_sizes(folder: Path) -> None:
@@ -204,13 +204,5 @@ def check_files(folder: Path) -> None:
     """As `check_sizes`, and reads every byte."""
     check_sizes(folder)
     for name, told in read_card(folder).get("files", {}).items():
-        if _sha256(folder / name) != told["sha256"]:
+        if sha256(folder / name) != told["sha256"]:
             raise UserError(f"{folder / name} is damaged (its SHA-256 is another): run `dvc checkout --force`")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(1 << 20):
-            digest.update(block)
-        return digest.hexdigest()
