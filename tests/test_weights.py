@@ -4,6 +4,7 @@ import torch
 from mri import models
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
+from mri.files import sha256
 from mri.weights import initialise
 
 
@@ -41,11 +42,22 @@ def test_lite_says_where_there_is_none_and_leaves_random_weights():
 
 def test_a_trained_models_folder_is_taken_but_for_a_head_of_other_classes(small_spec, tmp_path):
     trained = models.build(small_spec, 3, seed=1)
-    models.save(trained, small_spec, list("abc"), tmp_path)
+    models.save(trained, small_spec, list("abc"), tmp_path, {"data": "phantom"})
     model = models.build(small_spec, 4, seed=0)
-    assert initialise(model, small_spec, str(tmp_path)) == str(tmp_path)
+    origin = initialise(model, small_spec, str(tmp_path))
+    assert origin.startswith(f"{tmp_path} (phantom, SHA-256 {sha256(tmp_path / models.WEIGHTS_FILE)[:12]}")
     assert torch.equal(model.network.layer4[1].conv2.weight, trained.network.layer4[1].conv2.weight)
     assert model.network.fc.weight.shape == (4, 512)
+
+
+def test_of_a_folder_with_a_model_per_architecture_each_takes_its_own(small_spec, tmp_path):
+    trained = models.build(small_spec, 4, seed=1)
+    models.save(trained, small_spec, list("abcd"), tmp_path / "small")
+    model = models.build(small_spec, 4, seed=0)
+    assert initialise(model, small_spec, str(tmp_path)).startswith(f"{tmp_path}/small (")
+    assert torch.equal(weights_of(model), weights_of(trained))
+    with pytest.raises(UserError, match=f"{tmp_path}: no model of other there"):
+        initialise(model, small_spec.model_copy(update={"name": "other"}), str(tmp_path))
 
 
 def test_weights_of_another_architecture_are_refused(small_spec, tmp_path):
@@ -56,7 +68,7 @@ def test_weights_of_another_architecture_are_refused(small_spec, tmp_path):
 
 
 def test_an_unknown_choice_lists_the_legal_ones(small_spec):
-    with pytest.raises(UserError, match="legal are none, imagenet, lite, or a model's folder"):
+    with pytest.raises(UserError, match="imagnet: no model of small there; legal are none, imagenet, lite, or"):
         initialise(models.build(small_spec, 4, seed=0), small_spec, "imagnet")
 
 
