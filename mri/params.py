@@ -154,6 +154,16 @@ class Phase(_Section):
     size: int = Field(ge=32)
 
 
+class Distillation(_Section):
+    """How a network learns from a teacher. share: of the loss that follows the teacher rather than the labels.
+
+    mixup: takes the place of `augment.mixup`, for the teacher can say what a mixture of two images is.
+    """
+
+    share: float = Probability
+    mixup: float = Probability
+
+
 class Train(_Section):
     """The recipe; the same for every architecture."""
 
@@ -166,7 +176,7 @@ class Train(_Section):
     schedule: Literal["cosine", "plateau"]
     label_smoothing: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)
-    distillation: float = Probability
+    distillation: Distillation
     balance: bool
     patience: int = Field(ge=1)
     precision: Literal["auto", "fp32", "bf16"]

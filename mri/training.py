@@ -27,7 +27,7 @@ from mri.distillation import Teacher, distillation_loss
 from mri.errors import UserError
 from mri.inference import to_tensor
 from mri.models import Classifier
-from mri.params import Phase, Train
+from mri.params import Augmentation, Phase, Train
 from mri.precision import autocast, choose_dtype
 from mri.progress import Progress
 
@@ -64,6 +64,7 @@ class Trainer:
         self, model: Classifier, train: Part, val: Part, settings: Train, seed: int, teacher: Teacher | None = None
     ):
         self.train, self.val, self.settings, self.seed, self.teacher = train, val, settings, seed, teacher
+        self.augment = settings.augment if teacher is None else _pupils_augmentation(settings)
         self.device = distributed.device()
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.parallel = distributed.parallel(self.model)
@@ -167,7 +168,7 @@ class Trainer:
             chosen = distributed.share(np.sort(order[batch]))
             images = to_batch(self.train.pixels[chosen], phase.size, self.device)
             targets = F.one_hot(torch.from_numpy(self.train.labels[chosen]), self.classes).float().to(self.device)
-            yield mix(augment(images, self.settings.augment, generator), targets, self.settings.augment, generator)
+            yield mix(augment(images, self.augment, generator), targets, self.augment, generator)
 
     def _own_seed(self, purpose: str, epoch: int) -> int:
         """A seed for what every process draws for itself; the first process's is that of a run alone."""
@@ -194,7 +195,7 @@ class Trainer:
         return loss.item()
 
     def _loss(self, logits: torch.Tensor, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        smoothing, share = self.settings.label_smoothing, self.settings.distillation
+        smoothing, share = self.settings.label_smoothing, self.settings.distillation.share
         loss = F.cross_entropy(logits, targets, weight=self.class_weights, label_smoothing=smoothing)
         return loss if self.teacher is None else loss.lerp(distillation_loss(logits, self.teacher(images)), share)
 
@@ -232,6 +233,10 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         self.best, self.history = state["best"], state["history"]
         self.dtype = torch.bfloat16 if state["bf16"] else torch.float32
+
+
+def _pupils_augmentation(settings: Train) -> Augmentation:
+    return settings.augment.model_copy(update={"mixup": settings.distillation.mixup, "cutmix": 0.0})
 
 
 def _optimiser(model: nn.Module, settings: Train) -> torch.optim.Optimizer:

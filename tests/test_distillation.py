@@ -51,7 +51,7 @@ def test_a_student_learns_what_its_teacher_says_rather_than_its_labels(small_spe
     settings = Train.model_validate(
         params.train.model_dump()
         | {"phases": [{"epochs": 6, "size": 32}], "batch": 8, "lr": 0.003, "ema": 0.5, "precision": "fp32"}
-        | {"distillation": 1.0, "augment": params.train.augment.model_dump() | {"flip": 0.0}}
+        | {"distillation": {"share": 1.0, "mixup": 0.5}, "augment": params.train.augment.model_dump() | {"flip": 0.0}}
     )
     right, val = blobs(128), blobs(16, seed=1)
     teaching = Trainer(models.build(small_spec, 4, 0), right, val, settings, 0)
@@ -61,3 +61,14 @@ def test_a_student_learns_what_its_teacher_says_rather_than_its_labels(small_spe
     student = Trainer(models.build(small_spec, 4, 1), wrong, val, settings, 0, load(tmp_path / "models"))
     history = student.fit(Checkpoint({}, tmp_path / "student"))
     assert max(row["val_accuracy"] for row in history) > 0.9
+
+
+def test_pupils_see_mixtures_and_networks_that_learn_alone_do_not(small_spec, params):
+    assert params.train.augment.mixup == 0 and params.train.distillation.mixup == 1
+    arguments = (models.build(small_spec, 4, 0), blobs(8), blobs(8), params.train, 0)
+    (targets,), (mixed,) = (
+        [batch[1] for batch in Trainer(*arguments, teacher)._batches(1, params.train.phases[0])]
+        for teacher in (None, Teacher([Constant([0.0] * 4)]))
+    )
+    assert set(targets.unique().tolist()) == {0.0, 1.0}
+    assert not set(mixed.unique().tolist()) <= {0.0, 1.0} and torch.allclose(mixed.sum(1), torch.ones(8))
