@@ -39,6 +39,8 @@ if TYPE_CHECKING:  # pydicom and nibabel load slowly and few runs need them
 MAX_PIXELS = 25_000_000
 MAX_BYTES = 100_000_000
 MIN_SIDE = 16
+# A head is nearly as long as wide, and `prepare` makes a square of the longer side, which must not be a huge one.
+MAX_ASPECT = 4
 
 # Share of the brightest tissue (99th percentile) below which a pixel is background. Noise and ghosts around the head
 # reach 8 % in one real slice of ten and 10 % in one of twenty; with 12 % the box cuts not one pixel off the 3,064
@@ -58,6 +60,8 @@ DICOM_ATTRIBUTES = [
     *("PixelRepresentation", "PixelPaddingValue", "RescaleSlope", "RescaleIntercept"),
     *("WindowCenter", "WindowWidth", "VOILUTFunction", "VOILUTSequence", "PixelData"),
 ]
+# The transfer syntax that compresses the whole file.
+DEFLATED = b"1.2.840.10008.1.2.1.99"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".dcm", ".dicom", ".nii", ".nii.gz")
 
 Box = tuple[int, int, int, int]  # left, top, right, bottom in pixels; right and bottom exclusive
@@ -210,9 +214,11 @@ def _decode(data: bytes, name: str) -> tuple[np.ndarray, str]:
     except Exception as error:  # decoders raise whatever they happen to meet in a damaged file
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"{name}: damaged or truncated ({reason[:200]}): replace or remove it") from error
+    size = f"{pixels.shape[1]}x{pixels.shape[0]}"
     if min(pixels.shape) < MIN_SIDE:
-        size = f"{pixels.shape[1]}x{pixels.shape[0]}"
         raise ImageError(f"{name}: {size} pixels are too few for a slice: at least {MIN_SIDE} a side are needed")
+    if max(pixels.shape) > MAX_ASPECT * min(pixels.shape):
+        raise ImageError(f"{name}: {size} is too long and thin for a slice: at most {MAX_ASPECT} to 1")
     return pixels, mode
 
 
@@ -256,6 +262,8 @@ def _decode_picture(data: bytes, name: str) -> tuple[np.ndarray, str]:
 def _decode_dicom(data: bytes, name: str) -> tuple[np.ndarray, str]:
     import pydicom
 
+    if DEFLATED in data:  # pydicom would unpack all of it, however much that is
+        raise ImageError(f"{name}: deflated DICOM: save it uncompressed")
     # `force` reads files without the 128-byte preamble too; what is no DICOM then fails the checks.
     dataset = pydicom.dcmread(io.BytesIO(data), specific_tags=list(DICOM_ATTRIBUTES), force=True)
     _check_dicom(dataset, name)

@@ -34,9 +34,15 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     status: {"model": schemas.Error, "description": text}
     for status, text in {
         400: "The request has a wrong or missing field.",
-        404: "There is no such model (or request).",
+        401: "A key is needed.",
+        403: "A page of another website asks.",
+        404: "There is no such model.",
+        408: "The body took too long to arrive.",
+        413: "The body is too large.",
+        415: "The body isn't multipart/form-data.",
         422: "The image can't be read or used.",
-        503: "The model can't be loaded.",
+        431: "The headers are too large.",
+        503: "Too much is under way, it took too long, or the model can't be loaded.",
     }.items()
 }
 DICOM_NAMES = (".dcm", ".dicom")
@@ -179,7 +185,7 @@ def _item(request: Request, predictor: Predictor, index: int, found: Prediction 
 
 
 def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None) -> None:
-    @app.post("/feedback", status_code=204, response_class=Response, responses={404: ERRORS[404], 400: ERRORS[400]})
+    @app.post("/feedback", status_code=204, response_class=Response, responses=schemas.REFUSALS)
     def feedback(said: schemas.Feedback) -> None:
         """Tell the confirmed class of an image that was predicted; without a monitoring store no request is known."""
         classes = predictor.about["classes"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -17,6 +17,13 @@ class Error(BaseModel):
     error: str = Field(description="a short name of what is wrong", examples=["unreadable_image"])
     detail: str = Field(description="one sentence that says what to change")
     request_id: str = Field(description="names this request")
+
+
+# What routes other than those for images may answer beside what was asked for.
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    "4XX": {"model": Error, "description": "Something about the request is wrong: `detail` says what."},
+    503: {"model": Error, "description": "Too much is under way, or the monitoring store can't be used."},
+}
 
 
 class Reason(BaseModel):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import bentoml
 
 from mri.errors import UserError
@@ -14,12 +16,15 @@ try:
     _settings = Settings.read()
     _app = api.create(Predictor(), _settings)
 except UserError as error:
-    raise SystemExit(f"error: {error}") from None
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 @bentoml.service(
-    name="brain_tumour_classifier", traffic={"timeout": 3 * _settings.seconds}
-)  # the last resort: see limits.py
+    name="brain_tumour_classifier",
+    workers=_settings.workers,  # `bentoml serve --api-workers` does nothing for a service of this kind
+    traffic={"timeout": 3 * _settings.seconds},  # the last resort: see limits.py
+)
 @bentoml.asgi_app(_app, path="/")
 class BrainTumourClassifier:
     """Four networks for brain-tumour MRI behind one REST API."""

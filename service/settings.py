@@ -12,7 +12,8 @@ from mri.errors import UserError
 
 @dataclass(frozen=True)
 class Settings:
-    """api_key, monitoring_key: "" lets everyone in. origins: websites whose pages may read answers (CORS).
+    """workers: processes that answer. api_key, monitoring_key: "" lets everyone in. origins: websites whose pages may
+    read answers (CORS).
 
     max_bytes: of a request's body. seconds: for one request, its upload included. queue: requests that a worker has
     taken in and not yet answered, at most. explaining: of them, explained at a time; as many may wait for each.
@@ -20,6 +21,7 @@ class Settings:
     MLflow; 0 for none.
     """
 
+    workers: int = 1
     api_key: str = ""
     monitoring_key: str = ""
     origins: tuple[str, ...] = ()
@@ -36,6 +38,7 @@ class Settings:
         """The settings of an environment. Raises UserError that names the variable at fault."""
         number = _Numbers(environment)
         return cls(
+            workers=round(number("MRI_WORKERS", cls.workers, least=1)),
             api_key=environment.get("MRI_API_KEY", ""),
             monitoring_key=environment.get("MRI_MONITORING_KEY", ""),
             origins=tuple(environment.get("MRI_ALLOWED_ORIGINS", "").replace(",", " ").split()),

@@ -20,44 +20,12 @@ ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory):
-    """The address of a running service, its store, and the folder of its temporary files."""
+def service(tmp_path_factory):
+    """A running service of two workers, with keys for predictions and for monitoring."""
     folder = tmp_path_factory.mktemp("served")
     packages.package(folder / "package")
-    (folder / "temporary").mkdir()
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ,
-        "MRI_SERVICE": str(folder / "package"),
-        "MRI_MONITORING_URL": f"sqlite:///{folder / 'monitoring.db'}",
-        "MRI_MONITORING_KEY": "watch",
-        "MRI_ROLLUP_SECONDS": "0",
-        "BENTOML_HOME": str(folder / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "true",
-        "TMPDIR": str(folder / "temporary"),
-    }
-    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [*command, "--api-workers", "2"], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            for _ in range(600):
-                with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(f"{address}/readyz").status_code == 200:
-                        break
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.2)
-            yield address, Store(environment["MRI_MONITORING_URL"]), folder
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
+    with served(folder, 2, folder / "package", MRI_API_KEY=KEY, MRI_MONITORING_KEY=WATCH) as service:
+        yield service
 
 
 @pytest.mark.slow

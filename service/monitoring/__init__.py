@@ -16,6 +16,7 @@ from service.monitoring.background import Background
 from service.monitoring.recorder import Recorder
 from service.monitoring.store import Store
 from service.predictor import Predictor
+from service.schemas import REFUSALS
 from service.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
@@ -79,7 +80,7 @@ class Monitoring:
         """The dashboard, its files, and the same figures as JSON."""
         router = APIRouter()
 
-        @router.get("/api/monitoring", responses={503: {"description": "The store can't be used."}})
+        @router.get("/api/monitoring", responses=REFUSALS)
         def monitoring(
             hours: Annotated[float, Query(gt=0, le=24 * 366, description="how far back")] = 24,
             model: Annotated[str, Query(max_length=64, description="one network; all when left out")] = "",

@@ -1,0 +1,275 @@
+"""Keep a service under load, and write results/benchmarks/load.json.
+
+    python -m benchmarks.load
+    python -m benchmarks.load --seconds 20    # only to try
+
+64 clients ask without a pause, each over one connection, two workers answer. One request in twenty is malformed: no
+image, a cut one, a missing field, an unknown model, another media type, a page that isn't there. One in ten wants a
+map, one in ten sends a batch. A client that is told to come back later (503 with Retry-After) waits as long as it is
+told.
+
+- unplanned_5xx: answers of 500 and above that aren't such a 503, and requests without an answer;
+- memory_growth: of the proportional set size of all the service's processes, from the end of the warm-up to the end of
+  the load, in shares of the first; both are medians of the samples of a tenth of the load's time;
+- recorded_exactly_once: whether the store has one row for every answered image or refused request, and no other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+
+from benchmarks.serving import Service, served
+from mri import hardware
+from mri.cli import guarded
+from mri.files import write_json
+from mri.phantom.lesions import CLASSES
+from service.pages import samples
+
+OUT = Path("results/benchmarks/load.json")
+CLIENTS, WORKERS, SECONDS, WARM_UP = 64, 2, 300.0, 60.0
+MALFORMED, EXPLAINED, BATCHED = 0.05, 0.1, 0.1
+BATCH = 3
+# What is watched is recorded; the rest isn't about predictions.
+RECORDED = ("/predict", "/predict_batch")
+
+Ask = Callable[[httpx.Client, np.random.Generator], httpx.Response]
+
+
+@dataclass
+class Tally:
+    """What clients have seen. requests: how many are over. rows: the ids that the store should hold. ms: of answers
+    200."""
+
+    requests: int = 0
+    statuses: Counter[str] = field(default_factory=Counter)
+    rows: list[str] = field(default_factory=list)
+    ms: list[float] = field(default_factory=list)
+    malformed: int = 0
+
+    def count(self, answer: httpx.Response) -> None:
+        """One answer."""
+        self.requests += 1
+        self.statuses[_name(answer)] += 1
+        if answer.request.url.path in RECORDED and answer.headers["content-type"].startswith("application/json"):
+            self.rows += _rows(answer)
+        if answer.status_code == 200:
+            self.ms.append(1e3 * answer.elapsed.total_seconds())
+
+    def unanswered(self) -> None:
+        """A connection that broke."""
+        self.requests += 1
+        self.statuses["no answer"] += 1
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.requests + other.requests,
+            self.statuses + other.statuses,
+            self.rows + other.rows,
+            self.ms + other.ms,
+            self.malformed + other.malformed,
+        )
+
+    @property
+    def unplanned(self) -> int:
+        """Failures: answers 5xx that don't say when to come back, and none at all."""
+        return sum(count for name, count in self.statuses.items() if name.startswith("5") or name == "no answer")
+
+
+def _name(answer: httpx.Response) -> str:
+    planned = answer.status_code == 503 and "retry-after" in answer.headers
+    return "planned 503" if planned else str(answer.status_code)
+
+
+def _rows(answer: httpx.Response) -> list[str]:
+    """The ids of the rows that one answer leaves."""
+    body = answer.json()
+    if answer.status_code == 200 and "predictions" in body:
+        return [f"{body['request_id']}/{one['index']}" for one in body["predictions"]]
+    return [body["request_id"]]
+
+
+def scans() -> list[bytes]:
+    """The four sample images of the service's page."""
+    return [(samples.SAMPLES / f"{name}.png").read_bytes() for name in CLASSES]
+
+
+SCANS = scans()
+
+
+def _post(path: str = "/predict", **content: Any) -> Ask:
+    return lambda client, random: client.post(path, **content)
+
+
+def _cut(client: httpx.Client, random: np.random.Generator) -> httpx.Response:
+    scan = SCANS[random.integers(len(SCANS))]
+    return client.post("/predict", files={"image": scan[: random.integers(1, len(scan) // 2)]})
+
+
+WRONG: list[Ask] = [
+    _post(files={"image": b"no image"}),
+    _post(files={"image": b""}),
+    _post(files={"picture": SCANS[0]}),
+    _post(files={"image": SCANS[0]}, data={"model": "no such model"}),
+    _post(json={"image": "http://127.0.0.1/scan.png"}),
+    _post("/predict_batch", files=[("images", b"x")], data={"model": "no such model"}),
+    _post("/nothing"),
+    _cut,
+]
+
+
+def ask(client: httpx.Client, random: np.random.Generator) -> tuple[httpx.Response, bool]:
+    """One request of the mixture, and whether it was malformed."""
+    kind = random.random()
+    if kind < MALFORMED:
+        return WRONG[random.integers(len(WRONG))](client, random), True
+    scan = SCANS[random.integers(len(SCANS))]
+    if kind < MALFORMED + EXPLAINED:
+        return client.post("/predict", files={"image": scan}, data={"explain": "gradcam"}), False
+    if kind < MALFORMED + EXPLAINED + BATCHED:
+        return client.post("/predict_batch", files=[("images", scan)] * BATCH), False
+    return client.post("/predict", files={"image": scan}), False
+
+
+def client(address: str, seed: int, ended: threading.Event, tally: Tally) -> None:
+    """Ask until it is over."""
+    random = np.random.default_rng(seed)
+    with httpx.Client(base_url=address, timeout=120) as connection:
+        while not ended.is_set():
+            try:
+                answer, malformed = ask(connection, random)
+            except httpx.HTTPError:
+                tally.unanswered()
+                continue
+            tally.count(answer)
+            tally.malformed += malformed
+            if "retry-after" in answer.headers:
+                ended.wait(float(answer.headers["retry-after"]))
+
+
+class Load:
+    """Clients that ask from `start` until `stop`."""
+
+    def __init__(self, address: str, clients: int = CLIENTS):
+        self._ended = threading.Event()
+        self._tallies = [Tally() for _ in range(clients)]
+        self._threads = [
+            threading.Thread(target=client, args=(address, seed, self._ended, tally), daemon=True)
+            for seed, tally in enumerate(self._tallies)
+        ]
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def requests(self) -> int:
+        """How many are over so far."""
+        return sum(tally.requests for tally in self._tallies)
+
+    def stop(self) -> Tally:
+        """End when every client has its last answer."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        return sum(self._tallies, Tally())
+
+
+def memory(service: Service) -> float:
+    """Proportional set size of all the service's processes together, in MB."""
+    total = 0
+    for process in service.tree():
+        with suppress(psutil.Error):  # it has just ended
+            total += process.memory_full_info().pss
+    return total / 1e6
+
+
+def recorded(service: Service, rows: list[str], seconds: float = 30) -> dict[str, Any]:
+    """How the store compares with the rows that it should hold, once it has had time to write them."""
+    expected, until = Counter(rows), time.monotonic() + seconds
+    while True:
+        found = Counter(row.request_id for row in service.store.select("request_id"))
+        if found == expected or time.monotonic() > until:
+            break
+        time.sleep(0.5)
+    return {
+        "expected": expected.total(),
+        "rows": found.total(),
+        "missing": (expected - found).total(),
+        "unexpected": (found - expected).total(),
+        "counted_as_lost": service.store.lost(),
+    }
+
+
+def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
+    """The figures of one load."""
+    load = Load(service.address)
+    load.start()
+    time.sleep(warm_up)
+    started, before, samples_mb = time.monotonic(), load.requests(), []
+    while (passed := time.monotonic() - started) < seconds:
+        samples_mb.append((passed, memory(service)))
+        time.sleep(min(1.0, seconds / 20))
+    during = load.requests() - before
+    tally = load.stop()
+    rows = recorded(service, tally.rows)
+    first, last = (
+        statistics.median(mb for passed, mb in samples_mb if inside(passed))
+        for inside in (lambda passed: passed <= seconds / 10, lambda passed: passed >= 0.9 * seconds)
+    )
+    return {
+        "requests": tally.requests,
+        "unplanned_5xx": tally.unplanned,
+        "memory_growth": last / first - 1,
+        "recorded_exactly_once": rows["missing"] == rows["unexpected"] == 0,
+        "statuses": dict(sorted(tally.statuses.items())),
+        "malformed": tally.malformed,
+        "store": rows,
+        "memory_mb": {"after_warm_up": first, "at_the_end": last, "highest": max(mb for _, mb in samples_mb)},
+        "requests_per_s": during / seconds,
+        "latency_ms": dict(zip(("p50", "p95", "p99"), np.percentile(tally.ms, (50, 95, 99)).tolist(), strict=True)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the load that counts")
+    parser.add_argument("--warm-up", type=float, default=WARM_UP, help="seconds of load before")
+    parser.add_argument("--out", type=Path, default=OUT)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, served(Path(folder), WORKERS) as service:
+        found = measure(service, arguments.seconds, arguments.warm_up)
+    content = {
+        **found,
+        "clients": CLIENTS,
+        "workers": WORKERS,
+        "seconds": arguments.seconds,
+        "warm_up_seconds": arguments.warm_up,
+        "hardware": hardware.describe(),
+        "command": " ".join(["python -m benchmarks.load", *sys.argv[1:]]),
+        "date": date.today().isoformat(),
+    }
+    write_json(content, arguments.out)
+    print(
+        f"{found['requests']} requests, {found['unplanned_5xx']} failures, memory {found['memory_growth']:+.1%}, ",
+        end="",
+    )
+    print(f"recorded exactly once: {found['recorded_exactly_once']}")
+
+
+if __name__ == "__main__":
+    guarded(main)

@@ -1,0 +1,122 @@
+"""A real service for those who try it: `bentoml serve` on loopback with files of its own, ended when they are done."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import psutil
+
+from mri.errors import UserError
+from mri.paths import SERVICE
+from service.monitoring.store import Store
+
+ROOT = Path(__file__).parents[1]
+START_SECONDS, END_SECONDS = 240, 20
+WORKER = "_bentoml_impl.worker.service"
+
+
+class Service:
+    """A running service. address: of it. folder: has its log, its store and its temporary files."""
+
+    def __init__(self, process: subprocess.Popen[bytes], address: str, folder: Path, store_file: Path):
+        self.process, self.address, self.folder, self.store_file = process, address, folder, store_file
+        self.store = Store(f"sqlite:///{self.store_file}")
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def tree(self) -> list[psutil.Process]:
+        """The service's processes: the one that was started, and all below it."""
+        root = psutil.Process(self.process.pid)
+        return [root, *root.children(recursive=True)]
+
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer requests, oldest first."""
+        found = []
+        for process in self.tree():
+            with contextlib.suppress(psutil.Error):
+                if WORKER in process.cmdline():
+                    found.append(process)
+        return sorted(found, key=lambda process: process.create_time())
+
+    def initialised(self) -> int:
+        """How many workers have begun to answer so far, those included that have ended since."""
+        return self.log.count("brain_tumour_classifier initialized")
+
+
+def free_port() -> int:
+    with contextlib.closing(socket.socket()) as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+def start(
+    folder: Path, workers: int = 2, package: Path | None = None, store: Path | None = None, **settings: str
+) -> Service:
+    """Start a service, which may still be loading when this returns.
+
+    package: artifacts/service by default. store: in `folder` by default. settings: environment variables.
+    """
+    port, store = free_port(), store or folder / "monitoring.db"
+    temporary = folder / "temporary"
+    temporary.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ,
+        "MRI_SERVICE": str((package or Path(os.environ.get("MRI_SERVICE") or SERVICE)).absolute()),
+        "MRI_MONITORING_URL": f"sqlite:///{store}",
+        "MRI_WORKERS": str(workers),
+        "MRI_ROLLUP_SECONDS": "0",
+        "BENTOML_HOME": str(folder / "bentoml"),
+        "BENTOML_DO_NOT_TRACK": "true",
+        "TMPDIR": str(temporary),
+        **settings,
+    }
+    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+    return Service(process, f"http://127.0.0.1:{port}", folder, store)
+
+
+def stop(service: Service) -> None:
+    """End the service and everything it started."""
+    service.store.close()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(service.process.pid, signal.SIGTERM)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        service.process.wait(END_SECONDS)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(service.process.pid, signal.SIGKILL)
+    service.process.wait()
+
+
+@contextlib.contextmanager
+def served(
+    folder: Path, workers: int = 2, package: Path | None = None, store: Path | None = None, **settings: str
+) -> Iterator[Service]:
+    """A service that answers, until the block ends. Raises UserError with the last line of its log if it won't."""
+    service = start(folder, workers, package, store, **settings)
+    try:
+        wait_until_ready(service, workers)
+        yield service
+    finally:
+        stop(service)
+
+
+def wait_until_ready(service: Service, workers: int) -> None:
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and service.process.poll() is None:
+        with contextlib.suppress(httpx.HTTPError):
+            if service.initialised() >= workers and httpx.get(f"{service.address}/readyz").status_code == 200:
+                return
+        time.sleep(0.2)
+    raise UserError(f"the service doesn't start: {service.log.strip().splitlines()[-1:]}")

@@ -1,0 +1,132 @@
+"""Image files made by code: what tests and the fuzzers read, damage and upload."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import struct
+import zlib
+
+import nibabel
+import numpy as np
+import pydicom
+from PIL import Image
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+
+
+def encode(picture: Image.Image, **options) -> bytes:
+    """The bytes of a file, a PNG unless options say otherwise."""
+    buffer = io.BytesIO()
+    picture.save(buffer, **({"format": "PNG"} | options))
+    return buffer.getvalue()
+
+
+def dicom(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **attributes) -> bytes:
+    """A small MR slice as a DICOM file; attributes override or, when None, remove."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = syntax
+    meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
+    meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    bits = stored.dtype.itemsize * 8
+    settings = {
+        "PatientName": "Doe^Jane",
+        "Modality": "MR",
+        "SamplesPerPixel": 1,
+        "PhotometricInterpretation": "MONOCHROME2",
+        "Rows": stored.shape[-2],
+        "Columns": stored.shape[-1],
+        "BitsAllocated": bits,
+        "BitsStored": bits,
+        "HighBit": bits - 1,
+        "PixelRepresentation": int(stored.dtype.kind == "i"),
+        "PixelData": stored.tobytes(),
+    } | attributes
+    for keyword, value in settings.items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    if "PixelData" in dataset:
+        dataset["PixelData"].VR = "OW"
+    buffer = io.BytesIO()
+    dataset.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def run_length_encoded(data: bytes) -> bytes:
+    """A DICOM file with its pixels compressed."""
+    dataset = pydicom.dcmread(io.BytesIO(data))
+    dataset.compress(RLELossless)
+    buffer = io.BytesIO()
+    dataset.save_as(buffer)
+    return buffer.getvalue()
+
+
+def nifti(values: np.ndarray, affine: np.ndarray | None = None) -> bytes:
+    return nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine).to_bytes()
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """One chunk of a PNG file."""
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+
+def claim_size(data: bytes, width: int, height: int) -> bytes:
+    """A PNG whose header claims another size."""
+    return data[:8] + chunk(b"IHDR", struct.pack(">II", width, height) + data[24:29]) + data[33:]
+
+
+def blank_png(width: int, height: int) -> bytes:
+    """A PNG of black pixels, made without holding them: what a few kilobytes can unpack to."""
+    packer = zlib.compressobj(9)
+    rows = b"".join(packer.compress(bytes(1 + width)) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+def deflated_bomb(megabytes: int) -> bytes:
+    """A DICOM file that would unpack to so much."""
+    data = dicom(np.zeros((32, 32), np.uint16), syntax=DeflatedExplicitVRLittleEndian)
+    start = data.index(DeflatedExplicitVRLittleEndian.encode()) + len(DeflatedExplicitVRLittleEndian)
+    start += start % 2
+    packer = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    zeros = b"".join(packer.compress(bytes(10**6)) for _ in range(megabytes)) + packer.flush()
+    return _with_meta_of(data) + zeros
+
+
+def _with_meta_of(data: bytes) -> bytes:
+    """The preamble and the file meta information of a DICOM file."""
+    length = struct.unpack("<I", data[140:144])[0]  # of group 2, whose first element is its length
+    return data[: 144 + length]
+
+
+def exif(orientation: int) -> Image.Exif:
+    made = Image.Exif()
+    made[0x0112] = orientation
+    return made
+
+
+def sound(side: int = 32) -> dict[str, bytes]:
+    """Small files of every kind and colour mode that is read, by name."""
+    ramp = np.arange(side * 48, dtype=np.uint32).reshape(side, 48)
+    grey = Image.fromarray((ramp % 256).astype(np.uint8))
+    pictures = {f"png {mode}": encode(grey.convert(mode)) for mode in ("L", "RGB", "RGBA", "LA", "P", "1")}
+    jpegs = {f"jpeg {mode}": encode(grey.convert(mode), format="JPEG") for mode in ("L", "RGB", "CMYK")}
+    deep = (40 * ramp).astype(np.uint16)
+    plain = dicom(deep, WindowCenter=500, WindowWidth=800, PixelSpacing=[1.0, 2.0])
+    return {
+        **pictures,
+        "png 16 bit": encode(Image.fromarray(deep)),
+        "png transparent palette": encode(grey.convert("P"), transparency=3),
+        "png animated": encode(grey, save_all=True, append_images=[grey.rotate(90)]),
+        **jpegs,
+        "jpeg turned": encode(grey, format="JPEG", exif=exif(6)),
+        "jpeg progressive": encode(grey.convert("RGB"), format="JPEG", progressive=True),
+        "dicom": plain,
+        "dicom implicit": dicom(deep, syntax=ImplicitVRLittleEndian, RescaleSlope=2, RescaleIntercept=-7),
+        "dicom run-length": run_length_encoded(plain),
+        "dicom inverted": dicom((ramp % 256).astype(np.uint8), PhotometricInterpretation="MONOCHROME1"),
+        "nifti": nifti(ramp.astype(np.float32)[..., None]),
+        "nifti 16 bit": nifti(ramp.astype(np.int16)),
+        "nifti packed": gzip.compress(nifti(ramp.astype(np.float64)[None]), mtime=0),
+    }
