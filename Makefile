@@ -1,6 +1,7 @@
 # Every target sets itself up: with Python 3.10 to 3.13 and git, `make repro` is all it takes.
 PYTHON ?= python3
 REV ?= main
+SECONDS ?= 60
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -44,6 +45,10 @@ test: $(READY)  ## lint, type-check and test, quick tests first
 	mypy
 	pytest -q -m "not slow"
 	pytest -q -m slow
+
+.PHONY: fuzz
+fuzz: $(READY)  ## look for files and requests that the service can't deal with: make fuzz SECONDS=60 (each)
+	python -m tests.fuzz --seconds $(SECONDS)
 
 .PHONY: browser
 browser:  ## install the browser that the tests of the pages use (Debian and its like, as root)

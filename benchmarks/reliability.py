@@ -124,7 +124,8 @@ def store_deleted(folder: Path, package: Path, seconds: float) -> Figures:
 def store_read_only(folder: Path, package: Path, seconds: float) -> Figures:
     """The store's files can be read and not written.
 
-    Permissions don't stop root, so the files are made immutable (`chattr +i`), which does, open files included.
+    Permissions don't stop root, so the database and its log are made immutable (`chattr +i`), which does, files that
+    are open already included. What SQLite keeps beside them in -shm is memory that processes share, and stays.
     """
     with served(folder, 2, package) as service, loaded(service, seconds) as load:
         immutable(folder, "+i")
@@ -139,7 +140,8 @@ def store_read_only(folder: Path, package: Path, seconds: float) -> Figures:
 
 
 def immutable(folder: Path, flag: str) -> None:
-    done = subprocess.run(["chattr", flag, *folder.glob("monitoring.db*")], capture_output=True, text=True, check=False)
+    files = [str(folder / f"monitoring.db{suffix}") for suffix in ("", "-wal")]
+    done = subprocess.run(["chattr", flag, *files], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UserError(f"this drill needs root and a file system that knows chattr ({done.stderr.strip()})")
 

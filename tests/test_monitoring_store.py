@@ -141,6 +141,17 @@ def test_a_store_that_can_never_be_opened_fails_nothing_and_is_counted(tmp_path,
     assert any("rows wait, predictions go on" in line for line in caplog.messages)
 
 
+def test_all_rows_that_wait_when_the_service_stops_and_can_not_be_written_are_counted(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("service.monitoring.recorder.LAST_SECONDS", 0.5)
+    recorder = Recorder(Store(f"sqlite:///{tmp_path / 'no' / 'folder.db'}"))
+    recorder.put(**row())
+    time.sleep(0.5)  # the first is in the thread's hands
+    for _ in range(20):
+        recorder.put(**row())
+    recorder.close()
+    assert recorder.lost == 21 and "21 rows are lost" in caplog.text
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_read_only_store_fails_nothing(url, tmp_path):
     Store(url).insert([row()])

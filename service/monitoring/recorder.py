@@ -19,8 +19,8 @@ WAITING = 10_000
 COLLECT_SECONDS = 0.2
 BATCH = 1000
 RETRY_SECONDS = 1.0
-# For what still waits when the service stops.
-LAST_SECONDS = 5.0
+# For what still waits when the service stops, and the longest that one attempt to write takes: SQLite's patience.
+LAST_SECONDS, ATTEMPT_SECONDS = 5.0, 5.0
 
 logger = logging.getLogger("service.monitoring")
 
@@ -38,6 +38,7 @@ class Recorder:
         self._rows: queue.Queue[dict[str, Any]] = queue.Queue(waiting)
         self._lock = threading.Lock()
         self._stop = threading.Event()
+        self._until = float("inf")
         self._failing = False
         self._thread: threading.Thread | None = None
 
@@ -60,9 +61,10 @@ class Recorder:
 
     def close(self) -> None:
         """Write what waits, for LAST_SECONDS at most, and end the thread."""
+        self._until = time.monotonic() + LAST_SECONDS
         self._stop.set()
         if self._thread:
-            self._thread.join(LAST_SECONDS + 2 * RETRY_SECONDS)
+            self._thread.join(LAST_SECONDS + ATTEMPT_SECONDS + RETRY_SECONDS)
         self.store.close()
 
     def _start(self) -> None:
@@ -97,16 +99,24 @@ class Recorder:
 
     def _write(self, batch: list[dict[str, Any]]) -> None:
         """Write a batch, again and again while the store is locked, full or away; when stopping, not for long."""
-        stopped_at = None
         while not self._written(batch):
-            if not self._stop.wait(RETRY_SECONDS):
-                continue
-            stopped_at = stopped_at or time.monotonic()
-            if time.monotonic() > stopped_at + LAST_SECONDS:
-                self._lose(len(batch))
-                logger.error("the store can't be used: %d rows are lost", len(batch))
+            if time.monotonic() > self._until:
+                lost = len(batch) + self._drop()
+                self._lose(lost)
+                logger.error("the store can't be used: %d rows are lost", lost)
                 return
+            self._stop.wait(RETRY_SECONDS)
             time.sleep(RETRY_SECONDS / 10)
+
+    def _drop(self) -> int:
+        """Give up all that waits; how many rows that is."""
+        count = 0
+        with suppress(queue.Empty):
+            while True:
+                self._rows.get_nowait()
+                self._rows.task_done()
+                count += 1
+        return count
 
     def _written(self, rows: list[dict[str, Any]]) -> bool:
         """Whether the rows are dealt with: written, or given up because no database would take them."""

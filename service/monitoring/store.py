@@ -119,10 +119,14 @@ class Store:
         if self._file and self._made and self._identity != _identity(self._file):
             self._engine.dispose()
             self._made = False
-        if not self._made:
-            self._make_tables()
-        with self._engine.begin() as connection:
-            yield connection
+        try:
+            if not self._made:
+                self._make_tables()
+            with self._engine.begin() as connection:
+                yield connection
+        except OperationalError:
+            self._engine.dispose()  # a connection to a file that was read-only stays so when the file no longer is
+            raise
 
     def insert(self, rows: Sequence[dict[str, Any]]) -> None:
         """Add rows of `requests`, all or none."""
