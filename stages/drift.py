@@ -55,6 +55,7 @@ def drift(params: Params) -> None:
     metrics = {
         "model": winner,
         "images": len(sample),
+        "groups": len(np.unique(groups)),
         "window": reference.window,
         "rate_per_signal_and_window": RATE,
         "thresholds": reference.thresholds,

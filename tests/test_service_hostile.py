@@ -121,7 +121,7 @@ def test_what_a_file_is_called_does_not_matter_only_what_it_is(client, kind):
         "<img src=x onerror=alert(1)>.png",
         "'; DROP TABLE requests; --.png",
         "\u202egnp.exe",
-        "n" * 5000,
+        "n" * 1000,
     ],
 )
 def test_the_name_of_a_file_leads_nowhere(client, temporary, name):
@@ -212,9 +212,10 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r
         ({"files": {"image": PLAIN}, "data": {"model": "WINNER"}}, (404, "unknown_model")),
         ({"files": {"image": PLAIN}, "data": {"model": "winner\x00"}}, (404, "unknown_model")),
         ({"files": {"image": PLAIN}, "data": {"model": "m" * 10_000}}, (404, "unknown_model")),
-        ({"files": [("image", PLAIN)] * 1100}, (400, "bad_request")),
+        ({"files": [("image", b"x")] * 1100}, (400, "bad_request")),
         ({"files": {"image": PLAIN}, "data": {str(i): "" for i in range(1100)}}, (400, "bad_request")),
         ({"files": {"image": blank_png(16, 16) + bytes(LARGEST)}}, (413, "body_too_large")),
+        ({"files": {"image": ("n" * 5000, PLAIN)}}, (400, "bad_request")),
         (multipart(FORM + PLAIN), (400, "bad_request")),  # it never ends
         (multipart(b"no form"), (400, "bad_request")),
         (multipart(FORM + PLAIN + b"\r\n--x--", "multipart/form-data"), (400, "bad_request")),

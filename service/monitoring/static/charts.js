@@ -10,11 +10,11 @@ function draw(name, attributes, ...children) {
   return element;
 }
 
-/** A round number that is at least `value`: 1, 2 or 5 times a power of ten. */
+/** A round number that is at least `value`, and whose half is round as well. */
 export function roundUp(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
-  return [1, 2, 5, 10].map((n) => n * power).find((n) => n >= value * 0.9999);
+  return [1, 2, 4, 6, 8, 10].map((n) => n * power).find((n) => n >= value * 0.9999);
 }
 
 export function short(value) {

@@ -6,6 +6,8 @@ const REFRESH = 10_000;
 const at = (id) => document.getElementById(id);
 const percent = (value) => (value === null || value === undefined ? "–" : `${+(100 * value).toPrecision(3)} %`);
 const ms = (value) => (value === null || value === undefined ? "–" : `${short(value)} ms`);
+const moment = (seconds) => new Date(1000 * seconds).toLocaleString(undefined,
+  { month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 let timer = 0, asked = 0;
 
 function tile(name, value, more = "", bad = false) {
@@ -62,7 +64,7 @@ function charts(found) {
       { top: 1, format: percent }),
     lines("Errors and abstentions", since, until, [
       { name: "abstained", points: over((part) => part.abstention_rate) },
-      { name: "errors", points: over((part) => part.error_rate) }], { top: 1, format: percent }),
+      { name: "errors", points: over((part) => part.error_rate) }], { format: percent }),
   ];
   if (drift) {
     const names = ["classes", "confidence", "image", "features"];
@@ -93,7 +95,7 @@ function tables(found) {
       f.accuracy ? `${percent(f.accuracy.value)} [${percent(f.accuracy.low)}, ${percent(f.accuracy.high)}]` : "–"]),
     "nothing was predicted");
   table("errors", ["time", "status", "error", "model"],
-    found.recent_errors.map((e) => [new Date(1000 * e.time).toLocaleString(), e.status, e.error ?? "–", e.model ?? "–"]), "none");
+    found.recent_errors.map((e) => [moment(e.time), e.status, e.error ?? "–", e.model ?? "–"]), "none");
 }
 
 function choices(names) {
