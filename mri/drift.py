@@ -32,8 +32,7 @@ DIRECTIONS = 16
 # the reference, so that a random split leaves enough of it to compare with.
 WINDOW, LARGEST_SHARE = 100, 0.25
 # How often a signal of one window may exceed its threshold when nothing has changed. On phantoms that raises a false
-# alarm in about one pair of windows in a hundred; 0.01 in one in five hundred, and sees a class that doubles or trebles
-# its share in one pair of windows in twelve instead of one in two.
+# alarm in 2 % of pairs of windows; 0.01 raised none, and saw a class that trebles its share in 8 % of pairs, not 56 %.
 RATE = 0.05
 SPLITS = 1999
 # Share of white above which a pixel of a prepared image is foreground.

@@ -104,7 +104,7 @@ def check_reading(data: bytes, name: str = "image") -> None:
             assert "\n" not in str(error) and str(error).startswith(f"{name}: "), str(error)
             assert not isinstance(error.__cause__, MemoryError), "it asked for more memory than there is"
         else:
-            assert pixels.dtype == np.uint8 and pixels.ndim == 2
+            assert pixels.dtype == np.uint8 and pixels.ndim == 2, f"{pixels.dtype} {pixels.shape}"
             assert images.prepare(pixels, 32).shape == (32, 32)
     seconds = time.process_time() - started
     assert seconds < CPU_SECONDS, f"{seconds:.0f} s for {len(data)} bytes"
