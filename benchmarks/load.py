@@ -34,7 +34,7 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks.serving import Service, served
+from benchmarks.local_service import Service, served
 from mri import hardware
 from mri.cli import guarded
 from mri.files import write_json

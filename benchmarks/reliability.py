@@ -29,9 +29,9 @@ from typing import Any
 import httpx
 import sqlalchemy as sa
 
-from benchmarks import serving
+from benchmarks import local_service
 from benchmarks.load import SCANS, Load, Tally, recorded
-from benchmarks.serving import Service, served
+from benchmarks.local_service import Service, served
 from mri import hardware
 from mri.cli import guarded
 from mri.errors import UserError
@@ -88,7 +88,7 @@ def worker_killed(folder: Path, package: Path, seconds: float) -> Figures:
         before, killed_at = load.requests(), time.monotonic()
         service.workers()[0].kill()
         while service.initialised() < 3:
-            if time.monotonic() - killed_at > serving.START_SECONDS:
+            if time.monotonic() - killed_at > local_service.START_SECONDS:
                 raise UserError("the worker did not come back")
             time.sleep(0.05)
         away, meanwhile = time.monotonic() - killed_at, load.requests() - before
@@ -166,7 +166,7 @@ def disk_full_to_the_end(folder: Path, package: Path, seconds: float) -> Figures
         fill(disk)
         time.sleep(seconds / 2)
         tally = load.stop()
-        serving.stop(service)
+        local_service.stop(service)
         (disk / "filling").unlink()
         rows = recorded(service, tally.rows, seconds=0)
         service.store.close()
@@ -209,7 +209,7 @@ def tracking_server_hung(folder: Path, package: Path, seconds: float) -> Figures
         settings = {"MLFLOW_TRACKING_URI": server.uri, "MRI_ROLLUP_SECONDS": "1"}
         waiting = stack.enter_context(served(folder / "hung", 1, package, **settings))
         normal = stack.enter_context(served(folder / "normal", 1, package))
-        rows, until = [], time.monotonic() + serving.START_SECONDS
+        rows, until = [], time.monotonic() + local_service.START_SECONDS
         while not server.connections and time.monotonic() < until:
             rows.append(_ask(waiting).json()["request_id"])
             time.sleep(0.1)
@@ -310,7 +310,7 @@ def held_until(service: Service) -> float | None:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + serving.START_SECONDS
+    until = time.monotonic() + local_service.START_SECONDS
     while not condition():
         if time.monotonic() > until:
             raise UserError("nothing happened for too long")
@@ -324,11 +324,11 @@ def damaged_package(folder: Path, package: Path, seconds: float) -> Figures:
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
-    service = serving.start(folder, 2, copy)
+    service = local_service.start(folder, 2, copy)
     try:
-        code = service.process.wait(serving.START_SECONDS)
+        code = service.process.wait(local_service.START_SECONDS)
     finally:
-        serving.stop(service)
+        local_service.stop(service)
     said = service.log.strip().replace(f"{copy}/", "")
     return {"exit code": code, "lines said": len(said.splitlines()), "said": f"`{said.splitlines()[-1]}`"}
 

@@ -26,7 +26,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
-from benchmarks.serving import ROOT, Service, served
+from benchmarks.local_service import ROOT, Service, served
 from mri import images
 from tests import packages
 from tests.imagefiles import sound

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.serving import served
+from benchmarks.local_service import served
 from mri import images
 from tests import fuzz, packages
 

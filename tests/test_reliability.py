@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks import load, reliability
 from benchmarks.load import Tally
-from benchmarks.serving import served
+from benchmarks.local_service import served
 from tests import packages
 
 

@@ -10,7 +10,7 @@ import httpx
 import numpy as np
 import pytest
 
-from benchmarks.serving import served
+from benchmarks.local_service import served
 from service.monitoring.store import requests
 from tests import packages
 from tests.imagefiles import dicom
