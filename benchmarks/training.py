@@ -16,6 +16,11 @@ Every run trains two epochs without a gap and reports the second. `gemm_share` i
 backward passes come to what this machine can do at all: their multiply-adds per second (three forward passes' worth)
 over those of a square matrix product in the same number format, measured in the same process. Memory is the peak of
 the proportional set size of a loop's process and its workers.
+
+Where the time goes (`--profile`, one core, 224 pixels): of ResNet50's step convolutions take two thirds, over half of
+it backwards, batch normalisation a fifth, activations and residual sums 6 %, augmentation 1 %. Convolutions take 58 %
+of EfficientNet-B0's, nearly all of it backwards, where the depthwise ones are slow; batch normalisation 16 %, SiLU
+12 %, copies between layouts 9 %. Beside that there are page faults, see `mri.memory`.
 """
 
 from __future__ import annotations
