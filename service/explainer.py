@@ -62,13 +62,15 @@ class Explainer:
                 raise UnknownMethodError(f"explain: {name!r} is not one of none, {', '.join(self.methods)}")
         return wanted
 
-    def explain(self, network: Network, opinion: Opinion, scan: np.ndarray, methods: list[str]) -> Explanations:
+    def explain(
+        self, network: Network, opinion: Opinion, scan: np.ndarray, pixels: np.ndarray, methods: list[str]
+    ) -> Explanations:
         """Maps of the class that the network names, and of the one that all networks together name (consensus).
 
-        opinion: what the network said of the image. scan: the image as `mri.images.read` returns it.
+        opinion: what the network said of the image. scan: the image as `mri.images.read` returns it. pixels: uint8
+        (S, S), what the network saw of it.
         """
         target = network.classes.index(opinion.label)
-        pixels = images.prepare(scan, network.size)
         maps: dict[str, np.ndarray] = {}
         if {"gradcam", "guided_gradcam"} & set(methods):
             maps["gradcam"] = gradcam(network, opinion, target, network.size)
