@@ -1,6 +1,7 @@
 # Every target sets itself up: with Python 3.10 to 3.13 and git, `make repro` is all it takes.
 PYTHON ?= python3
 REV ?= main
+PUBLISHED := $(patsubst results/%/package/,%,$(dir $(wildcard results/*/package/service.json)))
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -34,8 +35,10 @@ explore: $(READY)  ## show what is in the chosen data: artifacts/explore/explora
 	python -m mri.explore
 
 .PHONY: serve
-serve: $(READY)  ## serve the winner on http://localhost:3000
-	bentoml serve
+serve: $(READY)  ## serve the winner on http://localhost:3000, or a published network: make serve MODEL=kaggle
+	@test -z "$(MODEL)" || test -f results/$(MODEL)/package/service.json || \
+		{ echo "error: results/$(MODEL) has no package (published: $(or $(PUBLISHED),none))" >&2; exit 2; }
+	$(if $(MODEL),MRI_SERVICE=results/$(MODEL)/package) bentoml serve
 
 .PHONY: test
 test: $(READY)  ## lint, type-check and test, quick tests first
@@ -68,8 +71,8 @@ diff: $(READY)  ## compare this run with another commit's: make diff REV=main
 	python -m mri.diff $(REV)
 
 .PHONY: publish
-publish: $(READY)  ## copy this run's results to results/$(NAME): make publish NAME=kaggle
-	python -m mri.publish $(NAME)
+publish: $(READY)  ## copy this run's results to results/$(NAME): make publish NAME=kaggle [PACKAGE=yes]
+	python -m mri.publish $(NAME) $(if $(PACKAGE),--package)
 
 .PHONY: lock
 lock: $(READY)  ## pin what requirements.txt pulls in

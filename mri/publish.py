@@ -1,10 +1,12 @@
 """Publish this commit's run as results/NAME, and draw the README's table from what is published there.
 
     python -m mri.publish kaggle
+    python -m mri.publish kaggle --package      # with a network that `make serve MODEL=kaggle` serves
 
 copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose pictures are not ours to
 publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that others can
-repeat or check the split, and rewrites the part of README.md between the results markers.
+repeat or check the split, and rewrites the part of README.md between the results markers. The network is the winner, or
+where that is too large (`mri.compact`) the smallest of those that can't be told from the best.
 """
 
 from __future__ import annotations
@@ -16,16 +18,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mri import index
+import numpy as np
+
+from mri import compact, dataset, index
 from mri.cli import guarded
 from mri.errors import UserError
 from mri.files import read_json
-from mri.paths import RESULTS, SPLITS
+from mri.paths import RESULTS, SERVICE, SPLITS
+from mri.serving import Package
 from mri.tables import interval, networks
 
 FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
 PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
 SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
+PACKAGE = "package"
+SEEN = 200  # validation images on which a compact network is compared with the one it was made of
 BEGIN, END = "<!-- results: begin (make publish writes this part) -->", "<!-- results: end -->"
 
 
@@ -58,6 +65,30 @@ def _not_published(summary: dict[str, Any]) -> Callable[[str, list[str]], set[st
         return left if summary["dataset"] == "phantom" else left | ({"sheets"} & set(names))
 
     return ignored
+
+
+def publish_package(target: Path, root: Path = Path()) -> str:
+    """Write a small package to target/package; the name of its network. Raises UserError when none is small enough."""
+    package = Package(root / SERVICE)
+    chosen = read_json(root / "metrics/summary.json")["decided_by"]
+    good = [name for name, row in chosen.items() if row["among_the_best"] and name != package.default]
+    val = dataset.read(root / SPLITS, package.classes).part("val").pixels[:SEEN]
+    refused = []
+    for name in (package.default, *sorted(good, key=lambda name: chosen[name]["size_mb"])):
+        refusal = _write_package(package.folder, target / PACKAGE, name, val)
+        if not refusal:
+            return name
+        refused.append(refusal)
+    raise UserError("; ".join(refused))
+
+
+def _write_package(package: Path, target: Path, name: str, pixels: np.ndarray) -> str:
+    """Why the network can't be published; "" once it is."""
+    try:
+        compact.write(package, target, name, pixels)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 def check_name(name: str) -> None:
@@ -103,9 +134,13 @@ def main() -> None:
         prog="python -m mri.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("name", help="the folder under results/, for example kaggle")
-    target = publish(parser.parse_args().name)
+    parser.add_argument("--package", action="store_true", help=f"publish a network too, in {compact.LIMIT_MB:g} MB")
+    arguments = parser.parse_args()
+    target = publish(arguments.name)
     update_readme(Path("README.md"), RESULTS)
     print(f"published in {target}")
+    if arguments.package:
+        print(f"with {publish_package(target)} in {target / PACKAGE}")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from mri.consensus import combine, confidence_weights, consensus_class
 from mri.errors import UserError
 from mri.gradcam import gradcam_from_features, upsample
 from mri.runtime import GUIDED
-from mri.serving import Network, Opinion, Package, Reason
+from mri.serving import Network, Opinion, Package, Reason, in_words
 
 
 class UnknownMethodError(UserError):
@@ -116,5 +116,5 @@ def _disagreement(labels: list[str]) -> list[Reason]:
     counts = Counter(labels)
     if len(counts) == 1:
         return []
-    said = ", ".join(f"{label} ({count})" for label, count in counts.most_common())
+    said = ", ".join(f"{in_words(label)} ({count})" for label, count in counts.most_common())
     return [Reason("models_disagree", f"The {len(labels)} networks name different classes: {said}.")]

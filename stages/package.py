@@ -7,7 +7,7 @@ from mri.files import read_json, write_json
 from mri.params import Params
 from mri.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
 from mri.runtime import read_card, write_card
-from mri.serving import ABOUT, GATE, list_files
+from mri.serving import ABOUT, GATE, REFERENCE, list_files
 
 
 def package(params: Params) -> None:
@@ -17,7 +17,7 @@ def package(params: Params) -> None:
     summary = read_json(METRICS / "summary.json")
     for name in params.model.architectures:
         _package_network(name)
-    shutil.copy(DRIFT / "reference.safetensors", SERVICE)
+    shutil.copy(DRIFT / REFERENCE, SERVICE)
     about = {
         "winner": summary["winner"],
         "models": list(params.model.architectures),

@@ -1,9 +1,13 @@
 import json
 
+import numpy as np
 import pytest
 
+from mri import compact
 from mri.errors import UserError
-from mri.publish import BEGIN, END, publish, tables, update_readme
+from mri.publish import BEGIN, END, publish, publish_package, tables, update_readme
+from tests import packages
+from tests.conftest import blobs
 
 
 def estimate(value):
@@ -98,6 +102,48 @@ def test_the_committed_readme_shows_what_is_published(root, tmp_path):
     copy.write_text((root / "README.md").read_text())
     update_readme(copy, root / "results")
     assert copy.read_text() == (root / "README.md").read_text(), "run `make publish` again"
+
+
+@pytest.fixture
+def packaged(run):
+    """The run with packaged networks, the first the winner, and one validation image."""
+    packages.package(run / "artifacts/service")
+    header = "id,path,label,split,clean,group,row,mask_row"
+    (run / "artifacts/splits/index.csv").write_text(f"{header}\na,a.png,glioma,val,True,g,0,-1\n")
+    np.save(run / "artifacts/splits/images.npy", blobs(1, packages.SIZE).pixels)
+    file = run / "metrics/summary.json"
+    rows = {name: {"among_the_best": True, "size_mb": 44.0} for name in ("winner", "other")}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"decided_by": rows}))
+    return run
+
+
+def test_the_winner_is_published_as_a_package_where_it_is_small_enough(packaged, monkeypatch):
+    monkeypatch.setattr(compact, "LIMIT_MB", 30.0)
+    target = publish("kaggle", packaged)
+    assert publish_package(target, packaged) == "winner"
+    assert json.loads((target / "package/service.json").read_text())["models"] == ["winner"]
+
+
+def test_a_good_network_that_is_small_enough_stands_in_for_a_winner_that_is_not(packaged, monkeypatch):
+    def only_other(package, target, name, pixels):
+        if name == "winner":
+            raise UserError("too large")
+        return written(package, target, name, pixels)
+
+    written = compact.write
+    monkeypatch.setattr(compact, "LIMIT_MB", 30.0)
+    monkeypatch.setattr(compact, "write", only_other)
+    target = publish("kaggle", packaged)
+    assert publish_package(target, packaged) == "other"
+    about = json.loads((target / "package/service.json").read_text())
+    assert about["winner"] == "other" and list(about["test"]) == ["other"]
+
+
+def test_networks_that_are_all_too_large_are_named_in_one_line(packaged):
+    target = publish("kaggle", packaged)
+    with pytest.raises(UserError, match=r"^the package of winner has .* published; the package of other has [^\n]*$"):
+        publish_package(target, packaged)
+    assert not (target / "package").exists() and (target / "metrics/summary.json").exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "Kaggle", "a b"])
