@@ -4,7 +4,8 @@
 
 The networks and functions are the service's, so the table says what the service would answer. One row per file:
 path, label, the probability of each class, the prediction set, abstain and reasons, the model, the data it was trained
-on; a file that can't be read has an error instead and is named on stderr.
+on; a file that can't be read has an error instead and is named on stderr. The table is whole either way; the exit code
+is 1 when a file could not be read.
 """
 
 from __future__ import annotations
@@ -106,6 +107,8 @@ def main(argv: list[str] | None = None) -> None:
     good, bad = predict(arguments.folder, arguments.out, Package(arguments.service), arguments.model)
     print(f"{good} images classified, {bad} could not be read: {arguments.out}")
     print("Research software, not a medical device: not for diagnosis.")
+    if bad:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

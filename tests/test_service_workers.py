@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -15,8 +14,27 @@ import pytest
 
 from service.monitoring.store import Store
 from tests import packages
+from tests.serving import running
 
 ROOT = Path(__file__).parents[1]
+# Python runs this at the start of every process of the service: what it must not do is noted in a file, and fails.
+GUARD = """
+import os, sys
+
+def watch(event, details):
+    if event == "socket.connect" and isinstance(details[1], tuple):
+        forbidden = details[1][0] not in ("127.0.0.1", "::1")
+    elif event == "socket.getaddrinfo":
+        forbidden = details[0] not in (None, "", "127.0.0.1", "::1", "localhost", "0.0.0.0")
+    else:
+        forbidden = event == "import" and details[0] == "torch"
+    if forbidden:
+        with open(os.environ["GUARD_NOTES"], "a") as notes:
+            print(event, details[:2], file=notes)
+        raise ConnectionRefusedError("forbidden in this test")
+
+sys.addaudithook(watch)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +43,8 @@ def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("served")
     packages.package(folder / "package")
     (folder / "temporary").mkdir()
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    (folder / "guard").mkdir()
+    (folder / "guard/sitecustomize.py").write_text(GUARD)
     environment = {
         **os.environ,
         "MRI_SERVICE": str(folder / "package"),
@@ -35,29 +52,14 @@ def served(tmp_path_factory):
         "MRI_MONITORING_KEY": "watch",
         "MRI_ROLLUP_SECONDS": "0",
         "BENTOML_HOME": str(folder / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "true",
         "TMPDIR": str(folder / "temporary"),
+        "PYTHONPATH": str(folder / "guard"),
+        "GUARD_NOTES": str(folder / "notes"),
     }
-    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    with (folder / "log").open("w") as log:
-        server = subprocess.Popen(
-            [*command, "--api-workers", "2"], cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            for _ in range(600):
-                with contextlib.suppress(httpx.HTTPError):
-                    if httpx.get(f"{address}/readyz").status_code == 200:
-                        break
-                assert server.poll() is None, (folder / "log").read_text()
-                time.sleep(0.2)
-            yield address, Store(environment["MRI_MONITORING_URL"]), folder
-        finally:
-            os.killpg(server.pid, signal.SIGTERM)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                server.wait(20)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
+    for name in ("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"):  # must not be what it takes
+        environment.pop(name, None)
+    with running(["--api-workers", "2"], ROOT, environment, folder / "log") as address:
+        yield address, Store(environment["MRI_MONITORING_URL"]), folder
 
 
 @pytest.mark.slow
@@ -111,3 +113,24 @@ def test_no_temporary_file_is_left_after_a_large_upload(served):
     assert (answer.status_code, too_large.status_code) == (422, 413)
     left = [path for path in (folder / "temporary").rglob("*") if path.is_file() and path.stat().st_size > 100_000]
     assert left == []
+
+
+@pytest.mark.slow
+def test_no_process_of_the_service_loads_pytorch_or_connects_to_another_machine(served):
+    address, _, folder = served
+    methods = ",".join(httpx.get(f"{address}/models").json()["methods"])
+    answer = httpx.post(f"{address}/predict", files={"image": packages.scan()}, data={"explain": methods}, timeout=60)
+    assert answer.status_code == 200 and len(answer.json()["explanations"]) == 4
+    time.sleep(2)
+    assert not (folder / "notes").exists(), (folder / "notes").read_text()
+
+
+@pytest.mark.slow
+def test_the_guard_would_notice(served, tmp_path):
+    _, _, folder = served
+    environment = {**os.environ, "PYTHONPATH": str(folder / "guard"), "GUARD_NOTES": str(tmp_path / "notes")}
+    tried = "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 9))"
+    for program in (tried, "import torch"):
+        assert subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True).returncode != 0
+    noted = (tmp_path / "notes").read_text()
+    assert "192.0.2.1" in noted and "torch" in noted

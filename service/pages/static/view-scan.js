@@ -35,7 +35,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
   }
 
   function show(answer, method) {
-    slots.answer.replaceChildren(verdict(answer), feedback(scan, answer, about.classes));
+    slots.answer.replaceChildren(verdict(answer));
     if (method === NO_METHOD) showFile();
     else {
       slots.plain.src = png(answer.scan);
@@ -44,6 +44,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
       slots.caption.textContent = caption(answer, method);
     }
     slots.facts.replaceChildren(...facts(answer).map(([term, value]) => make("div", [make("dt", term), make("dd", value)])));
+    slots.feedback.replaceChildren(feedback(scan, answer, about.classes));
     slots.compare.hidden = about.models.length < 2;
     slots.result.hidden = slots.report.hidden = slots.print.hidden = false;
     changed();
