@@ -43,10 +43,12 @@ def brought(names) -> set[str]:
             needed = [Requirement(text) for text in requires(name) or []]
         except PackageNotFoundError:  # for another system
             continue
-        for one in needed:
-            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in ("", *extras)):
-                todo.append((canonical(one.name), tuple(sorted(one.extras))))
+        todo += [(canonical(one.name), tuple(sorted(one.extras))) for one in needed if applies(one, extras)]
     return {name for name, _ in seen}
+
+
+def applies(requirement: Requirement, extras) -> bool:
+    return requirement.marker is None or any(requirement.marker.evaluate({"extra": one}) for one in ("", *extras))
 
 
 def imported_at_once(path: Path) -> set[str]:
