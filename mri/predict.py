@@ -9,7 +9,6 @@ on; a file that can't be read has an error instead and is named on stderr.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mri import images
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.paths import SERVICE
 from mri.serving import BATCH, Network, Opinion, Package
@@ -95,9 +94,7 @@ def _said(opinion: Opinion, package: Package) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.predict", __doc__)
     parser.add_argument("folder", type=Path, help="where the images are: PNG, JPEG, DICOM, NIfTI")
     parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help="the table (default: %(default)s)")
     parser.add_argument("--model", default="", help="which network (default: the winner)")

@@ -9,7 +9,6 @@ repeat or check the split, and rewrites the part of README.md between the result
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 from collections.abc import Callable
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from mri import index
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.files import read_json
 from mri.paths import RESULTS, SPLITS
@@ -99,9 +98,7 @@ def update_readme(readme: Path, results: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.publish", __doc__)
     parser.add_argument("name", help="the folder under results/, for example kaggle")
     target = publish(parser.parse_args().name)
     update_readme(Path("README.md"), RESULTS)
