@@ -49,7 +49,7 @@ from PIL import Image
 from benchmarks.training import JPEG_SIDE
 from mri import hardware, models
 from mri.benchmarking import repeat
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.files import write_json
 from mri.gradcam import gradcam_from_features, upsample
@@ -382,7 +382,7 @@ def cases(package: Package, weights: Path, chosen: list[str]) -> list[Case]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.serving", __doc__)
     parser.add_argument("--models", nargs="+", metavar="NAME", help="networks of the package (default: all)")
     parser.add_argument("--package", type=Path, default=SERVICE, help="default: %(default)s")
     parser.add_argument("--weights", type=Path, default=MODELS, help="default: %(default)s")
