@@ -1,4 +1,5 @@
 import json
+import subprocess
 
 import numpy as np
 import pytest
@@ -176,3 +177,10 @@ def test_a_readme_without_markers_is_refused(run):
     (run / "README.md").write_text("nothing")
     with pytest.raises(UserError, match="has lost the lines"):
         update_readme(run / "README.md", run / "results")
+
+
+def test_a_published_package_that_is_not_there_is_not_served(root):
+    command = ["make", "-o", ".venv/.ready", "serve", "MODEL=nowhere"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: results/nowhere has no package (published: " in done.stderr
