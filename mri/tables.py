@@ -26,6 +26,20 @@ def networks(summary: dict[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
+def weakest_class(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
+    """{name, recall, support} of the class that a network recognises least of on test images; None without its scores.
+
+    evaluation: metrics/evaluate/ARCH.json. recall: {value, low, high}.
+    """
+    if not evaluation:
+        return None
+    test = evaluation["test"]
+    name = min(test["per_class"], key=lambda label: test["per_class"][label]["recall"])
+    low, high = test["intervals"]["per_class"][name]["recall"]
+    row = test["per_class"][name]
+    return {"name": name, "recall": {"value": row["recall"], "low": low, "high": high}, "support": row["support"]}
+
+
 def interval(score: dict[str, float]) -> str:
     """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent."""
     return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
