@@ -30,9 +30,13 @@ repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and pac
 	dvc repro
 
 .PHONY: explore
-explore: $(READY)  ## show what is in the chosen data: artifacts/explore/exploratory.html
+explore: $(READY)  ## show what is in the chosen data: artifacts/notebooks/exploratory.html
 	dvc repro split
-	python -m mri.explore
+	python -m mri.notebooks exploratory
+
+.PHONY: notebooks
+notebooks: repro  ## run all notebooks: data, training, explanations: artifacts/notebooks
+	python -m mri.notebooks exploratory training explainable
 
 .PHONY: serve
 serve: $(READY)  ## serve the winner on http://localhost:3000, or a published network: make serve MODEL=kaggle

@@ -13,11 +13,11 @@ matplotlib.use("Agg")
 
 import numpy as np
 import pandas as pd
-from matplotlib.colors import TABLEAU_COLORS
+from matplotlib.colors import TABLEAU_COLORS, to_hex
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-PALETTE = list(TABLEAU_COLORS.values())
+PALETTE = [to_hex(name) for name in TABLEAU_COLORS]
 SIZE = (5.2, 3.5)  # inches; two stand side by side on a wide page
 
 

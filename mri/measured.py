@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mri import params
+from mri.errors import UserError
 from mri.files import read_json
+from mri.params import Params
+from mri.paths import METRICS, PREDICTIONS
 
 OF_THE_RUN = ("data", "consensus", "drift")
 OF_A_NETWORK = ("train", "evaluate", "robustness", "explain", "benchmark")
@@ -26,3 +30,15 @@ def collect(metrics: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     return read_json(path) if path.is_file() else {}
+
+
+def load() -> tuple[Params, dict[str, Any]]:
+    """The parameters and metrics of the run in the working folder. Raises UserError that says what to run first."""
+    run = params.load()
+    for path in (METRICS / "summary.json", *(PREDICTIONS / f"{name}.csv" for name in run.model.architectures)):
+        if not path.is_file():
+            raise UserError(f"{path} does not exist: run `dvc repro` first (`make repro` does)")
+    content = collect(METRICS)
+    if list(content["summary"]["models"]) != list(run.model.architectures):
+        raise UserError(f"{METRICS / 'summary.json'} is of other networks: run `dvc repro` first (`make repro` does)")
+    return run, content

@@ -62,7 +62,7 @@ def markdown(params: Params, content: dict[str, Any]) -> str:
 
 def confusions(counts: list[list[int]], classes: list[str], most: int = 3) -> list[dict[str, Any]]:
     """The commonest mistakes, at most `most`: {true, called, count, of} with `of` images of the true class."""
-    found = [
+    found: list[dict[str, Any]] = [
         {"true": classes[i], "called": classes[j], "count": count, "of": sum(row)}
         for i, row in enumerate(counts)
         for j, count in enumerate(row)
