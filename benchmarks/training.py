@@ -50,7 +50,7 @@ from torchvision import transforms
 
 from mri import hardware, index, models
 from mri.checkpoints import Checkpoint
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.compose import compose
 from mri.dataset import IMAGES, Part
 from mri.decoding import decode
@@ -263,7 +263,7 @@ def profile(arch: str, size: int) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.training", __doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each loop")
     parser.add_argument("--steps", type=int, default=4, help="batches per epoch")
     parser.add_argument("--profile", nargs=2, metavar=("ARCH", "SIZE"), help="only print where the time goes")

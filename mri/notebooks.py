@@ -8,7 +8,6 @@ A page is one HTML file that loads nothing from a network. The notebooks themsel
 
 from __future__ import annotations
 
-import argparse
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
 from mri import explainable, exploration, measured
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 
 FOLDER, OUT = Path("notebooks"), Path("artifacts/notebooks")
 PAGE = FOLDER / "page.html.j2"
@@ -65,9 +64,7 @@ def save(name: str) -> Path:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.notebooks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.notebooks", __doc__)
     parser.add_argument("names", nargs="+", choices=NEEDED, metavar="NAME", help=", ".join(NEEDED))
     for name in parser.parse_args().names:
         print(f"wrote {save(name)}", flush=True)

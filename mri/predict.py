@@ -10,7 +10,6 @@ is 1 when a file could not be read.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mri import images
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.paths import SERVICE
 from mri.serving import BATCH, Network, Opinion, Package
@@ -96,9 +95,7 @@ def _said(opinion: Opinion, package: Package) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.predict", __doc__)
     parser.add_argument("folder", type=Path, help="where the images are: PNG, JPEG, DICOM, NIfTI")
     parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help="the table (default: %(default)s)")
     parser.add_argument("--model", default="", help="which network (default: the winner)")

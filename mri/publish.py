@@ -11,7 +11,6 @@ where that is too large (`mri.compact`) the smallest of those that can't be told
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 from collections.abc import Callable
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mri import compact, dataset, index
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.files import read_json
 from mri.paths import RESULTS, SERVICE, SPLITS
@@ -130,9 +129,7 @@ def update_readme(readme: Path, results: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.publish", __doc__)
     parser.add_argument("name", help="the folder under results/, for example kaggle")
     parser.add_argument("--package", action="store_true", help=f"publish a network too, in {compact.LIMIT_MB:g} MB")
     arguments = parser.parse_args()
