@@ -15,15 +15,24 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
+# CPU=1 takes PyTorch's build without CUDA from its own index, and leaves out what only CUDA's build needs.
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+CUDA := ^(nvidia-[^m]|cuda-|triton==)
+
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 		{ echo "error: Python 3.10 to 3.13 is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+ifdef CPU
+	grep -E '^torch(vision)?==' requirements.lock | pip install --quiet --index-url $(CPU_INDEX) -r /dev/stdin
+	grep -vE '$(CUDA)' requirements.lock | pip install --quiet --disable-pip-version-check -r /dev/stdin
+else
 	pip install --quiet --disable-pip-version-check -r requirements.lock
+endif
 	touch $@
 
 .PHONY: setup
-setup: $(READY)  ## create .venv with the pinned packages
+setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA)
 
 .PHONY: repro
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package

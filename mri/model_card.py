@@ -51,7 +51,7 @@ def markdown(params: Params, content: dict[str, Any]) -> str:
         "synthetic": params.data.source == "phantom",
         "name": winner,
         "evaluation": evaluation,
-        "weakest": weakest_class(evaluation),
+        "weakest": weakest_class(evaluation) if evaluation else None,
         "confusions": confusions(evaluation["test"]["confusion"], params.data.classes) if evaluation else [],
         "findings": findings(content["summary"], content["explain"]),
         "reference_standard": REFERENCE_STANDARD.get(params.data.source, "As the source gives it."),

@@ -5,7 +5,7 @@
 
 copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose pictures are not ours to
 publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that others can
-repeat or check the split, and rewrites the part of README.md between the results markers. The network is the winner, or
+repeat or check the split, and rewrites the parts of README.md between its markers. The network is the winner, or
 where that is too large (`mri.compact`) the smallest of those that can't be told from the best.
 """
 
@@ -25,14 +25,14 @@ from mri.errors import UserError
 from mri.files import read_json
 from mri.paths import RESULTS, SERVICE, SPLITS
 from mri.serving import Package
-from mri.tables import interval, networks
+from mri.tables import headline, interval, networks
 
 FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
 PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
 SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
 PACKAGE = "package"
 SEEN = 200  # validation images on which a compact network is compared with the one it was made of
-BEGIN, END = "<!-- results: begin (make publish writes this part) -->", "<!-- results: end -->"
+BEGIN, END = "<!-- {}: begin (make publish writes this part) -->", "<!-- {}: end -->"  # around a part of the README
 
 
 def publish(name: str, root: Path = Path()) -> Path:
@@ -98,10 +98,23 @@ def check_name(name: str) -> None:
 
 def tables(results: Path) -> str:
     """Markdown: one table per published run, in alphabetical order."""
-    runs = sorted(path.parents[1] for path in results.glob("*/metrics/summary.json"))
-    parts = [networks(read_json(run / "metrics/summary.json"), run.name) for run in runs]
+    parts = [networks(read_json(run / "metrics/summary.json"), run.name) for run in _runs(results)]
     folds = sorted(results.glob("*/folds.json"))
     return "\n\n".join([*parts, *([_folds_table(folds)] if folds else [])])
+
+
+def headlines(results: Path) -> str:
+    """Markdown: each published run in one sentence."""
+    sentences = []
+    for run in _runs(results):
+        summary = read_json(run / "metrics/summary.json")
+        evaluation = read_json(run / f"metrics/evaluate/{summary['winner']}.json")
+        sentences.append(headline(summary, evaluation, run.name))
+    return "\n\n".join(sentences)
+
+
+def _runs(results: Path) -> list[Path]:
+    return sorted(path.parents[1] for path in results.glob("*/metrics/summary.json"))
 
 
 def _folds_table(paths: list[Path]) -> str:
@@ -120,12 +133,15 @@ def _folds_table(paths: list[Path]) -> str:
 
 
 def update_readme(readme: Path, results: Path) -> None:
-    """Replace what stands between the markers. Raises UserError when they are missing."""
+    """Replace what stands between the markers "headline" and "results". Raises UserError when they are missing."""
     text = readme.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise UserError(f"{readme} has lost the lines {BEGIN} and {END}: put them back where the table belongs")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n\n{tables(results)}\n\n{END}{after}", encoding="utf-8")
+    for name, part in (("headline", headlines(results)), ("results", tables(results))):
+        begin, end = BEGIN.format(name), END.format(name)
+        if begin not in text or end not in text:
+            raise UserError(f"{readme} has lost the lines {begin} and {end}: put them back where the {name} belongs")
+        before, after = text.split(begin)[0], text.split(end)[1]
+        text = f"{before}{begin}\n\n{part}\n\n{end}{after}"
+    readme.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

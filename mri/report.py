@@ -33,10 +33,11 @@ def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[st
     for name, chart in drawn.items():
         save(chart, out / f"charts/{name}.png", dpi=110)
     made = pictures(out)
+    winner = content["evaluate"].get(content["summary"]["winner"])
     content |= {
         "params": params.model_dump(mode="json"),
         "synthetic": params.data.source == "phantom",
-        "weakest": weakest_class(content["evaluate"].get(content["summary"]["winner"])),
+        "weakest": weakest_class(winner) if winner else None,
         "colours": charts.colours(list(content["summary"]["models"])),
         "findings": findings(content["summary"], content["explain"]),
         "viewer": viewer,

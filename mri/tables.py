@@ -26,13 +26,27 @@ def networks(summary: dict[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
-def weakest_class(evaluation: dict[str, Any] | None) -> dict[str, Any] | None:
-    """{name, recall, support} of the class that a network recognises least of on test images; None without its scores.
+def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str) -> str:
+    """A published run in one sentence: the winner, its weakest class, the best trivial classifier, with intervals.
+
+    summary, evaluation: metrics/summary.json and metrics/evaluate/WINNER.json.
+    """
+    test, weakest = evaluation["test"], weakest_class(evaluation)
+    baselines = summary["baselines"]
+    trivial = max(baselines, key=lambda baseline: baselines[baseline]["macro_f1"]["value"])
+    return (
+        f"**{name}**: {summary['winner']} reaches a macro-F1 of {interval(test['macro_f1'])} % on {test['n']:,} test "
+        f"images ({test['groups']} groups, {summary['protocol']} split). Its weakest class is {weakest['name']}: it "
+        f"recognises {interval(weakest['recall'])} % of {weakest['support']}. The best trivial classifier "
+        f"({trivial.replace('_', ' ')}) reaches {interval(baselines[trivial]['macro_f1'])} %."
+    )
+
+
+def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """{name, recall, support} of the class that a network recognises least of on test images.
 
     evaluation: metrics/evaluate/ARCH.json. recall: {value, low, high}.
     """
-    if not evaluation:
-        return None
     test = evaluation["test"]
     name = min(test["per_class"], key=lambda label: test["per_class"][label]["recall"])
     low, high = test["intervals"]["per_class"][name]["recall"]

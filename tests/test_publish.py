@@ -5,7 +5,7 @@ import pytest
 
 from mri import compact
 from mri.errors import UserError
-from mri.publish import BEGIN, END, publish, publish_package, tables, update_readme
+from mri.publish import BEGIN, END, headlines, publish, publish_package, tables, update_readme
 from tests import packages
 from tests.conftest import blobs
 
@@ -36,7 +36,11 @@ def run(tmp_path):
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
-    (tmp_path / "metrics").mkdir()
+    recall = {"recall": 0.5, "support": 4}
+    test = scores | {"n": 1234, "groups": 9, "per_class": {"glioma": recall}}
+    test["intervals"] = {"per_class": {"glioma": {"recall": [0.25, 0.75]}}}
+    (tmp_path / "metrics/evaluate").mkdir(parents=True)
+    (tmp_path / "metrics/evaluate/b0.json").write_text(json.dumps({"test": test}))
     (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
     return tmp_path
 
@@ -47,6 +51,7 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
     publish("kaggle", run)
     assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
         "dvc.lock",
+        "metrics/evaluate/b0.json",
         "metrics/summary.json",
         "params.yaml",
         "plots/a.csv",
@@ -88,12 +93,21 @@ def test_a_dataset_without_a_tumour_free_class_has_no_missed_tumours_to_tell_of(
 def test_readme_gets_the_table_between_its_markers_and_nothing_else_changes(run):
     publish("kaggle", run)
     readme = run / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    parts = [f"{BEGIN.format(name)}\nold\n{END.format(name)}" for name in ("headline", "results")]
+    readme.write_text(f"before\n{parts[0]}\nbetween\n{parts[1]}\nafter\n")
     update_readme(readme, run / "results")
     update_readme(readme, run / "results")
     text = readme.read_text()
-    assert (
-        text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and text.count("**b0**") == 1
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "\nbetween\n" in text
+    assert "old" not in text and text.count("**b0**") == text.count("**kaggle**: b0 reaches") == 1
+
+
+def test_the_headline_tells_the_weakest_class_and_what_is_trivial(run):
+    publish("kaggle", run)
+    assert headlines(run / "results") == (
+        "**kaggle**: b0 reaches a macro-F1 of 90.0 [88.0, 92.0] % on 1,234 test images (9 groups, grouped split). Its "
+        "weakest class is glioma: it recognises 50.0 [25.0, 75.0] % of 4. The best trivial classifier (majority) "
+        "reaches 25.0 [23.0, 27.0] %."
     )
 
 

@@ -128,4 +128,3 @@ def test_the_weakest_class_is_the_one_recognised_least():
     }
     found = weakest_class({"test": test})
     assert found == {"name": "b", "recall": {"value": 0.5, "low": 0.25, "high": 0.75}, "support": 4}
-    assert weakest_class(None) is None
