@@ -1,4 +1,7 @@
-"""The notebooks: kept without outputs, run on phantoms, saved as pages that need no network."""
+"""The notebooks: kept without outputs, run on phantoms, saved as pages that need no network.
+
+Those that show a whole run are run in tests/test_pipeline.py, which has one.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
 from mri.notebooks import FOLDER, NEEDED, OUT, PAGE, render
-from tests.workspace import ROOT, THUMBNAIL, TWO_ARCHITECTURES, make, run
+from tests.workspace import ROOT, THUMBNAIL, make, run
 
 LOADED_FROM_A_NETWORK = re.compile(r"""(?:src|href)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import|<script""")
 
@@ -69,20 +72,13 @@ def refusal(folder: Path, name: str) -> str:
 
 
 @pytest.mark.slow
-def test_the_notebooks_run_on_phantoms_and_become_pages(tmp_path):
-    folder = make(tmp_path, THUMBNAIL + TWO_ARCHITECTURES)
-    assert refusal(folder, "exploratory").startswith(
-        "error: artifacts/dataset/index.csv does not exist: run `dvc repro"
-    )
+def test_the_exploratory_notebook_runs_on_phantoms_and_becomes_one_page(tmp_path):
+    folder = make(tmp_path, THUMBNAIL)
+    assert refusal(folder, "exploratory").startswith("error: artifacts/dataset/index.csv does not exist: run `dvc")
     for name in ("training", "explainable"):
         assert refusal(folder, name).startswith("error: metrics/summary.json does not exist: run `dvc repro` first")
-    run(folder, "dvc", "repro", "--downstream", "download")
+    run(folder, "python", "-m", "stages.download")
+    run(folder, "python", "-m", "stages.split")
     page = saved(folder, "exploratory")
     assert {"Of each class", "Tumour area by class"} <= set(described(page))
     assert "<td>phantom</td>" in page
-    page = saved(folder, "training")
-    assert described(page).count("ROC curves") == described(page).count("Confusion matrices") == 2
-    assert {"Training loss", "Validation macro-F1", "Reliability", "Score against latency"} <= set(described(page))
-    page = saved(folder, "explainable")
-    assert described(page).count("Network by network") == 2 and described(page).count("Method by method") == 3
-    assert all(name in page for name in ("guided gradcam", "efficientnet_b0", "agreement", "survives randomisation"))
