@@ -5,8 +5,8 @@
 
 copies params.yaml, dvc.lock, the model card, metrics/ and plots/ (of real scans without plots/sheets, whose images are
 not ours to publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that
-others can repeat or check the split, and rewrites the parts of README.md between its markers. The network is the winner,
-or where that is too large (`mri.compact`) the smallest of those that can't be told from the best.
+others can repeat or check the split, and rewrites the parts of README.md between its markers. The network is the
+winner, or where that is too large (`mri.compact`) the smallest of those that can't be told from the best.
 """
 
 from __future__ import annotations
