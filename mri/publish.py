@@ -3,10 +3,10 @@
     python -m mri.publish kaggle
     python -m mri.publish kaggle --package      # with a network that `make serve MODEL=kaggle` serves
 
-copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose pictures are not ours to
-publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that others can
-repeat or check the split, and rewrites the parts of README.md between its markers. The network is the winner, or where
-that is too large (`mri.compact`) the smallest of those that can't be told from the best.
+copies params.yaml, dvc.lock, the model card, metrics/ and plots/ (of real scans without plots/sheets, whose images are
+not ours to publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that
+others can repeat or check the split, and rewrites the parts of README.md between its markers. The network is the
+winner, or where that is too large (`mri.compact`) the smallest of those that can't be told from the best.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from typing import Any
 
 import numpy as np
 
-from mri import compact, dataset, index
+from mri import compact, dataset, index, model_card
 from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.files import read_json
-from mri.paths import RESULTS, SERVICE, SPLITS
+from mri.paths import REPORT, RESULTS, SERVICE, SPLITS
 from mri.serving import Package
 from mri.tables import headline, interval, networks
 
-FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
+FILES, FOLDERS = ("params.yaml", "dvc.lock", f"{REPORT}/{model_card.MARKDOWN}"), ("metrics", "plots")
 PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
 SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
 PACKAGE = "package"
@@ -38,7 +38,7 @@ BEGIN, END = "<!-- {}: begin (make publish writes this part) -->", "<!-- {}: end
 def publish(name: str, root: Path = Path()) -> Path:
     """Copy the run in `root` to results/NAME. Raises UserError when the pipeline hasn't run or the name is no name."""
     check_name(name)
-    needed = ("dvc.lock", "metrics/summary.json", f"{SPLITS}/{index.FILE}")
+    needed = (*FILES, "metrics/summary.json", f"{SPLITS}/{index.FILE}")
     missing = [part for part in needed if not (root / part).is_file()]
     if missing:
         raise UserError(f"{missing[0]} does not exist: run `dvc repro` first")
@@ -46,7 +46,7 @@ def publish(name: str, root: Path = Path()) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in FILES:
-        shutil.copy(root / file, target / file)
+        shutil.copy(root / file, target)
     summary = read_json(root / "metrics/summary.json")
     for folder in FOLDERS:
         shutil.copytree(root / folder, target / folder, ignore=_not_published(summary))

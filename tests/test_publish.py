@@ -31,6 +31,7 @@ def run(tmp_path):
     for name, text in {
         "params.yaml": "seed: 0\n",
         "dvc.lock": "",
+        "artifacts/report/model_card.md": "# Model card",
         "plots/a.csv": "x\n",
         "artifacts/splits/index.csv": "id,path,label,split,clean,group\na,a.png,glioma,test,True,g\n",
         "plots/sheets/a.png": "",
@@ -54,6 +55,7 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
         "dvc.lock",
         "metrics/evaluate/b0.json",
         "metrics/summary.json",
+        "model_card.md",
         "params.yaml",
         "plots/a.csv",
         "split.csv",

@@ -241,6 +241,27 @@ def test_every_direct_dependency_is_explained():
     assert [name for name in pinned if name not in told and not name.startswith("types-")] == []
 
 
+def test_the_prose_has_the_published_runs_numbers():
+    """What no program writes: the sentences about explanations and leakage."""
+    run = ROOT / "results/kaggle/metrics"
+    explained = read_json(run / f"explain/{read_json(run / 'summary.json')['winner']}.json")
+    mass = {name: row["rma"] for name, row in explained["methods"].items()}
+    hits = explained["methods"]["guided_backprop"]["pointing_game"]
+    leak = read_json(run / "data.json")["leakage"]["official"]
+    text = " ".join(README.split())
+    assert f"on {explained['n']} outlined tumours the winner's Grad-CAM puts {_percent(mass['gradcam'], 1)} of" in text
+    assert f"a map of noise puts {100 * mass['gradcam']['chance']:.1f} %" in text
+    assert f"Guided Backprop puts {_percent(mass['guided_backprop'], 1)}" in text
+    assert f"the tumour in {_percent(hits, 0)} of images" in text
+    assert f"{100 * leak['near']:.0f} % of the official test images are near-duplicates" in text
+    assert f"and {100 * leak['patient']:.0f} % share a patient" in text
+
+
+def _percent(score: dict[str, float], digits: int) -> str:
+    value, low, high = (f"{100 * score[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} % [{low}, {high}]"
+
+
 @pytest.mark.slow
 def test_a_grid_over_architectures_and_folds_is_queued_run_and_pooled(tmp_path):
     folder = make(tmp_path, THUMBNAIL + TWO_ARCHITECTURES)
