@@ -78,7 +78,7 @@ def _write_beyond_the_limit():
 
 
 ROOT = Path(__file__).parents[1]
-CHILDREN = {"mri.benchmarking"}  # started by a stage, one process per measurement
+CHILDREN = {"mri.benchmarking", "benchmarks.usual_service"}  # started by a measurement, never by people
 
 
 def module_name(path: Path) -> str:
@@ -115,9 +115,9 @@ def test_every_program_explains_itself_with_an_example(module):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("module", [name for name in PROGRAMS if not name.startswith("stages.")] + ["stages.train"])
+@pytest.mark.parametrize("module", ["mri.predict", "mri.folds", "stages.train", "benchmarks.audit"])
 def test_a_wrong_option_is_one_line_and_exit_code_2(module):
-    done = started(module, *(["x"] * 3 if module in ("mri.ablation", "mri.folds") else []), "--nonsense")
+    done = started(module, *(["x"] * 3 if module == "mri.folds" else []), "--nonsense")
     assert done.returncode == 2
     assert re.fullmatch(r"error: .*\(python -m [\w.]+ --help explains it\)\n", done.stderr)
 
@@ -155,3 +155,12 @@ def test_a_stage_outside_a_repository_says_where_to_run(root, tmp_path):
         2,
         "error: params.yaml not found: run from the top of the repository\n",
     )
+
+
+def test_every_program_has_the_same_command_line():
+    """So that one test of a wrong option stands for all."""
+    for name in PROGRAMS:
+        path = ROOT / name.replace(".", "/")
+        text = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        assert "Parser(" in text or "cli.run_stage(" in text or "experiments.arguments(" in text, name
+        assert "argparse.ArgumentParser" not in text
