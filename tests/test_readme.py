@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
-from itertools import pairwise, product
+from itertools import combinations, pairwise, product
 from pathlib import Path
 
 import pytest
@@ -276,9 +276,9 @@ def test_a_grid_over_architectures_and_folds_is_queued_run_and_pooled(tmp_path):
     assert len(names) == 4
     pooled = [
         run(folder, "python", "-m", "mri.folds", "my-folds", "efficientnet_b0", *pair, check=False)
-        for pair in product(names, names)
+        for pair in combinations(names, 2)
     ]
-    assert sum(done.returncode == 0 for done in pooled) == 2  # the two folds of one architecture, in either order
+    assert sum(done.returncode == 0 for done in pooled) == 1  # the two folds of one architecture
     found = read_json(folder / "results/my-folds/folds.json")
     assert found["folds"] == 2 and found["pooled"]["n"] == 4 * 6 * 5
     assert run(folder, "git", "status", "--porcelain").stdout == "?? results/\n"
