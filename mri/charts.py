@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import TABLEAU_COLORS, to_hex
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 from sklearn.metrics import roc_curve
 
 PALETTE = [to_hex(name) for name in TABLEAU_COLORS]
@@ -54,7 +55,12 @@ def score_against_latency(models: dict[str, Any]) -> Figure:
         axis.scatter(latency, score, s=4 * size, color=colour, alpha=0.7, zorder=3)
         label = {"xytext": (9, 9 if above[name] else -9), "va": "bottom" if above[name] else "top"}  # of neighbours
         axis.annotate(f"{name}\n{size:.0f} MB", points[name], textcoords="offset points", fontsize=8, **label)
-    axis.set_xlim(0, 1.35 * max(latency for latency, _ in points.values()))  # room for the last name
+    axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_locator(NullLocator())
+    latencies = [latency for latency, _ in points.values()]
+    axis.set_xlim(min(latencies) / 1.6, 2.4 * max(latencies))  # room for the last name
     axis.margins(y=0.12)
     return figure
 
