@@ -2,6 +2,7 @@
 PYTHON ?= python3
 REV ?= main
 SECONDS ?= 60
+PUBLISHED := $(patsubst results/%/package/,%,$(dir $(wildcard results/*/package/service.json)))
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -15,28 +16,43 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
+# CPU=1 takes PyTorch's build without CUDA from its own index, and leaves out what only CUDA's build needs.
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+CUDA := ^(nvidia-[^m]|cuda-|triton==)
+
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 		{ echo "error: Python 3.10 to 3.13 is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
+ifdef CPU
+	grep -E '^torch(vision)?==' requirements.lock | pip install --quiet --index-url $(CPU_INDEX) -r /dev/stdin
+	grep -vE '$(CUDA)' requirements.lock | pip install --quiet --disable-pip-version-check -r /dev/stdin
+else
 	pip install --quiet --disable-pip-version-check -r requirements.lock
+endif
 	touch $@
 
 .PHONY: setup
-setup: $(READY)  ## create .venv with the pinned packages
+setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA)
 
 .PHONY: repro
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package
 	dvc repro
 
 .PHONY: explore
-explore: $(READY)  ## show what is in the chosen data: artifacts/explore/exploratory.html
+explore: $(READY)  ## show what is in the chosen data: artifacts/notebooks/exploratory.html
 	dvc repro split
-	python -m mri.explore
+	python -m mri.notebooks exploratory
+
+.PHONY: notebooks
+notebooks: repro  ## run all notebooks: data, training, explanations: artifacts/notebooks
+	python -m mri.notebooks exploratory training explainable
 
 .PHONY: serve
-serve: $(READY)  ## serve the winner on http://localhost:3000
-	bentoml serve
+serve: $(READY)  ## serve the winner on http://localhost:3000, or a published network: make serve MODEL=kaggle
+	@test -z "$(MODEL)" || test -f results/$(MODEL)/package/service.json || \
+		{ echo "error: results/$(MODEL) has no package (published: $(or $(PUBLISHED),none))" >&2; exit 2; }
+	$(if $(MODEL),MRI_SERVICE=results/$(MODEL)/package) bentoml serve
 
 .PHONY: test
 test: $(READY)  ## lint, type-check and test, quick tests first
@@ -73,8 +89,8 @@ diff: $(READY)  ## compare this run with another commit's: make diff REV=main
 	python -m mri.diff $(REV)
 
 .PHONY: publish
-publish: $(READY)  ## copy this run's results to results/$(NAME): make publish NAME=kaggle
-	python -m mri.publish $(NAME)
+publish: $(READY)  ## copy this run's results to results/$(NAME): make publish NAME=kaggle [PACKAGE=yes]
+	python -m mri.publish $(NAME) $(if $(PACKAGE),--package)
 
 .PHONY: lock
 lock: $(READY)  ## pin what requirements.txt pulls in

@@ -14,7 +14,6 @@ same ones and looks for the same pairs: NCC of at least 0.93 in either view, und
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import resource
 import statistics
@@ -30,6 +29,7 @@ import numpy as np
 from PIL import Image
 
 from mri import hardware
+from mri.cli import Parser, guarded
 from mri.files import write_json
 from mri.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
 
@@ -114,7 +114,7 @@ def measure(call: Callable[[np.ndarray], set], stack: np.ndarray, repeats: int) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.audit", __doc__)
     parser.add_argument("--repeats", type=int, default=3, help="runs of each (the largest runs once)")
     parser.add_argument("--largest", type=int, default=MANY, help="pictures of the largest search; 0 leaves it out")
     arguments = parser.parse_args()
@@ -158,4 +158,4 @@ def ratios(runs: dict[str, Any]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

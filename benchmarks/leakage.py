@@ -12,7 +12,6 @@ training alike.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from mri import audit, baselines, dataset, hardware, index, models, splits
 from mri.checkpoints import Checkpoint
+from mri.cli import Parser, guarded
 from mri.compose import compose
 from mri.decoding import Decoded, decode
 from mri.download import download
@@ -132,7 +132,7 @@ def draw(found: dict[str, dict[str, dict[str, list[float]]]], chance: float) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.leakage", __doc__)
     parser.add_argument("--seeds", type=int, default=3, help="repetitions with another split and another training")
     arguments = parser.parse_args()
     parameters = compose([])
@@ -150,4 +150,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    guarded(main)

@@ -65,7 +65,7 @@ def start(
 ) -> Service:
     """Start a service, which may still be loading when this returns.
 
-    package: artifacts/service by default. store: in `folder` by default. settings: environment variables.
+    package: artifacts/service by default. store: in `folder` by default. settings: environment variables, "" to unset one.
     """
     port, store = free_port(), store or folder / "monitoring.db"
     temporary = folder / "temporary"
@@ -77,10 +77,10 @@ def start(
         "MRI_WORKERS": str(workers),
         "MRI_ROLLUP_SECONDS": "0",
         "BENTOML_HOME": str(folder / "bentoml"),
-        "BENTOML_DO_NOT_TRACK": "true",
         "TMPDIR": str(temporary),
         **settings,
     }
+    environment = {name: value for name, value in environment.items() if value}
     command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)

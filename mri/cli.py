@@ -6,23 +6,36 @@ import argparse
 import inspect
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 from mri import params
 from mri.errors import UserError
 from mri.memory import keep_freed_memory
 
 
+class Parser(argparse.ArgumentParser):
+    """The command line of a module, explained by its docstring; a wrong one is one line on stderr and exit code 2."""
+
+    def __init__(self, module: str, about: str | None, epilog: str | None = None):
+        super().__init__(
+            prog=f"python -m {module}",
+            description=about,
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message} ({self.prog} --help explains it)\n")
+
+
 def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
     """Run a stage function as a program: parameters from params.yaml, its other arguments from the command line."""
     name = stage.__name__
-    parser = argparse.ArgumentParser(
-        prog=f"python -m stages.{name}",
-        description=inspect.getdoc(stage),
-        epilog=f"Usually run by `dvc repro`; one stage alone: `dvc repro --single-item {name}`.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for argument in list(inspect.signature(stage).parameters)[1:]:
+    others = list(inspect.signature(stage).parameters)[1:]
+    one, target = (" resnet50", "@resnet50") if others else ("", "")
+    alone = f"Usually run by `dvc repro`; this one alone: `dvc repro --single-item {name}{target}`."
+    parser = Parser(f"stages.{name}", inspect.getdoc(stage), f"Example: python -m stages.{name}{one}\n{alone}")
+    for argument in others:
         parser.add_argument(argument)
     arguments = vars(parser.parse_args(argv))
     keep_freed_memory()

@@ -1,8 +1,11 @@
-"""Compose params.yaml from conf/, as `dvc exp run` does before it runs: python -m mri.compose [overrides]."""
+"""Compose params.yaml from conf/, as `dvc exp run` does before it runs.
+
+python -m mri.compose                              # `make params`
+python -m mri.compose model=resnet50 train.lr=0.001
+"""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ from hydra import initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.params import FILE
 
@@ -32,7 +35,10 @@ def compose(overrides: list[str], conf: Path = CONF) -> dict[str, Any]:
 
 
 def main() -> None:
-    FILE.write_text(yaml.safe_dump(compose(sys.argv[1:]), sort_keys=False), encoding="utf-8")
+    parser = Parser("mri.compose", __doc__)
+    parser.add_argument("overrides", nargs="*", help="group=choice or key=value, as after -S of `dvc exp run`")
+    parameters = compose(parser.parse_args().overrides)
+    FILE.write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,14 +8,13 @@ plots whose files differ. Pull requests get the same text as a comment.
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 from typing import Any
 
 import yaml
 
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.params import FILE
 from mri.paths import METRICS, PLOTS
@@ -97,9 +96,7 @@ def _git(*arguments: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.diff", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.diff", __doc__)
     parser.add_argument("revision", nargs="?", default="main", help="a commit, branch or tag; main when left out")
     print(report(parser.parse_args().revision), end="")
 

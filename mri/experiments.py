@@ -11,6 +11,7 @@ import dvc.api
 import pandas as pd
 import yaml
 
+from mri.cli import Parser
 from mri.errors import UserError
 from mri.params import FILE
 from mri.paths import PREDICTIONS, RESULTS
@@ -33,9 +34,7 @@ def read(revision: str, arch: str, part: str) -> tuple[dict[str, Any], pd.DataFr
 
 def arguments(program: str, about: str) -> argparse.Namespace:
     """name, architecture and experiments, from the command line. Raises UserError for a name that names no folder."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {program}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(program, about)
     parser.add_argument("name", help="the folder under results/, for example figshare")
     parser.add_argument("architecture")
     parser.add_argument("experiments", nargs="+", help="names or commits")

@@ -23,7 +23,7 @@ from mri.errors import UserError
 from mri.files import read_json
 from mri.params import Params
 from mri.paths import DATASET, METRICS, SPLITS
-from mri.report import interval
+from mri.tables import interval
 
 # What a file tells without its picture being looked at, and how tables and axes call it.
 FILE_PROPERTIES = {"width": "width, pixels", "height": "height, pixels", "aspect": "width / height", "kilobytes": "kB"}

@@ -1,4 +1,7 @@
-"""Pictures of results, drawn by stages and report alike. Maps are shown on one perceptually uniform scale."""
+"""Pictures of images and of what is in a dataset; charts of scores are in `mri.charts`.
+
+Maps are shown on one perceptually uniform scale.
+"""
 
 from __future__ import annotations
 
@@ -87,93 +90,6 @@ def blank(text: str) -> Figure:
     """A picture that says why there is none."""
     figure = plt.figure(figsize=(4, 1))
     figure.text(0.5, 0.5, text, ha="center", va="center")
-    return figure
-
-
-def training_curves(folder: Path, names: list[str]) -> Figure:
-    """Loss and validation macro-F1 by epoch, all architectures overlaid; from the history files in `folder`."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
-    for name in names:
-        history = pd.read_csv(folder / f"{name}.csv")
-        axes[0].plot(history["epoch"], history["train_loss"], marker=".", label=name)
-        axes[1].plot(history["epoch"], history["val_macro_f1"], marker=".", label=name)
-    for axis, title in zip(axes, ("training loss", "validation macro-F1"), strict=True):
-        axis.set(title=title, xlabel="epoch")
-        axis.grid(alpha=0.3)
-    axes[1].legend(fontsize=8)
-    return figure
-
-
-def confusion_matrices(evaluations: dict[str, dict], classes: list[str]) -> Figure:
-    """Test images by true class (rows) and called class (columns), one matrix per architecture, as shares of a row."""
-    figure, axes = plt.subplots(1, len(evaluations), figsize=(3.1 * len(evaluations), 3.2), squeeze=False)
-    for axis, (name, scores) in zip(axes[0], evaluations.items(), strict=True):
-        counts = np.array(scores["test"]["confusion"])
-        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-        axis.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            axis.text(column, row, count, ha="center", va="center", color="w" if shares[row, column] > 0.5 else "k")
-        axis.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=7)
-        axis.set_yticks(range(len(classes)), classes, fontsize=7)
-        axis.set_title(name, fontsize=9)
-    axes[0, 0].set_ylabel("true class")
-    figure.tight_layout()
-    return figure
-
-
-def score_against_latency(models: dict[str, dict]) -> Figure:
-    """Test macro-F1 with its interval against p50 latency; the area of a point is the network's size on disk."""
-    figure, axis = plt.subplots(figsize=(5.5, 3.6), layout="constrained")
-    for name, row in models.items():
-        score = row["test"]["macro_f1"]
-        spread = [[score["value"] - score["low"]], [score["high"] - score["value"]]]
-        axis.errorbar(row["latency_ms_p50"], score["value"], yerr=spread, color="grey", capsize=3, zorder=1)
-        axis.scatter(row["latency_ms_p50"], score["value"], s=4 * row["size_mb"], zorder=2, alpha=0.8)
-        axis.annotate(
-            name, (row["latency_ms_p50"], score["value"]), xytext=(8, 4), textcoords="offset points", fontsize=8
-        )
-    axis.set(xscale="log", xlabel="latency, ms (p50, one image)", ylabel="test macro-F1")
-    axis.grid(alpha=0.3, which="both")
-    return figure
-
-
-def confidence_curves(reliability: pd.DataFrame, risk: pd.DataFrame, names: list[str]) -> Figure:
-    """Accuracy against confidence with intervals, and the share wrong among the most confident images.
-
-    The tables are plots/reliability.csv and plots/risk_coverage.csv.
-    """
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    axes[0].plot([0, 1], [0, 1], color="grey", linestyle="--", linewidth=1)
-    for name in names:
-        bins, curve = (table[table["architecture"] == name] for table in (reliability, risk))
-        points = axes[0].plot(bins["confidence"], bins["accuracy"], marker=".", label=name)
-        axes[0].fill_between(bins["confidence"], bins["low"], bins["high"], color=points[0].get_color(), alpha=0.1)
-        axes[1].plot(curve["coverage"], curve["risk"], label=name)
-    axes[0].set(title="calibration", xlabel="confidence", ylabel="accuracy", xlim=(0.2, 1.01), ylim=(0, 1.01))
-    axes[1].set(title="abstaining", xlabel="share of images answered, most confident first", ylabel="share wrong")
-    axes[1].legend(fontsize=8)
-    for axis in axes:
-        axis.grid(alpha=0.3)
-    return figure
-
-
-def robustness_curves(folder: Path, names: list[str]) -> Figure:
-    """Accuracy by severity, one panel per corruption, all architectures overlaid; from the tables in `folder`."""
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in names}
-    corruptions = list(dict.fromkeys(tables[names[0]]["corruption"]))
-    columns = math.ceil(len(corruptions) / 2)
-    figure, axes = plt.subplots(2, columns, figsize=(2.4 * columns, 4.6), sharey=True, layout="constrained")
-    for axis, corruption in zip(axes.flat, corruptions, strict=False):
-        for name, table in tables.items():
-            curve = table[table["corruption"] == corruption]
-            axis.plot(curve["severity"], curve["accuracy"], marker=".", label=name)
-        axis.set(title=corruption.replace("_", " "), ylim=(0, 1.02))
-        axis.grid(alpha=0.3)
-    for axis in axes.flat[len(corruptions) :]:
-        axis.axis("off")
-    axes[0, 0].set_ylabel("accuracy")
-    axes[1, 0].set(ylabel="accuracy", xlabel="severity")
-    axes[0, 0].legend(fontsize=7)
     return figure
 
 

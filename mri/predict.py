@@ -4,12 +4,12 @@
 
 The networks and functions are the service's, so the table says what the service would answer. One row per file:
 path, label, the probability of each class, the prediction set, abstain and reasons, the model, the data it was trained
-on; a file that can't be read has an error instead and is named on stderr.
+on; a file that can't be read has an error instead and is named on stderr. The table is whole either way; the exit code
+is 1 when a file could not be read.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mri import images
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.paths import SERVICE
 from mri.serving import BATCH, Network, Opinion, Package
@@ -95,9 +95,7 @@ def _said(opinion: Opinion, package: Package) -> dict[str, Any]:
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.predict", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.predict", __doc__)
     parser.add_argument("folder", type=Path, help="where the images are: PNG, JPEG, DICOM, NIfTI")
     parser.add_argument("--out", type=Path, default=Path("predictions.csv"), help="the table (default: %(default)s)")
     parser.add_argument("--model", default="", help="which network (default: the winner)")
@@ -106,6 +104,8 @@ def main(argv: list[str] | None = None) -> None:
     good, bad = predict(arguments.folder, arguments.out, Package(arguments.service), arguments.model)
     print(f"{good} images classified, {bad} could not be read: {arguments.out}")
     print("Research software, not a medical device: not for diagnosis.")
+    if bad:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

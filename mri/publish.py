@@ -1,38 +1,44 @@
 """Publish this commit's run as results/NAME, and draw the README's table from what is published there.
 
     python -m mri.publish kaggle
+    python -m mri.publish kaggle --package      # with a network that `make serve MODEL=kaggle` serves
 
-copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose pictures are not ours to
-publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that others can
-repeat or check the split, and rewrites the part of README.md between the results markers.
+copies params.yaml, dvc.lock, the model card, metrics/ and plots/ (of real scans without plots/sheets, whose images are
+not ours to publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that
+others can repeat or check the split, and rewrites the parts of README.md between its markers. The network is the
+winner, or where that is too large (`mri.compact`) the smallest of those that can't be told from the best.
 """
 
 from __future__ import annotations
 
-import argparse
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mri import index
-from mri.cli import guarded
+import numpy as np
+
+from mri import compact, dataset, index, model_card
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.files import read_json
-from mri.paths import RESULTS, SPLITS
-from mri.tables import interval, networks
+from mri.paths import REPORT, RESULTS, SERVICE, SPLITS
+from mri.serving import Package
+from mri.tables import headline, interval, networks
 
-FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
+FILES, FOLDERS = ("params.yaml", "dvc.lock", f"{REPORT}/{model_card.MARKDOWN}"), ("metrics", "plots")
 PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
 SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
-BEGIN, END = "<!-- results: begin (make publish writes this part) -->", "<!-- results: end -->"
+PACKAGE = "package"
+SEEN = 200  # validation images on which a compact network is compared with the one it was made of
+BEGIN, END = "<!-- {}: begin (make publish writes this part) -->", "<!-- {}: end -->"  # around a part of the README
 
 
 def publish(name: str, root: Path = Path()) -> Path:
     """Copy the run in `root` to results/NAME. Raises UserError when the pipeline hasn't run or the name is no name."""
     check_name(name)
-    needed = ("dvc.lock", "metrics/summary.json", f"{SPLITS}/{index.FILE}")
+    needed = (*FILES, "metrics/summary.json", f"{SPLITS}/{index.FILE}")
     missing = [part for part in needed if not (root / part).is_file()]
     if missing:
         raise UserError(f"{missing[0]} does not exist: run `dvc repro` first")
@@ -40,7 +46,7 @@ def publish(name: str, root: Path = Path()) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     for file in FILES:
-        shutil.copy(root / file, target / file)
+        shutil.copy(root / file, target)
     summary = read_json(root / "metrics/summary.json")
     for folder in FOLDERS:
         shutil.copytree(root / folder, target / folder, ignore=_not_published(summary))
@@ -60,6 +66,30 @@ def _not_published(summary: dict[str, Any]) -> Callable[[str, list[str]], set[st
     return ignored
 
 
+def publish_package(target: Path, root: Path = Path()) -> str:
+    """Write a small package to target/package; the name of its network. Raises UserError when none is small enough."""
+    package = Package(root / SERVICE)
+    chosen = read_json(root / "metrics/summary.json")["decided_by"]
+    good = [name for name, row in chosen.items() if row["among_the_best"] and name != package.default]
+    val = dataset.read(root / SPLITS, package.classes).part("val").pixels[:SEEN]
+    refused = []
+    for name in (package.default, *sorted(good, key=lambda name: chosen[name]["size_mb"])):
+        refusal = _write_package(package.folder, target / PACKAGE, name, val)
+        if not refusal:
+            return name
+        refused.append(refusal)
+    raise UserError("; ".join(refused))
+
+
+def _write_package(package: Path, target: Path, name: str, pixels: np.ndarray) -> str:
+    """Why the network can't be published; "" once it is."""
+    try:
+        compact.write(package, target, name, pixels)
+    except UserError as error:
+        return str(error)
+    return ""
+
+
 def check_name(name: str) -> None:
     """Raises UserError for what can't be a folder's name under results/."""
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]*", name):
@@ -68,10 +98,23 @@ def check_name(name: str) -> None:
 
 def tables(results: Path) -> str:
     """Markdown: one table per published run, in alphabetical order."""
-    runs = sorted(path.parents[1] for path in results.glob("*/metrics/summary.json"))
-    parts = [networks(read_json(run / "metrics/summary.json"), run.name) for run in runs]
+    parts = [networks(read_json(run / "metrics/summary.json"), run.name) for run in _runs(results)]
     folds = sorted(results.glob("*/folds.json"))
     return "\n\n".join([*parts, *([_folds_table(folds)] if folds else [])])
+
+
+def headlines(results: Path) -> str:
+    """Markdown: each published run in one sentence."""
+    sentences = []
+    for run in _runs(results):
+        summary = read_json(run / "metrics/summary.json")
+        evaluation = read_json(run / f"metrics/evaluate/{summary['winner']}.json")
+        sentences.append(headline(summary, evaluation, run.name))
+    return "\n\n".join(sentences)
+
+
+def _runs(results: Path) -> list[Path]:
+    return sorted(path.parents[1] for path in results.glob("*/metrics/summary.json"))
 
 
 def _folds_table(paths: list[Path]) -> str:
@@ -90,22 +133,27 @@ def _folds_table(paths: list[Path]) -> str:
 
 
 def update_readme(readme: Path, results: Path) -> None:
-    """Replace what stands between the markers. Raises UserError when they are missing."""
+    """Replace what stands between the markers "headline" and "results". Raises UserError when they are missing."""
     text = readme.read_text(encoding="utf-8")
-    if BEGIN not in text or END not in text:
-        raise UserError(f"{readme} has lost the lines {BEGIN} and {END}: put them back where the table belongs")
-    before, after = text.split(BEGIN)[0], text.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n\n{tables(results)}\n\n{END}{after}", encoding="utf-8")
+    for name, part in (("headline", headlines(results)), ("results", tables(results))):
+        begin, end = BEGIN.format(name), END.format(name)
+        if begin not in text or end not in text:
+            raise UserError(f"{readme} has lost the lines {begin} and {end}: put them back where the {name} belongs")
+        before, after = text.split(begin)[0], text.split(end)[1]
+        text = f"{before}{begin}\n\n{part}\n\n{end}{after}"
+    readme.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m mri.publish", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("mri.publish", __doc__)
     parser.add_argument("name", help="the folder under results/, for example kaggle")
-    target = publish(parser.parse_args().name)
+    parser.add_argument("--package", action="store_true", help=f"publish a network too, in {compact.LIMIT_MB:g} MB")
+    arguments = parser.parse_args()
+    target = publish(arguments.name)
     update_readme(Path("README.md"), RESULTS)
     print(f"published in {target}")
+    if arguments.package:
+        print(f"with {publish_package(target)} in {target / PACKAGE}")
 
 
 if __name__ == "__main__":

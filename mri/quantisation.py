@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from mri.conformal import prediction_sets
+from mri.gate import Gate, pool
 from mri.intervals import estimate, resample_weights
-from mri.runtime import INT8, MODEL, core
+from mri.runtime import INT8, MODEL, Runtime, core, softmax
 
 # The share of validation images on which a precision must call the same class as fp32.
 AGREEMENT = 0.995
@@ -40,9 +43,30 @@ def quantise(folder: Path, pixels: np.ndarray, batch: int = 10) -> None:
     openvino.save_model(made, folder / INT8, compress_to_fp16=False)
 
 
+@dataclass(frozen=True)
+class Answers:
+    """What a service would say of N images in one precision.
+
+    logits: (N, C). stopped: bool (N,), by the gate. abstains: bool (N,), stopped or not exactly one class in the set.
+    """
+
+    logits: np.ndarray
+    stopped: np.ndarray
+    abstains: np.ndarray
+
+
+def answers(runtime: Runtime, pixels: np.ndarray, gate: Gate, temperature: float, threshold: float) -> Answers:
+    """pixels: uint8 (N, S, S). threshold: the least probability of a class in the prediction set."""
+    parts = [runtime(pixels[start : start + 32]) for start in range(0, len(pixels), 32)]
+    logits = np.concatenate([logits for logits, _ in parts])
+    stopped = ~gate.passes(np.concatenate([pool(features) for _, features in parts]))
+    single = prediction_sets(softmax(logits, temperature), threshold).sum(1) == 1
+    return Answers(logits, stopped, stopped | ~single)
+
+
 def compare(
-    reference: np.ndarray,
-    other: np.ndarray,
+    reference: Answers,
+    other: Answers,
     labels: np.ndarray,
     groups: Sequence | np.ndarray,
     resamples: int,
@@ -50,11 +74,12 @@ def compare(
 ) -> dict[str, Any]:
     """How another precision does beside fp32 on the same validation images, and whether it may stand in for it.
 
-    reference, other: logits (N, C). labels: int (N,). groups: (N,), what is resampled together.
+    labels: int (N,). groups: (N,), what is resampled together.
     accuracy_difference: the other's minus fp32's, {value, low, high} over paired resamples. agreement: share of images
-    that both call the same. acceptable: the interval holds 0 and the agreement reaches AGREEMENT.
+    that both call the same. acceptable: the interval holds 0 and the agreement reaches AGREEMENT. gate_changed,
+    abstention_changed: shares of images that only one of them stops, or abstains from.
     """
-    calls, others = reference.argmax(1), other.argmax(1)
+    calls, others = reference.logits.argmax(1), other.logits.argmax(1)
     gained = (others == labels).astype(float) - (calls == labels)
     weights = resample_weights(groups, resamples, seed)
     difference = estimate(float(gained.mean()), weights @ gained / weights.sum(1))
@@ -63,6 +88,8 @@ def compare(
         "accuracy_difference": difference,
         "agreement": agreement,
         "acceptable": difference["low"] <= 0 <= difference["high"] and agreement >= AGREEMENT,
+        "gate_changed": float((reference.stopped != other.stopped).mean()),
+        "abstention_changed": float((reference.abstains != other.abstains).mean()),
     }
 
 

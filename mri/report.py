@@ -1,4 +1,7 @@
-"""The report: one HTML file with everything that a run measured, readable without a network."""
+"""The report: one HTML file with everything that a run measured, readable without a network.
+
+What a run doesn't have (masks, a second network, the metrics of a stage) is left out of the page.
+"""
 
 from __future__ import annotations
 
@@ -6,53 +9,70 @@ import base64
 from pathlib import Path
 from typing import Any
 
-import jinja2
+import pandas as pd
+from matplotlib.figure import Figure
 
-from mri.files import read_json
-from mri.tables import interval
+from mri import charts, pages
+from mri.figures import save
+from mri.findings import findings
+from mri.measured import collect
+from mri.params import Params
+from mri.tables import weakest_class
 
-TEMPLATES = Path(__file__).parent / "templates"
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
+NO_VIEWER: dict[str, Any] = {"images": [], "methods": []}
 
 
-def collect(metrics: Path, plots: Path, names: list[str]) -> dict[str, Any]:
-    """Everything that the template shows: the metrics of every stage and the pictures as data URIs."""
-    return {
-        "summary": read_json(metrics / "summary.json"),
-        "data": read_json(metrics / "data.json"),
-        "consensus": read_json(metrics / "consensus.json"),
-        **{
-            stage: {name: read_json(metrics / stage / f"{name}.json") for name in names}
-            for stage in ("train", "evaluate", "robustness", "explain", "benchmark")
-        },
-        "pictures": pictures(plots),
+def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[str, Any] = NO_VIEWER) -> None:
+    """Write out/report.html, and its charts as files below out/charts.
+
+    metrics, plots: of the run. viewer: what `mri.viewer` returns.
+    """
+    content = collect(metrics)
+    drawn = draw(content, plots, params.data.classes)
+    for name, chart in drawn.items():
+        save(chart, out / f"charts/{name}.png", dpi=110)
+    made = pictures(out)
+    winner = content["evaluate"].get(content["summary"]["winner"])
+    content |= {
+        "params": params.model_dump(mode="json"),
+        "synthetic": params.data.source == "phantom",
+        "weakest": weakest_class(winner) if winner else None,
+        "colours": charts.colours(list(content["summary"]["models"])),
+        "findings": findings(content["summary"], content["explain"]),
+        "viewer": viewer,
+        "pictures": pictures(plots) | {f"charts/{name}": made[f"charts/{name}"] for name in drawn},
     }
+    (out / "report.html").write_text(pages.render(content, "report.html"), encoding="utf-8")
+
+
+def draw(content: dict[str, Any], plots: Path, classes: list[str]) -> dict[str, Figure]:
+    """The charts that the metrics (see `collect`) and the tables in `plots` allow, by the names that the page uses."""
+    drawn = {"score_against_latency": charts.score_against_latency(content["summary"]["models"])}
+    if (history := _table(plots / "training.csv")) is not None:
+        drawn["training/loss"] = charts.by_epoch(history, "train_loss", "training loss")
+        drawn["training/score"] = charts.by_epoch(history, "val_macro_f1", "validation macro-F1")
+    if (reliability := _table(plots / "reliability.csv")) is not None:
+        drawn["confidence/reliability"] = charts.reliability(reliability)
+    if (risk := _table(plots / "risk_coverage.csv")) is not None:
+        drawn["confidence/abstaining"] = charts.abstaining(risk)
+    for name, scores in content["evaluate"].items():
+        drawn[f"confusion/{name}"] = charts.confusion(scores["test"]["confusion"], classes, name)
+    files = {name: plots / f"robustness/{name}.csv" for name in content["robustness"]}
+    tables = {name: pd.read_csv(path) for name, path in files.items() if path.is_file()}
+    for corruption in next(iter(tables.values()))["corruption"].unique() if tables else ():
+        drawn[f"robustness/{corruption}"] = charts.robustness(tables, corruption)
+    return drawn
+
+
+def _table(path: Path) -> pd.DataFrame | None:
+    return pd.read_csv(path) if path.is_file() else None
 
 
 def pictures(folder: Path) -> dict[str, str]:
-    """Every picture below `folder` as a data URI, by its path without suffix ("explain/resnet50")."""
+    """Every picture below `folder` as a data URI, by its path without suffix ("sheets/explain/resnet50")."""
     found = sorted(path for path in folder.rglob("*") if path.suffix in PICTURES)
     return {path.relative_to(folder).with_suffix("").as_posix(): _data_uri(path) for path in found}
-
-
-def render(content: dict[str, Any], template: str = "report.html") -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=jinja2.select_autoescape(["html"]),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value}
-    return environment.get_template(template).render(content)
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
-
-
-def p_value(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _data_uri(path: Path) -> str:

@@ -23,6 +23,7 @@ from mri.gate import Gate, pool
 from mri.runtime import CARD, Runtime, read_card, softmax
 
 ABOUT, GATE = "service.json", "gate.safetensors"
+REFERENCE = "reference.safetensors"  # what drift is measured from
 # Images that go through a network together.
 BATCH = 16
 
@@ -120,6 +121,11 @@ class Network:
         return Opinion(self.name, by_class, members, score, threshold, reasons, features, pooled)
 
 
+def in_words(label: str) -> str:
+    """How a class is called in a sentence: "notumor" is "no tumour"."""
+    return {"notumor": "no tumour"}.get(label, label.replace("_", " "))
+
+
 def percent(coverage: float) -> str:
     """How a coverage is called in metrics and cards: 0.95 is "95"."""
     return f"{100 * coverage:.0f}"
@@ -129,7 +135,9 @@ def _not_sure(members: list[str], coverage: float) -> list[Reason]:
     if len(members) == 1:
         return []
     if members:
-        detail = f"At {coverage:.0%} coverage {len(members)} classes remain possible: {', '.join(members)}."
+        detail = (
+            f"At {coverage:.0%} coverage {len(members)} classes remain possible: {', '.join(map(in_words, members))}."
+        )
     else:
         detail = f"The network is less sure of any class than {coverage:.0%} coverage asks for."
     return [Reason("low_confidence", detail)]

@@ -6,10 +6,8 @@ has changes nothing. Journals of stages that are running are left to them.
 
 from __future__ import annotations
 
-import argparse
-
 from mri import journal
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.delivery import Delivery, tracking_uri
 from mri.errors import UserError
 
@@ -31,12 +29,8 @@ def sync() -> int:
 
 
 def main() -> None:
-    argparse.ArgumentParser(
-        prog="python -m mri.sync",
-        description=__doc__,
-        epilog="Example: MLFLOW_TRACKING_URI=http://tracking.example.org:5000 python -m mri.sync",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    example = "Example: MLFLOW_TRACKING_URI=http://tracking.example.org:5000 python -m mri.sync"
+    Parser("mri.sync", __doc__, example).parse_args()
     print(f"sent {sync()} journals to {tracking_uri()}")
 
 

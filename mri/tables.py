@@ -26,6 +26,34 @@ def networks(summary: dict[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
+def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str) -> str:
+    """A published run in one sentence: the winner, its weakest class, the best trivial classifier, with intervals.
+
+    summary, evaluation: metrics/summary.json and metrics/evaluate/WINNER.json.
+    """
+    test, weakest = evaluation["test"], weakest_class(evaluation)
+    baselines = summary["baselines"]
+    trivial = max(baselines, key=lambda baseline: baselines[baseline]["macro_f1"]["value"])
+    return (
+        f"**{name}**: {summary['winner']} reaches a macro-F1 of {interval(test['macro_f1'])} % on {test['n']:,} test "
+        f"images ({test['groups']} groups, {summary['protocol']} split). Its weakest class is {weakest['name']}: it "
+        f"recognises {interval(weakest['recall'])} % of {weakest['support']}. The best trivial classifier "
+        f"({trivial.replace('_', ' ')}) reaches {interval(baselines[trivial]['macro_f1'])} %."
+    )
+
+
+def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """{name, recall, support} of the class that a network recognises least of on test images.
+
+    evaluation: metrics/evaluate/ARCH.json. recall: {value, low, high}.
+    """
+    test = evaluation["test"]
+    name = min(test["per_class"], key=lambda label: test["per_class"][label]["recall"])
+    low, high = test["intervals"]["per_class"][name]["recall"]
+    row = test["per_class"][name]
+    return {"name": name, "recall": {"value": row["recall"], "low": low, "high": high}, "support": row["support"]}
+
+
 def interval(score: dict[str, float]) -> str:
     """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent."""
     return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"

@@ -46,6 +46,8 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 DICOM_NAMES = (".dcm", ".dicom")
+# What `explain` may name without costing more than a prediction.
+CHEAP = {"none", "gradcam"}
 
 Images = Annotated[UploadFile, File(description="one MRI slice: PNG, JPEG, DICOM or NIfTI")]
 Model = Annotated[str, Form(description="which network; the winner when left out", examples=["efficientnet_b0"])]
@@ -140,7 +142,7 @@ def _add_predict(app: FastAPI, predictor: Predictor) -> None:
         """Classify one MRI slice, and explain it if asked to."""
         data = await image.read()
         wanted = [name.strip() for part in explain for name in part.split(",") if name.strip()]
-        slots = app.state.explaining if set(wanted) - {"none"} else app.state.working
+        slots = app.state.explaining if set(wanted) - CHEAP else app.state.working
         async with slots.taken():
             return await run_in_threadpool(_answer, request, predictor, data, _called(image), model, wanted, maps)
 

@@ -16,7 +16,7 @@ from mri.consensus import combine, confidence_weights, consensus_class
 from mri.errors import UserError
 from mri.gradcam import gradcam_from_features, upsample
 from mri.runtime import GUIDED
-from mri.serving import Network, Opinion, Package, Reason
+from mri.serving import Network, Opinion, Package, Reason, in_words
 
 
 class UnknownMethodError(UserError):
@@ -62,13 +62,15 @@ class Explainer:
                 raise UnknownMethodError(f"explain: {name!r} is not one of none, {', '.join(self.methods)}")
         return wanted
 
-    def explain(self, network: Network, opinion: Opinion, scan: np.ndarray, methods: list[str]) -> Explanations:
+    def explain(
+        self, network: Network, opinion: Opinion, scan: np.ndarray, pixels: np.ndarray, methods: list[str]
+    ) -> Explanations:
         """Maps of the class that the network names, and of the one that all networks together name (consensus).
 
-        opinion: what the network said of the image. scan: the image as `mri.images.read` returns it.
+        opinion: what the network said of the image. scan: the image as `mri.images.read` returns it. pixels: uint8
+        (S, S), what the network saw of it.
         """
         target = network.classes.index(opinion.label)
-        pixels = images.prepare(scan, network.size)
         maps: dict[str, np.ndarray] = {}
         if {"gradcam", "guided_gradcam"} & set(methods):
             maps["gradcam"] = gradcam(network, opinion, target, network.size)
@@ -114,5 +116,5 @@ def _disagreement(labels: list[str]) -> list[Reason]:
     counts = Counter(labels)
     if len(counts) == 1:
         return []
-    said = ", ".join(f"{label} ({count})" for label, count in counts.most_common())
+    said = ", ".join(f"{in_words(label)} ({count})" for label, count in counts.most_common())
     return [Reason("models_disagree", f"The {len(labels)} networks name different classes: {said}.")]

@@ -51,7 +51,7 @@ class Predictor:
         clock.lap("read")
         (opinion,) = network.opinions(pixels[None])
         clock.lap("network")
-        explained = self.explainer.explain(network, opinion, scan, methods)
+        explained = self.explainer.explain(network, opinion, scan, pixels, methods)
         clock.lap("explain")
         height, width = scan.shape
         reasons = [*opinion.reasons, *explained.reasons]

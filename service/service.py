@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import bentoml
+from bentoml._internal.utils.analytics.usage_stats import do_not_track
 
 from mri.errors import UserError
 from service import api
 from service.predictor import Predictor
 from service.security import Access, SecurityHeaders
 from service.settings import Settings
+
+# Unless told otherwise BentoML reports every start and every twelve hours of use to its makers. Its command line has
+# looked at this variable, and remembered what it saw, before it imports the service.
+os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
+do_not_track.cache_clear()
 
 try:
     _settings = Settings.read()

@@ -16,9 +16,9 @@ class Settings:
     read answers (CORS).
 
     max_bytes: of a request's body. seconds: for one request, its upload included. queue: requests that a worker has
-    taken in and not yet answered, at most. explaining: of them, explained at a time; as many may wait for each.
-    monitoring_url: of the store, for SQLAlchemy. days: how long it keeps a row. rollup_seconds: between two roll-ups to
-    MLflow; 0 for none.
+    taken in and not yet answered, at most. explaining: of them, explained at a time by more than Grad-CAM, which costs
+    next to nothing; as many may wait. monitoring_url: of the store, for SQLAlchemy. days: how long it keeps a row.
+    rollup_seconds: between two roll-ups to MLflow; 0 for none.
     """
 
     workers: int = 1

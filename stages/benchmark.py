@@ -1,19 +1,16 @@
 """Export one trained network for serving, choose its precision, and measure what it costs to run."""
 
-from pathlib import Path
-
-import numpy as np
-
 from mri import cli, dataset, headlines, models, tracking
 from mri.attribution import METHODS
 from mri.benchmarking import measure_explanations, measure_runtime
-from mri.dataset import Part, batches
-from mri.files import write_json
+from mri.dataset import Part
+from mri.files import read_json, write_json
+from mri.gate import Gate
 from mri.guided import export_guided
 from mri.hardware import describe
 from mri.params import Params
-from mri.paths import EXPORTED, METRICS, MODELS, SPLITS
-from mri.quantisation import compare, decide, quantise
+from mri.paths import EXPORTED, GATES, METRICS, MODELS, SPLITS
+from mri.quantisation import answers, compare, decide, quantise
 from mri.runtime import PRECISIONS, Runtime, export, read_card, write_card
 
 
@@ -34,7 +31,7 @@ def benchmark(params: Params, arch: str) -> None:
         name: measure_runtime(name, weights, exported, params.size, settings.batch, settings.seconds)
         for name in settings.runtimes
     }
-    compared = _compare(params, exported, val, precisions)
+    compared = _compare(params, arch, val, precisions)
     latency = {name: runtimes[f"openvino_{name}"]["latency_ms_p50"] for name in precisions}
     precision = decide(compared, latency)
     write_card(read_card(exported) | {"precision": precision}, exported)
@@ -55,20 +52,21 @@ def benchmark(params: Params, arch: str) -> None:
         run.file(METRICS / "benchmark" / f"{arch}.json", "metrics")
 
 
-def _compare(params: Params, exported: Path, val: Part, precisions: list[str]) -> dict[str, dict]:
-    """Every other precision beside fp32, on all validation images."""
-    logits = {name: _logits(Runtime(exported, name), val.pixels) for name in precisions}
+def _compare(params: Params, arch: str, val: Part, precisions: list[str]) -> dict[str, dict]:
+    """Every other precision beside fp32, on all validation images, with the gate and the widest sets that serve."""
+    gate, fitted = Gate.load(GATES / f"{arch}.safetensors"), read_json(METRICS / "evaluate" / f"{arch}.json")
+    threshold = fitted["conformal"][max(fitted["conformal"], key=float)]["threshold"]
+    said = {
+        name: answers(Runtime(EXPORTED / arch, name), val.pixels, gate, fitted["temperature"], threshold)
+        for name in precisions
+    }
     groups = val.index["group"].to_numpy()
     resamples, seed = params.evaluate.resamples, params.seed
     return {
-        name: compare(logits["fp32"], logits[name], val.labels, groups, resamples, seed)
+        name: compare(said["fp32"], said[name], val.labels, groups, resamples, seed)
         for name in precisions
         if name != "fp32"
     }
-
-
-def _logits(runtime: Runtime, pixels: np.ndarray) -> np.ndarray:
-    return np.concatenate([runtime(pixels[part])[0] for part in batches(len(pixels), 32)])
 
 
 if __name__ == "__main__":

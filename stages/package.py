@@ -2,22 +2,22 @@
 
 import shutil
 
-from mri import cli, registry, tracking
+from mri import cli, model_card, registry, tracking
 from mri.files import read_json, write_json
 from mri.params import Params
 from mri.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
 from mri.runtime import read_card, write_card
-from mri.serving import ABOUT, GATE, list_files
+from mri.serving import ABOUT, GATE, REFERENCE, list_files
 
 
 def package(params: Params) -> None:
     """Write artifacts/service: models/ARCH (exported networks, each with its gate, its temperature and the thresholds
-    of its prediction sets), reference.safetensors (what drift is measured from) and service.json (the winner, the data,
-    the scores)."""
+    of its prediction sets), reference.safetensors (what drift is measured from), service.json (the winner, the data,
+    the scores) and the winner's model card."""
     summary = read_json(METRICS / "summary.json")
     for name in params.model.architectures:
         _package_network(name)
-    shutil.copy(DRIFT / "reference.safetensors", SERVICE)
+    shutil.copy(DRIFT / REFERENCE, SERVICE)
     about = {
         "winner": summary["winner"],
         "models": list(params.model.architectures),
@@ -30,6 +30,7 @@ def package(params: Params) -> None:
         "test": {name: row["test"] for name, row in summary["models"].items()},
     }
     write_json(about, SERVICE / ABOUT)
+    model_card.write(params, METRICS, SERVICE)
     _register(params, about)
 
 

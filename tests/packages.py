@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
+import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +47,16 @@ def package(
     folder: Path, names: tuple[str, ...] = ("winner", "other"), precision: str = "fp32"
 ) -> dict[str, Classifier]:
     """Write a package of small networks, the first the winner, and return the networks behind it."""
+    made, written = _made(names, precision)
+    shutil.copytree(written.name, folder, dirs_exist_ok=True)
+    return made
+
+
+@functools.cache
+def _made(names: tuple[str, ...], precision: str) -> tuple[dict[str, Classifier], tempfile.TemporaryDirectory]:
+    """The networks and their package, made once for all tests: exporting takes seconds."""
+    written = tempfile.TemporaryDirectory()
+    folder = Path(written.name)
     made = {name: network(seed, name) for seed, name in enumerate(names)}
     for name, model in made.items():
         _package_network(model, folder / "models" / name, precision)
@@ -59,7 +72,7 @@ def package(
         "test": {name: {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}} for name in names},
     }
     write_json(about, folder / ABOUT)
-    return made
+    return made, written
 
 
 def _package_network(model: Classifier, folder: Path, precision: str) -> None:

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import torch
 from mri.cli import guarded
 from mri.errors import UserError
 from tests.conftest import file_size_limit
+from tests.workspace import THUMBNAIL, environment, make
 
 
 def test_a_users_mistake_is_one_line_and_exit_code_2(capsys):
@@ -75,12 +77,69 @@ def _write_beyond_the_limit():
         safetensors.torch.save_file({"weights": torch.zeros(2**20)}, f"{folder}/model.safetensors")
 
 
-@pytest.mark.parametrize("stage", ["download", "train"])
-def test_every_stage_explains_itself(stage, root):
-    done = subprocess.run(
-        [sys.executable, "-m", f"stages.{stage}", "--help"], cwd=root, capture_output=True, text=True, check=True
+ROOT = Path(__file__).parents[1]
+CHILDREN = {"mri.benchmarking", "benchmarks.usual_service"}  # started by a measurement, never by people
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__main__")
+
+
+PROGRAMS = sorted(
+    name
+    for folder in ("mri", "stages", "service", "benchmarks")
+    for path in (ROOT / folder).rglob("*.py")
+    if path.name == "__main__.py" or '__name__ == "__main__"' in path.read_text()
+    if (name := module_name(path)) not in CHILDREN
+)
+
+
+def started(module: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **{"cwd": ROOT, **options})
+
+
+def test_all_programs_are_found():
+    assert {"mri.predict", "stages.train", "service.monitoring", "benchmarks.audit"} <= set(PROGRAMS)
+    assert len(PROGRAMS) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", PROGRAMS)
+def test_every_program_explains_itself_with_an_example(module):
+    done = started(module, "--help")
+    assert done.returncode == 0, done.stderr
+    usage, explained = done.stdout.split("\n\n", 1)
+    assert usage.startswith(f"usage: python -m {module}")
+    assert len(explained) > 60 and f"python -m {module}" in explained
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["mri.predict", "mri.folds", "stages.train", "benchmarks.audit"])
+def test_a_wrong_option_is_one_line_and_exit_code_2(module):
+    done = started(module, *(["x"] * 3 if module == "mri.folds" else []), "--nonsense")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*\(python -m [\w.]+ --help explains it\)\n", done.stderr)
+
+
+@pytest.mark.slow
+def test_ctrl_c_stops_a_stage_with_one_line_and_exit_code_130(tmp_path):
+    folder = make(tmp_path, [*THUMBNAIL, "data.options.patients=399"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "stages.download"],
+        cwd=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(folder),
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
     )
-    assert f"python -m stages.{stage}" in done.stdout and "Write artifacts/" in done.stdout
+    deadline = time.monotonic() + 60
+    while not list(folder.glob("artifacts/dataset/**/*.png")):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert process.stderr.read().splitlines()[-1] == "interrupted; what is finished is kept"
 
 
 def test_a_stage_outside_a_repository_says_where_to_run(root, tmp_path):
@@ -96,3 +155,12 @@ def test_a_stage_outside_a_repository_says_where_to_run(root, tmp_path):
         2,
         "error: params.yaml not found: run from the top of the repository\n",
     )
+
+
+def test_every_program_has_the_same_command_line():
+    """So that one test of a wrong option stands for all."""
+    for name in PROGRAMS:
+        path = ROOT / name.replace(".", "/")
+        text = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
+        assert "Parser(" in text or "cli.run_stage(" in text or "experiments.arguments(" in text, name
+        assert "argparse.ArgumentParser" not in text

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -18,8 +20,10 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from mri.phantom.lesions import CLASSES
 from service import api, pages
+from service.monitoring.store import Store
 from service.pages import samples
 from service.predictor import Predictor
+from service.settings import Settings
 from tests import packages
 
 CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
@@ -35,14 +39,36 @@ ANSWER = ".result .verdict"
 
 
 @pytest.fixture(scope="module")
-def app(tmp_path_factory):
+def folder(tmp_path_factory):
+    """Of a package and the monitoring store."""
     folder = tmp_path_factory.mktemp("service")
-    packages.package(folder)
-    return api.create(Predictor(folder))
+    packages.package(folder / "package")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def app(folder):
+    return create(folder)
+
+
+def create(folder: Path):
+    """The application over folder/package."""
+    return api.create(Predictor(folder / "package"), Settings(monitoring_url=store_url(folder), rollup_seconds=0))
+
+
+def store_url(folder: Path) -> str:
+    return f"sqlite:///{folder / 'monitoring.db'}"
 
 
 @pytest.fixture(scope="module")
 def url(app):
+    with running(app) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running(app):
+    """The address of a server of the application."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
@@ -74,7 +100,7 @@ class Watched:
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("request", lambda request: self.requests.append(request.url))
         self.page.goto(url)
-        expect(self.page.get_by_label("Model", exact=True).locator("option")).to_have_count(2)
+        expect(self.page.get_by_label("Model", exact=True).locator("option")).not_to_have_count(0)
 
 
 @pytest.fixture
@@ -193,8 +219,73 @@ def test_compare_shows_every_network_beside_the_consensus(page):
     expect(page.locator(".agreement")).to_contain_text(re.compile("All two find|disagree"))
     page.get_by_label("Map opacity").fill("10")
     expect(page.locator(".card .map").last).to_have_css("opacity", "0.1")
+    assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
     page.get_by_role("link", name="Back to one model").click()
     expect(page.locator(ANSWER)).to_be_visible()
+
+
+@needs_browser
+def test_the_confirmed_class_is_told_to_the_service(page, folder):
+    upload(page, file("head.png"))
+    page.get_by_label("Confirmed class").select_option("No tumour")
+    page.get_by_role("button", name="Tell the service").click()
+    expect(page.locator(".feedback .hint")).to_have_text("Recorded: no tumour.")
+    asked = page.locator(".facts dd").last.inner_text()
+    rows = Store(store_url(folder)).select("request_id", "feedback")
+    assert [row.feedback for row in rows if row.request_id == asked] == ["notumor"]
+    page.get_by_role("radio", name="Consensus", exact=True).check()
+    expect(page.locator(".feedback .hint")).to_have_text("Recorded: no tumour.")
+
+
+@needs_browser
+def test_feedback_that_the_service_does_not_take_is_said(browser, url):
+    watched = Watched(browser, url)
+    watched.page.route("**/feedback", lambda route: route.fulfill(status=503, json={"detail": "the store is away"}))
+    upload(watched.page, file("head.png"))
+    watched.page.get_by_role("button", name="Tell the service").click()
+    expect(watched.page.get_by_role("alert")).to_have_text("The store is away.")
+    expect(watched.page.locator(".feedback .hint")).not_to_contain_text("Recorded")
+    watched.page.context.close()
+
+
+@needs_browser
+def test_classes_are_called_by_plain_words_everywhere(page):
+    upload(page, *(file(f"{i}.png", i) for i in range(3)))
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    assert "notumor" not in page.locator("body").inner_text()
+    page.get_by_role("link", name="1.png").first.click()
+    expect(page.locator(ANSWER)).to_be_visible()
+    page.get_by_role("radio", name="Consensus", exact=True).check()
+    expect(page.locator(".pair figcaption").last).to_contain_text("Consensus for ")
+    assert "notumor" not in page.locator("body").inner_text()
+    assert "no tumour" in page.locator("body").inner_text().lower()
+
+
+@needs_browser
+def test_networks_that_cannot_be_explained_answer_without_a_map(browser, tmp_path):
+    packages.package(tmp_path / "package")
+    for card in (tmp_path / "package/models").glob("*/model.json"):
+        content = json.loads(card.read_text())
+        left = {name: told for name, told in content["files"].items() if "guided" not in name}
+        card.write_text(json.dumps(content | {"head_weights": None, "files": left}))
+        for graph in card.parent.glob("guided.*"):
+            graph.unlink()
+    with running(create(tmp_path)) as url:
+        watched = Watched(browser, url)
+        page = watched.page
+        upload(page, file("head.png"))
+        expect(page.locator(f"{ANSWER} .bars li")).to_have_count(4)
+        expect(page.locator(".controls")).to_be_hidden()
+        expect(page.locator(".map:visible")).to_have_count(0)
+        expect(page.get_by_role("figure")).to_have_count(1)  # the file itself
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download report").click()
+        assert download.value.suggested_filename == "head-report.png"
+        page.get_by_role("link", name="Compare all two").click()
+        expect(page.locator(".card .bars")).to_have_count(2)
+        expect(page.locator(".card .frame:visible")).to_have_count(0)
+        assert watched.trouble == []
+        page.context.close()
 
 
 @needs_browser

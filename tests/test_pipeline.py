@@ -16,6 +16,7 @@ from PIL import Image
 
 from mri import dataset
 from mri.files import read_json
+from tests.test_notebooks import described, saved
 from tests.workspace import THUMBNAIL, TWO_ARCHITECTURES, commit, environment, make, run
 
 pytestmark = pytest.mark.slow
@@ -131,6 +132,28 @@ def test_commands_that_show_results_work(workspace):
     page = (workspace / "dvc_plots/index.html").read_text()
     assert "index.html" in plots and all(name in page for name in ("Validation macro-F1", "Confusion", "latency"))
     assert "resnet50.jpg" in "".join(path.name for path in (workspace / "dvc_plots").rglob("*.jpg"))
+
+
+def test_the_notebooks_on_training_and_explanations_become_pages(workspace):
+    page = saved(workspace, "training")
+    assert described(page).count("ROC curves") == described(page).count("Confusion matrices") == len(ARCHITECTURES)
+    assert {"Training loss", "Validation macro-F1", "Reliability", "Score against latency"} <= set(described(page))
+    page = saved(workspace, "explainable")
+    assert described(page).count("Network by network") == len(ARCHITECTURES)
+    assert described(page).count("Method by method") == 3
+    assert all(name in page for name in ("guided gradcam", "efficientnet_b0", "agreement", "survives randomisation"))
+
+
+def test_the_report_and_the_model_card_are_of_this_run(workspace):
+    winner = read_json(workspace / "metrics/summary.json")["winner"]
+    page = (workspace / "artifacts/report/report.html").read_text()
+    assert all(f'id="{name}"' in page for name in ("result", "choice", "confidence", "drift", "explanations", "costs"))
+    assert "Look for yourself" in page and f"<dd>{winner.replace('_', '_<wbr>')}<small>" in page
+    card = (workspace / "artifacts/service/model_card.md").read_text()
+    assert card.startswith(f"# Model card: {winner} for brain-tumour MRI (phantom)")
+    for name in ("model_card.md", "model_card.html"):
+        copies = [(workspace / folder / name).read_text() for folder in ("artifacts/service", "artifacts/report")]
+        assert copies[0] == copies[1]
 
 
 @contextmanager

@@ -1,9 +1,14 @@
 import json
+import subprocess
 
+import numpy as np
 import pytest
 
+from mri import compact
 from mri.errors import UserError
-from mri.publish import BEGIN, END, publish, tables, update_readme
+from mri.publish import BEGIN, END, headlines, publish, publish_package, tables, update_readme
+from tests import packages
+from tests.conftest import blobs
 
 
 def estimate(value):
@@ -26,13 +31,18 @@ def run(tmp_path):
     for name, text in {
         "params.yaml": "seed: 0\n",
         "dvc.lock": "",
+        "artifacts/report/model_card.md": "# Model card",
         "plots/a.csv": "x\n",
         "artifacts/splits/index.csv": "id,path,label,split,clean,group\na,a.png,glioma,test,True,g\n",
         "plots/sheets/a.png": "",
     }.items():
         (tmp_path / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / name).write_text(text)
-    (tmp_path / "metrics").mkdir()
+    recall = {"recall": 0.5, "support": 4}
+    test = scores | {"n": 1234, "groups": 9, "per_class": {"glioma": recall}}
+    test["intervals"] = {"per_class": {"glioma": {"recall": [0.25, 0.75]}}}
+    (tmp_path / "metrics/evaluate").mkdir(parents=True)
+    (tmp_path / "metrics/evaluate/b0.json").write_text(json.dumps({"test": test}))
     (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
     return tmp_path
 
@@ -43,7 +53,9 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
     publish("kaggle", run)
     assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
         "dvc.lock",
+        "metrics/evaluate/b0.json",
         "metrics/summary.json",
+        "model_card.md",
         "params.yaml",
         "plots/a.csv",
         "split.csv",
@@ -84,12 +96,21 @@ def test_a_dataset_without_a_tumour_free_class_has_no_missed_tumours_to_tell_of(
 def test_readme_gets_the_table_between_its_markers_and_nothing_else_changes(run):
     publish("kaggle", run)
     readme = run / "README.md"
-    readme.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    parts = [f"{BEGIN.format(name)}\nold\n{END.format(name)}" for name in ("headline", "results")]
+    readme.write_text(f"before\n{parts[0]}\nbetween\n{parts[1]}\nafter\n")
     update_readme(readme, run / "results")
     update_readme(readme, run / "results")
     text = readme.read_text()
-    assert (
-        text.startswith("before\n") and text.endswith("\nafter\n") and "old" not in text and text.count("**b0**") == 1
+    assert text.startswith("before\n") and text.endswith("\nafter\n") and "\nbetween\n" in text
+    assert "old" not in text and text.count("**b0**") == text.count("**kaggle**: b0 reaches") == 1
+
+
+def test_the_headline_tells_the_weakest_class_and_what_is_trivial(run):
+    publish("kaggle", run)
+    assert headlines(run / "results") == (
+        "**kaggle**: b0 reaches a macro-F1 of 90.0 [88.0, 92.0] % on 1,234 test images (9 groups, grouped split). Its "
+        "weakest class is glioma: it recognises 50.0 [25.0, 75.0] % of 4. The best trivial classifier (majority) "
+        "reaches 25.0 [23.0, 27.0] %."
     )
 
 
@@ -98,6 +119,48 @@ def test_the_committed_readme_shows_what_is_published(root, tmp_path):
     copy.write_text((root / "README.md").read_text())
     update_readme(copy, root / "results")
     assert copy.read_text() == (root / "README.md").read_text(), "run `make publish` again"
+
+
+@pytest.fixture
+def packaged(run):
+    """The run with packaged networks, the first the winner, and one validation image."""
+    packages.package(run / "artifacts/service")
+    header = "id,path,label,split,clean,group,row,mask_row"
+    (run / "artifacts/splits/index.csv").write_text(f"{header}\na,a.png,glioma,val,True,g,0,-1\n")
+    np.save(run / "artifacts/splits/images.npy", blobs(1, packages.SIZE).pixels)
+    file = run / "metrics/summary.json"
+    rows = {name: {"among_the_best": True, "size_mb": 44.0} for name in ("winner", "other")}
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"decided_by": rows}))
+    return run
+
+
+def test_the_winner_is_published_as_a_package_where_it_is_small_enough(packaged, monkeypatch):
+    monkeypatch.setattr(compact, "LIMIT_MB", 30.0)
+    target = publish("kaggle", packaged)
+    assert publish_package(target, packaged) == "winner"
+    assert json.loads((target / "package/service.json").read_text())["models"] == ["winner"]
+
+
+def test_a_good_network_that_is_small_enough_stands_in_for_a_winner_that_is_not(packaged, monkeypatch):
+    def only_other(package, target, name, pixels):
+        if name == "winner":
+            raise UserError("too large")
+        return written(package, target, name, pixels)
+
+    written = compact.write
+    monkeypatch.setattr(compact, "LIMIT_MB", 30.0)
+    monkeypatch.setattr(compact, "write", only_other)
+    target = publish("kaggle", packaged)
+    assert publish_package(target, packaged) == "other"
+    about = json.loads((target / "package/service.json").read_text())
+    assert about["winner"] == "other" and list(about["test"]) == ["other"]
+
+
+def test_networks_that_are_all_too_large_are_named_in_one_line(packaged):
+    target = publish("kaggle", packaged)
+    with pytest.raises(UserError, match=r"^the package of winner has .* published; the package of other has [^\n]*$"):
+        publish_package(target, packaged)
+    assert not (target / "package").exists() and (target / "metrics/summary.json").exists()
 
 
 @pytest.mark.parametrize("name", ["", "../x", "Kaggle", "a b"])
@@ -116,3 +179,10 @@ def test_a_readme_without_markers_is_refused(run):
     (run / "README.md").write_text("nothing")
     with pytest.raises(UserError, match="has lost the lines"):
         update_readme(run / "README.md", run / "results")
+
+
+def test_a_published_package_that_is_not_there_is_not_served(root):
+    command = ["make", "-o", ".venv/.ready", "serve", "MODEL=nowhere"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "error: results/nowhere has no package (published: " in done.stderr

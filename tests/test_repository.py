@@ -4,10 +4,13 @@ import ast
 import re
 import subprocess
 import sys
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
 import yaml
+
+from mri.compact import LIMIT_MB
 
 ROOT = Path(__file__).parents[1]
 STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
@@ -92,9 +95,13 @@ def test_the_library_is_free_of(library, allowed):
         assert not re.search(rf"^\s*(import|from) {library}\b", path.read_text(), re.MULTILINE), path
 
 
-def test_no_tracked_file_is_larger_than_a_megabyte():
-    large = [path.name for path in tracked() if path.stat().st_size > 1_000_000]
-    assert large == []
+def test_no_tracked_file_is_larger_than_a_megabyte_but_in_published_packages_of_ten():
+    packages = {path for path in (ROOT / "results").glob("*/package") if path.is_dir()}
+    large = [path for path in tracked() if path.stat().st_size > 1_000_000]
+    assert [path.name for path in large if not packages & set(path.parents)] == []
+    for package in packages:
+        sizes = [path.stat().st_size for path in package.rglob("*") if path.is_file()]
+        assert sum(sizes) <= LIMIT_MB * 1e6, package
 
 
 @pytest.mark.parametrize("kind", SECRETS)
@@ -131,3 +138,25 @@ def test_requirements_are_pinned_and_locked():
 def test_a_module_that_needs_no_network_does_not_load_pytorch(module):
     program = f"import sys, mri.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["mri", "mri.params", "mri.images", "mri.paths", "mri.cli"])
+def test_a_module_that_everything_loads_is_there_within_a_second(module):
+    program = f"import sys, time, {module}; sys.exit(f'{{time.process_time()}} s' if time.process_time() > 1 else 0)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_installation_without_cuda_leaves_out_what_only_cuda_needs():
+    """`make setup CPU=1` takes all but CUDA's libraries from the lock; PyTorch's CPU build doesn't ask for them."""
+    makefile = (ROOT / "Makefile").read_text()
+    pattern = re.compile(re.search(r"^CUDA := (.+)$", makefile, re.MULTILINE)[1])
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    left_out = {line.split("==")[0] for line in locked if pattern.search(line)}
+    asked_for = {re.match(r"[\w-]+", need)[0] for need in requires("torch") if "extra" not in need}
+    of_cuda = {name for name in asked_for if name.startswith(("cuda-", "nvidia-")) or name == "triton"}
+    assert of_cuda <= left_out
+    assert {name.split("-")[0] for name in left_out} == {"cuda", "nvidia", "triton"}
+    assert not left_out & {"nvidia-ml-py", "torch"}  # nncf asks for the first
+    printed = subprocess.run(["make", "-n", "-W", "requirements.lock", "setup", "CPU=1"], cwd=ROOT, capture_output=True)
+    assert b"--index-url https://download.pytorch.org/whl/cpu" in printed.stdout

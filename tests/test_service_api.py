@@ -87,6 +87,19 @@ def test_a_bad_file_does_not_fail_the_others_of_a_batch(client):
         assert batched["prediction"]["probabilities"] == pytest.approx(single["probabilities"], abs=1e-5)
 
 
+def test_an_image_is_answered_in_a_batch_as_it_is_alone(client):
+    """More than go through the network together, of several sizes."""
+    files = [scan(seed % 8, side=64 + 16 * (seed % 3)) for seed in range(20)]
+    found = client.post("/predict_batch", files=[("images", data) for data in files]).json()["predictions"]
+    own = {"request_id", "milliseconds", "explanations", "scan"}
+    for batched, data in zip(found, files, strict=True):
+        single = client.post("/predict", files={"image": data}).json()
+        alone = {name: value for name, value in single.items() if name not in own and value is not None}
+        for name in ("probabilities", "unlike_training"):
+            assert batched["prediction"].pop(name) == pytest.approx(alone.pop(name), rel=1e-3, abs=1e-5)
+        assert batched["prediction"] == alone
+
+
 def test_requests_in_parallel_get_exactly_the_serial_answers(packaged):
     predictor = Predictor(packaged)
     scans = [scan(seed) for seed in range(8)]

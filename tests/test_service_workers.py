@@ -2,7 +2,10 @@
 
 import base64
 import contextlib
+import os
 import socket
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -18,6 +21,24 @@ from tests.imagefiles import dicom
 pytestmark = pytest.mark.slow
 KEY, WATCH = "MARKER-key-of-predictions", "MARKER-key-of-monitoring"
 ASKING, WATCHING = {"x-api-key": KEY}, {"x-api-key": WATCH}
+# Python runs this at the start of every process of the service: what it must not do is noted in a file, and fails.
+GUARD = """
+import os, sys
+
+def watch(event, details):
+    if event == "socket.connect" and isinstance(details[1], tuple):
+        forbidden = details[1][0] not in ("127.0.0.1", "::1")
+    elif event == "socket.getaddrinfo":
+        forbidden = details[0] not in (None, "", "127.0.0.1", "::1", "localhost", "0.0.0.0")
+    else:
+        forbidden = event == "import" and details[0] == "torch"
+    if forbidden:
+        with open(os.environ["GUARD_NOTES"], "a") as notes:
+            print(event, details[:2], file=notes)
+        raise ConnectionRefusedError("forbidden in this test")
+
+sys.addaudithook(watch)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +46,17 @@ def service(tmp_path_factory):
     """A running service of two workers, with keys for predictions and for monitoring, that keeps rows for a day."""
     folder = tmp_path_factory.mktemp("served")
     packages.package(folder / "package")
-    keys = {"MRI_API_KEY": KEY, "MRI_MONITORING_KEY": WATCH}
-    with served(folder, 2, folder / "package", **keys, MRI_MONITORING_DAYS="1") as service:
+    (folder / "guard").mkdir()
+    (folder / "guard/sitecustomize.py").write_text(GUARD)
+    settings = {
+        "MRI_API_KEY": KEY,
+        "MRI_MONITORING_KEY": WATCH,
+        "MRI_MONITORING_DAYS": "1",
+        "PYTHONPATH": str(folder / "guard"),
+        "GUARD_NOTES": str(folder / "notes"),
+        **dict.fromkeys(("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"), ""),  # must not be what it takes
+    }
+    with served(folder, 2, folder / "package", **settings) as service:
         yield service
 
 
@@ -164,3 +194,21 @@ def test_rows_older_than_the_retention_vanish_while_the_service_runs(service):
         }
 
     assert eventually(lambda: kept() == {"young"})
+
+
+def test_no_process_of_the_service_loads_pytorch_or_connects_to_another_machine(service):
+    methods = ",".join(httpx.get(f"{service.address}/models").json()["methods"])
+    answer = post(service, files={"image": packages.scan()}, data={"explain": methods})
+    assert answer.status_code == 200 and len(answer.json()["explanations"]) == 4
+    time.sleep(2)
+    notes = service.folder / "notes"
+    assert not notes.exists(), notes.read_text()
+
+
+def test_the_guard_would_notice(service, tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(service.folder / "guard"), "GUARD_NOTES": str(tmp_path / "notes")}
+    tried = "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('192.0.2.1', 9))"
+    for program in (tried, "import torch"):
+        assert subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True).returncode != 0
+    noted = (tmp_path / "notes").read_text()
+    assert "192.0.2.1" in noted and "torch" in noted

@@ -281,6 +281,20 @@ def wait_until(answers, seconds: int = 120):
 
 
 @pytest.mark.slow
+def test_mlflows_page_finds_the_experiment(tmp_path):
+    """The page asks for an experiment in GraphQL, which a mismatch of packages that pip accepts can break."""
+    with tracking.run("train@small", {}):
+        pass
+    shutil.copy(tmp_path / "mlflow.db", tmp_path / "server.db")
+    with server(tmp_path, free_port()) as address:
+        asked = "query Q($input: MlflowGetExperimentInput!) {mlflowGetExperiment(input: $input) {experiment {name}}}"
+        body = {"operationName": "Q", "query": asked, "variables": {"input": {"experimentId": "1"}}}
+        answer = requests.post(f"{address}/graphql", json=body, timeout=30)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"]["mlflowGetExperiment"]["experiment"]["name"] == delivery.EXPERIMENT
+
+
+@pytest.mark.slow
 def test_a_server_that_dies_mid_run_and_comes_back_has_every_number_once(tmp_path, monkeypatch, capsys):
     port, store = free_port(), tmp_path / "server"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")

@@ -1,6 +1,10 @@
-"""Send the figures of what was recorded to MLflow, once: python -m service.monitoring"""
+"""Send the figures of what was recorded to MLflow, once; a running service does it every few minutes.
 
-from mri.cli import guarded
+MLFLOW_TRACKING_URI=http://tracking.example.org:5000 python -m service.monitoring
+"""
+
+from mri.cli import Parser, guarded
 from service.monitoring.rollup import main
 
+Parser("service.monitoring", __doc__).parse_args()
 guarded(main)

@@ -11,9 +11,9 @@ from sqlalchemy.exc import IntegrityError
 
 from mri.drift import Reference, Sample, alarms
 from mri.paths import SERVICE
+from mri.serving import REFERENCE
 from service.monitoring.store import Store, requests, windows
 
-REFERENCE = "reference.safetensors"
 NEEDED = ("id", "time", "label", "confidence", "statistics", "projection")
 
 

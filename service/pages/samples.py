@@ -1,6 +1,6 @@
 """The page's sample scans: one synthetic patient of each class, whom no network was trained on.
 
-`python -m service.pages.samples` writes them anew.
+python -m service.pages.samples    # writes them anew
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from mri.cli import Parser, guarded
 from mri.phantom.lesions import CLASSES
 from mri.phantom.rendering import Recipe, render
 from service.pages import STATIC
@@ -34,4 +35,5 @@ def write(folder: Path = SAMPLES) -> None:
 
 
 if __name__ == "__main__":
-    write()
+    Parser("service.pages.samples", __doc__).parse_args()
+    guarded(write)

@@ -1,5 +1,6 @@
 // The dashboard: asks /api/monitoring every few seconds and draws what it says.
 
+import { className } from "/ui/names.js";
 import { bars, lines, short } from "./charts.js";
 
 const REFRESH = 10_000;
@@ -59,7 +60,7 @@ function charts(found) {
     lines("Latency, ms", since, until, ["p50", "p95", "p99"].map((p) => ({ name: p, points: over((part) => part.latency_ms?.[p]) }))),
     bars("Predicted classes", since, until,
       series.map((part) => ({ time: part.time, values: classes.map((name) => (part.classes[name] ?? 0) / (part.predictions || 1)) })),
-      classes.map((name, i) => [name, `s${i % 4}`]), { top: 1, format: percent }),
+      classes.map((name, i) => [className(name).toLowerCase(), `s${i % 4}`]), { top: 1, format: percent }),
     lines("Confidence", since, until, [["median", "p50"], ["lowest tenth", "p10"]].map(([name, p]) => ({ name, points: over((part) => part.confidence?.[p]) })),
       { top: 1, format: percent }),
     lines("Errors and abstentions", since, until, [

@@ -6,12 +6,12 @@ const TIMEOUT_SECONDS = 60;
 /** A request that failed; the message is a sentence for people. */
 export class Failure extends Error {}
 
-async function request(path, body) {
+async function request(path, body, headers = {}) {
   const aborter = new AbortController();
   const timer = setTimeout(() => aborter.abort(), TIMEOUT_SECONDS * 1000);
   let response, text;
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", body, signal: aborter.signal });
+    response = await fetch(path, { method: body ? "POST" : "GET", body, headers, signal: aborter.signal });
     text = await response.text();
   } catch {
     throw new Failure(
@@ -23,7 +23,7 @@ async function request(path, body) {
     clearTimeout(timer);
   }
   const answer = parsed(text);
-  if (response.ok && answer !== null) return answer;
+  if (response.ok && (answer !== null || response.status === 204)) return answer;
   throw new Failure(
     typeof answer?.detail === "string"
       ? sentence(answer.detail)
@@ -52,6 +52,10 @@ export const schema = () => request("docs.json");
 /** One file's answer, with the map of one method. */
 export const predict = (file, model, method) =>
   request("predict", form([["image", file], ["model", model], ["explain", method]]));
+
+/** Tell the confirmed class of an answered request. */
+export const feedback = (requestId, label) =>
+  request("feedback", JSON.stringify({ request_id: requestId, label }), { "Content-Type": "application/json" });
 
 /** [{index, prediction} or {index, error}] in the order of the files. */
 export const predictBatch = async (files, model) =>

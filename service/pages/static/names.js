@@ -20,6 +20,7 @@ const capital = text => text.charAt(0).toUpperCase() + text.slice(1);
 export const className = name => CLASSES[name] ?? capital(name.replaceAll("_", " "));
 export const modelName = name => MODELS[name] ?? name;
 export const methodName = name => METHODS[name]?.[0] ?? capital(name.replaceAll("_", " "));
+export const NO_METHOD = "none"; // what a network answers that can't be explained
 export const methodAbout = name => METHODS[name]?.[1] ?? "";
 export const count = n => COUNTS[n] ?? String(n);
 export const percent = share => `${(100 * share).toFixed(1)}\u00a0%`;

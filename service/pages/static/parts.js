@@ -1,9 +1,14 @@
 // Parts that several views share: a network's verdict, and the controls of the map.
 import { make, stamp } from "./dom.js";
-import { abstainSentence, className, methodAbout, methodName, modelName, percent, setSentence } from "./names.js";
+import { abstainSentence, className, methodAbout, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 
 /** How maps are shown; stays when the view changes. */
 export const display = { method: "gradcam", opacity: 60 };
+
+/** Keep the chosen method where it is one of those offered; the first of them otherwise. */
+export function chooseAmong(methods) {
+  if (!methods.includes(display.method)) display.method = methods[0] ?? NO_METHOD;
+}
 
 export const png = base64 => `data:image/png;base64,${base64}`;
 
@@ -34,8 +39,9 @@ function bar(answer, name, share) {
   return root;
 }
 
-/** Show the map of `method` over the scan, for elements {scan, map}. */
+/** Show the map of `method` over the scan, for elements {scan, map}; without a method there is none. */
 export function showMap(slots, name, answer, method) {
+  if (method === NO_METHOD) return;
   const explanation = answer.explanations[method];
   slots.scan.src = png(answer.scan);
   slots.scan.alt = `${name}, under the map`;
@@ -47,6 +53,7 @@ export function showMap(slots, name, answer, method) {
 /** Method switch, opacity slider and legend. `changed` runs when another method is chosen. */
 export function controls(methods, changed) {
   const [root, slots] = stamp("controls");
+  root.hidden = methods.length === 0;
   for (const method of methods) {
     const input = make("input", "", { type: "radio", name: "method", value: method, checked: method === display.method });
     input.addEventListener("change", () => {

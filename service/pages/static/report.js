@@ -1,5 +1,5 @@
 // One page to keep: scan, map, probabilities, and what has to be known with them, drawn as a picture.
-import { abstainSentence, className, methodName, modelName, percent, setSentence } from "./names.js";
+import { abstainSentence, className, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 import { png } from "./parts.js";
 
 // A4 at 150 dots per inch.
@@ -37,16 +37,29 @@ export async function saveReport(scan, answer, display) {
 }
 
 async function drawReport(scan, answer, { method, opacity }) {
-  const explanation = answer.explanations[method];
-  const [picture, map, legend] = await Promise.all(
-    [png(answer.scan), png(explanation.overlay), "ui/legend.png"].map(load),
-  );
   const canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
   const page = new Page(canvas.getContext("2d"));
   page.text("Brain-tumour MRI classifier", 26, MUTED);
   page.text(scan.name, 44, INK, "600");
   page.text(answer.notice, 26, "#8a3b12", "600");
   page.rule();
+  if (method !== NO_METHOD) await drawMap(page, answer, method, opacity);
+  const headline = answer.abstain ? "No answer" : `${className(answer.label)}, ${percent(answer.probabilities[answer.label])}`;
+  page.text(headline, 52, INK, "600");
+  if (answer.abstain) page.text(abstainSentence(answer), 26, "#8a3b12");
+  for (const [name, share] of Object.entries(answer.probabilities)) page.bar(className(name), share, answer.set.includes(name));
+  page.text(setSentence(answer), 26, MUTED);
+  page.rule();
+  for (const [term, value] of facts(answer)) page.fact(term, value);
+  return canvas;
+}
+
+/** The scan as the network saw it, and beside it under the map. */
+async function drawMap(page, answer, method, opacity) {
+  const explanation = answer.explanations[method];
+  const [picture, map, legend] = await Promise.all(
+    [png(answer.scan), png(explanation.overlay), "ui/legend.png"].map(load),
+  );
   const side = (WIDTH - 2 * MARGIN - 32) / 2, top = page.y;
   page.picture(picture, MARGIN, top, side);
   page.picture(picture, MARGIN + side + 32, top, side);
@@ -56,14 +69,6 @@ async function drawReport(scan, answer, { method, opacity }) {
   page.columns(["What the network saw", `${methodName(method)} for ${target}, opacity ${opacity} %`], side + 32);
   page.legend(legend, MARGIN + side + 32);
   page.rule();
-  const headline = answer.abstain ? "No answer" : `${className(answer.label)}, ${percent(answer.probabilities[answer.label])}`;
-  page.text(headline, 52, INK, "600");
-  if (answer.abstain) page.text(abstainSentence(answer), 26, "#8a3b12");
-  for (const [name, share] of Object.entries(answer.probabilities)) page.bar(className(name), share, answer.set.includes(name));
-  page.text(setSentence(answer), 26, MUTED);
-  page.rule();
-  for (const [term, value] of facts(answer)) page.fact(term, value);
-  return canvas;
 }
 
 function load(source) {

