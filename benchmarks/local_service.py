@@ -65,7 +65,7 @@ def start(
 ) -> Service:
     """Start a service, which may still be loading when this returns.
 
-    package: artifacts/service by default. store: in `folder` by default. settings: environment variables, "" to unset one.
+    package: artifacts/service by default. store: in `folder` by default. settings: variables, "" unsets one.
     """
     port, store = free_port(), store or folder / "monitoring.db"
     temporary = folder / "temporary"
