@@ -88,14 +88,16 @@ def start(
 
 
 def stop(service: Service) -> None:
-    """End the service and everything it started."""
+    """End the service and everything it started: workers lead sessions of their own."""
     service.store.close()
+    processes = service.tree() if service.process.poll() is None else []
     with contextlib.suppress(ProcessLookupError):
         os.killpg(service.process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
         service.process.wait(END_SECONDS)
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(service.process.pid, signal.SIGKILL)
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
     service.process.wait()
 
 

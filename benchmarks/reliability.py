@@ -44,7 +44,8 @@ CLIENTS, SECONDS = 8, 20.0
 WARM = 50
 # Rows of a store that is back are there by then.
 PATIENCE = 30.0
-DISK_BYTES = 4_000_000
+# Room for the rows of a drill, several times over.
+DISK_BYTES = 40_000_000
 ONE_DAY = 86_400
 # What makes a Python process read a clock that somebody else can turn.
 CLOCK = """
@@ -147,7 +148,7 @@ def immutable(folder: Path, flag: str) -> None:
 
 
 def disk_full(folder: Path, package: Path, seconds: float) -> Figures:
-    """The store's disk is full for a while: one of a few megabytes is mounted for it (tmpfs) and filled up."""
+    """The store's disk is full for a while: a small one is mounted for it (tmpfs) and filled up."""
     with small_disk(folder / "disk") as disk, _on(disk, folder, package) as service, loaded(service, seconds) as load:
         fill(disk)
         time.sleep(seconds / 2)
@@ -195,7 +196,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def fill(disk: Path) -> None:
     """Leave no room."""
     with contextlib.suppress(OSError), (disk / "filling").open("wb", buffering=0) as file:
-        for _ in range(DISK_BYTES):
+        for _ in range(DISK_BYTES // 512 + 1):
             file.write(bytes(512))
 
 
