@@ -16,7 +16,6 @@ told.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -36,7 +35,7 @@ import psutil
 
 from benchmarks.local_service import Service, served
 from mri import hardware
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.files import write_json
 from mri.phantom.lesions import CLASSES
 from service.pages import samples
@@ -246,7 +245,7 @@ def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.load", __doc__)
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of the load that counts")
     parser.add_argument("--warm-up", type=float, default=WARM_UP, help="seconds of load before")
     parser.add_argument("--out", type=Path, default=OUT)

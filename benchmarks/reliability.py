@@ -9,7 +9,6 @@ root on Linux: one mounts a small disk, the other makes a file immutable.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import os
 import shutil
@@ -33,7 +32,7 @@ from benchmarks import local_service
 from benchmarks.load import SCANS, Load, Tally, recorded
 from benchmarks.local_service import Service, served
 from mri import hardware
-from mri.cli import guarded
+from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.paths import SERVICE
 from service.monitoring.store import leases, requests
@@ -396,7 +395,7 @@ def run(names: list[str], package: Path, seconds: float) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.reliability", __doc__)
     parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"all when left out: {', '.join(DRILLS)}")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="for which something stays broken, about")
     arguments = parser.parse_args()

@@ -10,7 +10,6 @@ Exit code 1 with the example when something is found. The corpus is made by code
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -28,6 +27,7 @@ from hypothesis.errors import Flaky
 
 from benchmarks.local_service import ROOT, Service, served
 from mri import images
+from mri.cli import Parser
 from tests import packages
 from tests.imagefiles import sound
 
@@ -153,7 +153,7 @@ def fuzz_api(service: Service, seconds: float, number: int) -> subprocess.Comple
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("tests.fuzz", __doc__)
     parser.add_argument("--seconds", type=float, default=60, help="for the reader, and again for the API")
     parser.add_argument("--seed", type=int, default=int(time.time()) % 10**6, help="repeat a run by its seed")
     arguments = parser.parse_args()

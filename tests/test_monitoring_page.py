@@ -116,7 +116,7 @@ def test_tiles_and_charts_show_what_was_planted(dashboard):
     )
     assert bars(requests, "s0") > 20 and bars(requests, "refused") == 2 and bars(requests, "errors") == 1
     classes = dashboard.chart("Predicted classes")
-    expect(classes.locator(".legend span")).to_have_text(["glioma", "notumor", "pituitary"])
+    expect(classes.locator(".legend span")).to_have_text(["glioma", "no tumour", "pituitary"])
     latency = dashboard.chart("Latency, ms")
     expect(latency.locator("path.line")).to_have_count(3)
     assert all("M" in path for path in latency.locator("path.line").evaluate_all("all => all.map(p => p.outerHTML)"))
