@@ -154,7 +154,7 @@ def fuzz_api(service: Service, seconds: float, number: int) -> subprocess.Comple
     command += ["run", f"{service.address}/docs.json", "--max-time", str(max(1, int(seconds))), "--seed", str(number)]
     command += ["--warnings", "off", "--request-timeout", "60", "--no-color"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.fuzz_hooks", "PYTHONPATH": str(ROOT)}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=service.folder, env=environment, capture_output=True, text=True, check=False)
 
 
 def main() -> int:
