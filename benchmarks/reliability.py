@@ -34,7 +34,9 @@ from benchmarks.local_service import Service, served
 from mri import hardware
 from mri.cli import Parser, guarded
 from mri.errors import UserError
+from mri.files import read_json
 from mri.paths import SERVICE
+from mri.serving import ABOUT
 from service.monitoring.store import leases, requests
 
 OUT = Path("results/reliability.md")
@@ -318,9 +320,9 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def damaged_package(folder: Path, package: Path, seconds: float) -> Figures:
-    """The folder of networks is swapped for one with a single wrong bit before the service starts."""
+    """The winner, which is loaded at the start, has a single wrong bit before the service starts."""
     copy = Path(shutil.copytree(package, folder / "copy"))
-    weights = sorted(copy.glob("models/*/*.bin"))[0]
+    weights = sorted((copy / "models" / read_json(copy / ABOUT)["winner"]).glob("*.bin"))[0]
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
