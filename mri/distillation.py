@@ -1,7 +1,7 @@
 """Knowledge distillation (Hinton et al. 2015): a network learns what trained ones say of an image beside its label.
 
 What a teacher says of the other classes is worth most to networks that start at random on few images. It sees the very
-images that its pupil sees, cropped, distorted and mixed alike, and a pupil that only follows it needs no labels
+images that its student sees, cropped, distorted and mixed alike, and a student that only follows it needs no labels
 (Beyer et al. 2022, "a good teacher is patient and consistent").
 """
 

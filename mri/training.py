@@ -64,7 +64,7 @@ class Trainer:
         self, model: Classifier, train: Part, val: Part, settings: Train, seed: int, teacher: Teacher | None = None
     ):
         self.train, self.val, self.settings, self.seed, self.teacher = train, val, settings, seed, teacher
-        self.augment = settings.augment if teacher is None else _pupils_augmentation(settings)
+        self.augment = settings.augment if teacher is None else _students_augmentation(settings)
         self.device = distributed.device()
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.parallel = distributed.parallel(self.model)
@@ -235,7 +235,7 @@ class Trainer:
         self.dtype = torch.bfloat16 if state["bf16"] else torch.float32
 
 
-def _pupils_augmentation(settings: Train) -> Augmentation:
+def _students_augmentation(settings: Train) -> Augmentation:
     return settings.augment.model_copy(update={"mixup": settings.distillation.mixup, "cutmix": 0.0})
 
 

@@ -27,7 +27,7 @@ from hypothesis.errors import Flaky
 
 from benchmarks.local_service import ROOT, Service, served
 from mri import images
-from mri.cli import Parser
+from mri.cli import Parser, guarded
 from tests import packages
 from tests.imagefiles import sound
 
@@ -179,4 +179,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guarded(lambda: sys.exit(main()))

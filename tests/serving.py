@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import psutil
 
 
 @contextlib.contextmanager
@@ -36,8 +37,11 @@ def running(arguments: list[str], folder: Path, environment: dict[str, str], log
                 time.sleep(0.2)
             yield address
         finally:
+            processes = psutil.Process(server.pid).children(recursive=True)  # workers lead sessions of their own
             os.killpg(server.pid, signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
                 server.wait(20)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(server.pid, signal.SIGKILL)
+            for process in (server, *processes):
+                with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):
+                    process.kill()
+            server.wait()

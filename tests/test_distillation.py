@@ -63,7 +63,7 @@ def test_a_student_learns_what_its_teacher_says_rather_than_its_labels(small_spe
     assert max(row["val_accuracy"] for row in history) > 0.9
 
 
-def test_pupils_see_mixtures_and_networks_that_learn_alone_do_not(small_spec, params):
+def test_students_see_mixtures_and_networks_that_learn_alone_do_not(small_spec, params):
     assert params.train.augment.mixup == 0 and params.train.distillation.mixup == 1
     arguments = (models.build(small_spec, 4, 0), blobs(8), blobs(8), params.train, 0)
     (targets,), (mixed,) = (

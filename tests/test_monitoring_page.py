@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 import time
 import uuid
 
 import pytest
 import sqlalchemy as sa
-import uvicorn
 from playwright.sync_api import Page, expect
 
 from service import api
@@ -17,7 +15,7 @@ from service.monitoring.store import Store
 from service.predictor import Predictor
 from service.settings import Settings
 from tests import packages
-from tests.test_page import browser, needs_browser  # noqa: F401  (a fixture)
+from tests.test_page import browser, needs_browser, running  # noqa: F401  (a fixture)
 
 pytestmark = needs_browser
 HTML = "<img src=x onerror=alert(1)>"
@@ -33,15 +31,8 @@ def monitored(tmp_path_factory):
     store = Store(url)
     store.insert(planted(time.time()))
     app = api.create(Predictor(folder / "package"), Settings(monitoring_url=url, rollup_seconds=0))
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive()
-        time.sleep(0.05)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", store
-    server.should_exit = True
-    thread.join()
+    with running(app) as address:
+        yield address, store
 
 
 def row(moment: float, **changes) -> dict:
