@@ -9,8 +9,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -61,9 +62,15 @@ def free_port() -> int:
 
 
 def start(
-    folder: Path, workers: int = 2, package: Path | None = None, store: Path | None = None, **settings: str
+    folder: Path,
+    workers: int = 2,
+    package: Path | None = None,
+    store: Path | None = None,
+    command: Sequence[str] = (),
+    working: Path = ROOT,
+    **settings: str,
 ) -> Service:
-    """Start a service, which may still be loading when this returns.
+    """Start `bentoml serve COMMAND` in the folder `working`; it may still be loading when this returns.
 
     package: artifacts/service by default. store: in `folder` by default. settings: variables, "" unsets one.
     """
@@ -81,9 +88,9 @@ def start(
         **settings,
     }
     environment = {name: value for name, value in environment.items() if value}
-    command = [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port", str(port)]
+    serve = [sys.executable, "-m", "bentoml", "serve", *command, "--host", "127.0.0.1", "--port", str(port)]
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        process = subprocess.Popen(serve, cwd=working, env=environment, stdout=log, stderr=log, start_new_session=True)
     return Service(process, f"http://127.0.0.1:{port}", folder, store)
 
 
@@ -102,11 +109,12 @@ def stop(service: Service) -> None:
 
 
 @contextlib.contextmanager
-def served(
-    folder: Path, workers: int = 2, package: Path | None = None, store: Path | None = None, **settings: str
-) -> Iterator[Service]:
-    """A service that answers, until the block ends. Raises UserError with the last line of its log if it won't."""
-    service = start(folder, workers, package, store, **settings)
+def served(folder: Path, workers: int = 2, **options: Any) -> Iterator[Service]:
+    """A service that answers, until the block ends; options as of `start`.
+
+    Raises UserError with the last line of its log if it won't answer.
+    """
+    service = start(folder, workers, **options)
     try:
         wait_until_ready(service, workers)
         yield service

@@ -86,7 +86,7 @@ def worker_killed(folder: Path, package: Path, seconds: float) -> Figures:
 
     What it had just answered and not yet written is lost with it: rows are written within a fifth of a second.
     """
-    with served(folder, 2, package) as service, loaded(service, seconds) as load:
+    with served(folder, package=package) as service, loaded(service, seconds) as load:
         before, killed_at = load.requests(), time.monotonic()
         service.workers()[0].kill()
         while service.initialised() < 3:
@@ -112,7 +112,7 @@ def store_deleted(folder: Path, package: Path, seconds: float) -> Figures:
 
     It is made anew. Rows that the deleted file still got are read through a connection that was open before.
     """
-    with served(folder, 2, package) as service, loaded(service, seconds) as load:
+    with served(folder, package=package) as service, loaded(service, seconds) as load:
         with contextlib.closing(sqlite3.connect(service.store_file, timeout=30)) as deleted:
             deleted.execute("SELECT count(*) FROM requests").fetchone()
             service.store_file.unlink()
@@ -129,7 +129,7 @@ def store_read_only(folder: Path, package: Path, seconds: float) -> Figures:
     Permissions don't stop root, so the database and its log are made immutable (`chattr +i`), which does, files that
     are open already included. What SQLite keeps beside them in -shm is memory that processes share, and stays.
     """
-    with served(folder, 2, package) as service, loaded(service, seconds) as load:
+    with served(folder, package=package) as service, loaded(service, seconds) as load:
         immutable(folder, "+i")
         try:
             time.sleep(seconds / 2)
@@ -177,7 +177,7 @@ def disk_full_to_the_end(folder: Path, package: Path, seconds: float) -> Figures
 
 
 def _on(disk: Path, folder: Path, package: Path) -> contextlib.AbstractContextManager[Service]:
-    return served(folder, 2, package, store=disk / "monitoring.db")
+    return served(folder, package=package, store=disk / "monitoring.db")
 
 
 @contextlib.contextmanager
@@ -209,8 +209,8 @@ def tracking_server_hung(folder: Path, package: Path, seconds: float) -> Figures
     with contextlib.ExitStack() as stack:
         server = stack.enter_context(HungServer())
         settings = {"MLFLOW_TRACKING_URI": server.uri, "MRI_ROLLUP_SECONDS": "1"}
-        waiting = stack.enter_context(served(folder / "hung", 1, package, **settings))
-        normal = stack.enter_context(served(folder / "normal", 1, package))
+        waiting = stack.enter_context(served(folder / "hung", 1, package=package, **settings))
+        normal = stack.enter_context(served(folder / "normal", 1, package=package))
         rows, until = [], time.monotonic() + local_service.START_SECONDS
         while not server.connections and time.monotonic() < until:
             rows.append(_ask(waiting).json()["request_id"])
@@ -277,7 +277,7 @@ def clock_moved_back(folder: Path, package: Path, seconds: float) -> Figures:
     offset = folder / "clock/offset"
     offset.write_text("0")
     settings = {"PYTHONPATH": str(folder / "clock"), "MRI_MONITORING_DAYS": "0.5"}
-    with served(folder, 2, package, **settings) as service:
+    with served(folder, package=package, **settings) as service:
         wait_for(lambda: held_until(service) is not None)
         with loaded(service, seconds) as load:
             turn(offset, -ONE_DAY)

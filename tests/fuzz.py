@@ -172,7 +172,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         packages.package(folder / "package")
-        with served(folder, 2, folder / "package") as service:
+        with served(folder, package=folder / "package") as service:
             done = fuzz_api(service, arguments.seconds, arguments.seed)
     print(done.stdout, done.stderr, sep="\n")
     return min(1, done.returncode)

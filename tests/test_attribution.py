@@ -26,15 +26,6 @@ IMAGES = torch.rand(3, 1, SIZE, SIZE, generator=torch.Generator().manual_seed(1)
 TARGET = [2, 0, 3]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On images this small more threads only wait for each other, for minutes where the machine has other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @functools.cache
 def network(name: str) -> models.Classifier:
     """Random weights with batch-norm statistics of real activations: without them signals shrink to 1e-15."""

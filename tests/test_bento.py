@@ -13,9 +13,9 @@ import httpx
 import pytest
 from packaging.requirements import Requirement
 
+from benchmarks.local_service import served
 from service.predictor import Predictor
 from tests import packages
-from tests.serving import running
 
 ROOT = Path(__file__).parents[1]
 
@@ -96,16 +96,15 @@ def test_a_bento_serves_from_any_folder(tmp_path):
     (source / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + "lock_packages = false\n")
     packages.package(source / "artifacts/service")
     elsewhere.mkdir()
-    own = {name: value for name, value in os.environ.items() if not name.startswith("MRI_")}
-    environment = own | {"BENTOML_HOME": str(tmp_path / "home"), "BENTOML_DO_NOT_TRACK": "true"}
+    environment = os.environ | {"BENTOML_HOME": str(tmp_path / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
     build = [sys.executable, "-m", "bentoml", "build"]
     done = subprocess.run(build, cwd=source, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     expected = Predictor(source / "artifacts/service").predict(packages.scan()).opinion.probabilities
     shutil.rmtree(source)
-    environment["MRI_ROLLUP_SECONDS"] = "0"
-    with running(["brain_tumour_classifier:latest"], elsewhere, environment, tmp_path / "log") as address:
-        answer = httpx.post(f"{address}/predict", files={"image": packages.scan()}, timeout=60)
+    command = ["brain_tumour_classifier:latest"]
+    with served(tmp_path, 1, command=command, working=elsewhere, MRI_SERVICE="") as service:
+        answer = httpx.post(f"{service.address}/predict", files={"image": packages.scan()}, timeout=60)
         assert answer.status_code == 200, answer.text
         assert answer.json()["probabilities"] == pytest.approx(expected, abs=1e-5)
-        assert "Brain-tumour MRI classifier" in httpx.get(address).text
+        assert "Brain-tumour MRI classifier" in httpx.get(service.address).text

@@ -42,7 +42,7 @@ def test_a_reader_that_fails_is_found(monkeypatch, read, message):
 @pytest.mark.slow
 def test_the_running_service_answers_as_its_schema_says(tmp_path):
     packages.package(tmp_path / "package")
-    with served(tmp_path, 1, tmp_path / "package") as service:
+    with served(tmp_path, 1, package=tmp_path / "package") as service:
         done = fuzz.fuzz_api(service, seconds=20, number=1)
     assert done.returncode == 0, done.stdout
     assert "Operations:       5 selected" in done.stdout

@@ -39,15 +39,6 @@ FOUR = ("resnet50", "resnet101", "efficientnet_b0", "efficientnet_b1")
 IMAGES = torch.rand(2, 1, 64, 64, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """On images this small more threads only wait for each other, for minutes where the machine has other work."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def test_group_all_merges_the_four_and_one_alone_selects_one(tmp_path):
     (tmp_path / "config.yaml").write_text("defaults: [{model: all}, _self_]\n")
     (tmp_path / "model").symlink_to(CONF)

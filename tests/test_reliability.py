@@ -47,7 +47,7 @@ def test_a_batch_leaves_a_row_for_each_image():
 
 @pytest.mark.slow
 def test_a_short_load_is_answered_and_recorded_once_and_a_lost_row_would_be_seen(package, tmp_path):
-    with served(tmp_path, 2, package) as service:
+    with served(tmp_path, package=package) as service:
         found = load.measure(service, seconds=5, warm_up=5)
         assert found["requests"] > 64 and found["unplanned_5xx"] == 0 and found["malformed"] > 0
         assert found["recorded_exactly_once"] and found["store"]["expected"] > 64

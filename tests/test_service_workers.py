@@ -56,7 +56,7 @@ def service(tmp_path_factory):
         "GUARD_NOTES": str(folder / "notes"),
         **dict.fromkeys(("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"), ""),  # must not be what it takes
     }
-    with served(folder, 2, folder / "package", **settings) as service:
+    with served(folder, package=folder / "package", **settings) as service:
         yield service
 
 
