@@ -8,9 +8,10 @@ image, a cut one, a missing field, an unknown model, another media type, a page 
 map, one in ten sends a batch. A client that is told to come back later (503 with Retry-After) waits as long as it is
 told.
 
-- unplanned_5xx: answers of 500 and above that aren't such a 503, and requests without an answer;
+- unplanned_5xx: answers of 500 and above that aren't such a 503, and requests without an answer (no_answer: why);
 - memory_growth: of the proportional set size of all the service's processes, from the end of the warm-up to the end of
-  the load, in shares of the first; both are medians of the samples of a tenth of the load's time;
+  the load, in shares of the first; both are medians of the samples of a tenth of the load's time. The warm-up is longer
+  than BentoML's timeout (90 s), for which it keeps something of every request;
 - recorded_exactly_once: whether the store has one row for every answered image or refused request, and no other.
 """
 
@@ -41,7 +42,7 @@ from mri.phantom.lesions import CLASSES
 from service.pages import samples
 
 OUT = Path("results/benchmarks/load.json")
-CLIENTS, WORKERS, SECONDS, WARM_UP = 64, 2, 300.0, 60.0
+CLIENTS, WORKERS, SECONDS, WARM_UP = 64, 2, 300.0, 120.0
 MALFORMED, EXPLAINED, BATCHED = 0.05, 0.1, 0.1
 BATCH = 3
 # What is watched is recorded; the rest isn't about predictions.
@@ -52,11 +53,15 @@ Ask = Callable[[httpx.Client, np.random.Generator], httpx.Response]
 
 @dataclass
 class Tally:
-    """What clients have seen. requests: how many are over. rows: the ids that the store should hold. ms: of answers
-    200."""
+    """What clients have seen.
+
+    requests: how many are over. broken: how connections broke. rows: the ids that the store should hold. ms: of answers
+    200.
+    """
 
     requests: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
     rows: list[str] = field(default_factory=list)
     ms: list[float] = field(default_factory=list)
     malformed: int = 0
@@ -70,15 +75,17 @@ class Tally:
         if answer.status_code == 200:
             self.ms.append(1e3 * answer.elapsed.total_seconds())
 
-    def unanswered(self) -> None:
+    def unanswered(self, error: httpx.HTTPError) -> None:
         """A connection that broke."""
         self.requests += 1
         self.statuses["no answer"] += 1
+        self.broken[type(error).__name__] += 1
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
             self.requests + other.requests,
             self.statuses + other.statuses,
+            self.broken + other.broken,
             self.rows + other.rows,
             self.ms + other.ms,
             self.malformed + other.malformed,
@@ -152,8 +159,8 @@ def client(address: str, seed: int, ended: threading.Event, tally: Tally) -> Non
         while not ended.is_set():
             try:
                 answer, malformed = ask(connection, random)
-            except httpx.HTTPError:
-                tally.unanswered()
+            except httpx.HTTPError as error:
+                tally.unanswered(error)
                 continue
             tally.count(answer)
             tally.malformed += malformed
@@ -236,6 +243,7 @@ def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
         "memory_growth": last / first - 1,
         "recorded_exactly_once": rows["missing"] == rows["unexpected"] == 0,
         "statuses": dict(sorted(tally.statuses.items())),
+        "no_answer": dict(tally.broken),
         "malformed": tally.malformed,
         "store": rows,
         "memory_mb": {"after_warm_up": first, "at_the_end": last, "highest": max(mb for _, mb in samples_mb)},

@@ -253,8 +253,17 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"a map of noise puts {100 * mass['gradcam']['chance']:.1f} %" in text
     assert f"Guided Backprop puts {_percent(mass['guided_backprop'], 1)}" in text
     assert f"the tumour in {_percent(hits, 0)} of images" in text
+    other = read_json(run / "explain/resnet50.json")["methods"]["guided_backprop"]["pointing_game"]
+    assert f"That of ResNet50, which is right less often, does in {_percent(other, 0)}." in text
+    agreement = read_json(run / "consensus.json")["agreement"]
+    assert f"the class is right (AUROC {_share(agreement['auroc_of_being_right'])})" in text
+    assert f"mean confidence does ({_share(agreement['confidence_auroc_of_being_right'])})" in text
     assert f"{100 * leak['near']:.0f} % of the official test images are near-duplicates" in text
     assert f"and {100 * leak['patient']:.0f} % share a patient" in text
+
+
+def _share(score: dict[str, float]) -> str:
+    return f"{score['value']:.2f} [{score['low']:.2f}, {score['high']:.2f}]"
 
 
 def _percent(score: dict[str, float], digits: int) -> str:

@@ -34,7 +34,8 @@ def test_deliberate_503s_are_no_failures_and_others_are():
     tally.count(answer(503, {"request_id": "c"}))
     tally.count(answer(500, {"request_id": "d"}))
     tally.count(answer(404, {"request_id": "e"}, "/nothing"))
-    tally.unanswered()
+    tally.unanswered(httpx.ReadError("cut"))
+    assert tally.broken == Counter(ReadError=1)
     assert tally.statuses == Counter({"200": 1, "planned 503": 1, "503": 1, "500": 1, "404": 1, "no answer": 1})
     assert (tally.requests, tally.unplanned, tally.rows, tally.ms) == (6, 3, ["a", "b", "c", "d"], [500.0])
 

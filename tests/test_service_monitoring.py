@@ -111,6 +111,22 @@ def test_a_prediction_does_not_need_the_store(predictor, tmp_path):
     assert (answer.status_code, answer.json()["error"]) == (503, "store_unavailable")
 
 
+def test_a_recorded_request_keeps_nothing_of_its_images(predictor, tmp_path):
+    """BentoML holds on to requests long after they were answered."""
+    app = api.create(predictor, Settings(monitoring_url=f"sqlite:///{tmp_path / 'm.db'}", rollup_seconds=0))
+    kept = []
+
+    async def holding(scope, receive, send):
+        kept.append(scope)
+        await app(scope, receive, send)
+
+    with TestClient(holding) as client:
+        client.post("/predict", files={"image": picture()})
+        client.post("/predict_batch", files=[("images", picture()), ("images", b"no image")])
+    states = [scope["state"] for scope in kept if scope["type"] == "http"]
+    assert [set(state) for state in states] == [{"request_id"}] * 2
+
+
 def test_figures_count_what_was_asked(serving):
     client, store = serving
     for i in range(4):

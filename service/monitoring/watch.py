@@ -77,11 +77,15 @@ def _metrics() -> tuple[Any, Any, Any]:
 
 
 def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[dict[str, Any]]:
-    """The rows of one request. Those of a batch have ids ID/0, ID/1, ..., which POST /feedback takes too."""
+    """The rows of one request. Those of a batch have ids ID/0, ID/1, ..., which POST /feedback takes too.
+
+    The request's predictions, with their images and features, are taken out of it: BentoML keeps every request, answered
+    or not, until its timeout is over, which under load is a gigabyte of them.
+    """
     told, name = state(scope), request_id(scope)
     common = {"time": time.time(), "route": scope["path"], "ms": ms}
-    found = told.get("predictions") if status == 200 else None
-    if not found:
+    found = told.pop("predictions", [])
+    if status != 200 or not found:
         error = told.get("error") or (None if status < 400 else "internal_error")
         return [common | {"request_id": name, "status": status, "error": error}]
     single = scope["path"] == "/predict"
