@@ -55,6 +55,7 @@ def consensus(params: Params) -> None:
         why = "a consensus needs two networks" if len(names) < 2 else "no test image has a mask"
         write_json({"n": 0, "why": why}, METRICS / "consensus.json")
         (SHEETS / "consensus").mkdir(parents=True, exist_ok=True)
+        (SHEETS / "consensus/.gitkeep").touch()
         return
     probabilities = np.stack([_probabilities(name, chosen["id"], data.classes) for name in names])
     target = consensus_class(probabilities)

@@ -78,7 +78,8 @@ def _by_id(frame: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 
 def _draw(params: Params, frame: pd.DataFrame, copies: pd.DataFrame) -> None:
     folder = PLOTS / "data"
-    (SHEETS / "data").mkdir(parents=True, exist_ok=True)  # empty where nothing crosses
+    (SHEETS / "data").mkdir(parents=True, exist_ok=True)
+    (SHEETS / "data/.gitkeep").touch()  # git loses a folder without files, and DVC would make it anew
     save(class_counts(frame, params.data.classes), folder / "classes.png")
     save(images_per_patient(frame), folder / "images_per_patient.png")
     crossing = audit.across(frame, copies, "official_split")

@@ -79,7 +79,7 @@ def _metrics() -> tuple[Any, Any, Any]:
 def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[dict[str, Any]]:
     """The rows of one request. Those of a batch have ids ID/0, ID/1, ..., which POST /feedback takes too.
 
-    The request's predictions, with their images and features, are taken out of it: BentoML keeps every request, answered
+    The predictions, with their images and features, are taken out of the request: BentoML keeps every one, answered
     or not, until its timeout is over, which under load is a gigabyte of them.
     """
     told, name = state(scope), request_id(scope)
