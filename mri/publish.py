@@ -22,9 +22,9 @@ import numpy as np
 from mri import compact, dataset, index, model_card
 from mri.cli import Parser, guarded
 from mri.errors import UserError
-from mri.files import read_json
+from mri.files import read_json, write_json
 from mri.paths import REPORT, RESULTS, SERVICE, SPLITS
-from mri.serving import Package
+from mri.serving import ABOUT, Package
 from mri.tables import headline, interval, networks
 
 FILES, FOLDERS = ("params.yaml", "dvc.lock", f"{REPORT}/{model_card.MARKDOWN}"), ("metrics", "plots")
@@ -76,6 +76,9 @@ def publish_package(target: Path, root: Path = Path()) -> str:
     for name in (package.default, *sorted(good, key=lambda name: chosen[name]["size_mb"])):
         refusal = _write_package(package.folder, target / PACKAGE, name, val)
         if not refusal:
+            about = target / PACKAGE / ABOUT
+            # Whoever serves it knows the published run, not what its data is called on the machine that made it.
+            write_json(read_json(about) | {"dataset": target.name}, about)
             return name
         refused.append(refusal)
     raise UserError("; ".join(refused))

@@ -138,7 +138,8 @@ def test_the_winner_is_published_as_a_package_where_it_is_small_enough(packaged,
     monkeypatch.setattr(compact, "LIMIT_MB", 30.0)
     target = publish("kaggle", packaged)
     assert publish_package(target, packaged) == "winner"
-    assert json.loads((target / "package/service.json").read_text())["models"] == ["winner"]
+    about = json.loads((target / "package/service.json").read_text())
+    assert (about["models"], about["dataset"]) == (["winner"], "kaggle")
 
 
 def test_a_good_network_that_is_small_enough_stands_in_for_a_winner_that_is_not(packaged, monkeypatch):
