@@ -248,6 +248,8 @@ def test_the_prose_has_the_published_runs_numbers():
     mass = {name: row["rma"] for name, row in explained["methods"].items()}
     hits = explained["methods"]["guided_backprop"]["pointing_game"]
     leak = read_json(run / "data.json")["leakage"]["official"]
+    speed = read_json(ROOT / "results/benchmarks/serving.json")
+    faster = {what: [row[what] for row in speed["ratios"].values()] for what in ("predict", "gradcam")}
     text = " ".join(README.split())
     assert f"on {explained['n']} outlined tumours the winner's Grad-CAM puts {_percent(mass['gradcam'], 1)} of" in text
     assert f"a map of noise puts {100 * mass['gradcam']['chance']:.1f} %" in text
@@ -258,8 +260,14 @@ def test_the_prose_has_the_published_runs_numbers():
     agreement = read_json(run / "consensus.json")["agreement"]
     assert f"the class is right (AUROC {_share(agreement['auroc_of_being_right'])})" in text
     assert f"mean confidence does ({_share(agreement['confidence_auroc_of_being_right'])})" in text
+    assert f"it answers {_span(faster['predict'])} times as many requests, and {_span(faster['gradcam'])} times" in text
+    assert f"the winner takes {speed['winner']['resident_mb'] / 1000:.1f} GB" in text
     assert f"{100 * leak['near']:.0f} % of the official test images are near-duplicates" in text
     assert f"and {100 * leak['patient']:.0f} % share a patient" in text
+
+
+def _span(values: list[float]) -> str:
+    return f"{min(values):.1f} to {max(values):.1f}"
 
 
 def _share(score: dict[str, float]) -> str:
