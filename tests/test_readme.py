@@ -262,8 +262,25 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"mean confidence does ({_share(agreement['confidence_auroc_of_being_right'])})" in text
     assert f"it answers {_span(faster['predict'])} times as many requests, and {_span(faster['gradcam'])} times" in text
     assert f"the winner takes {speed['winner']['resident_mb'] / 1000:.1f} GB" in text
+    package = ROOT / "results/kaggle/package"
+    megabytes = sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) / 1e6
+    assert f"the published EfficientNet-B0 ({megabytes:.1f} MB, in" in text
     assert f"{100 * leak['near']:.0f} % of the official test images are near-duplicates" in text
     assert f"and {100 * leak['patient']:.0f} % share a patient" in text
+
+
+def test_the_prose_says_what_the_published_runs_found():
+    """Sentences without figures, which a new run may turn into their opposite."""
+    run = ROOT / "results/kaggle/metrics"
+    pairs = read_json(run / "summary.json")["test_comparisons"]
+    verdicts = {(row["first"], row["second"]): row["verdict"] for row in pairs}
+    told_apart = {pair: verdict for pair, verdict in verdicts.items() if verdict != "not distinguishable"}
+    better = ("resnet50", "efficientnet_b1"), ("resnet101", "efficientnet_b1")
+    assert told_apart == dict.fromkeys(better, "efficientnet_b1 better")
+    lead = read_json(run / "consensus.json")["lead_over_best_single"]
+    assert lead["rma"]["high"] < 0 and not lead["road"]["distinguishable"]
+    load = read_json(ROOT / "results/benchmarks/load.json")
+    assert load["unplanned_5xx"] == 0 and load["recorded_exactly_once"] and abs(load["memory_growth"]) < 0.05
 
 
 def _span(values: list[float]) -> str:
