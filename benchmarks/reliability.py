@@ -357,6 +357,7 @@ def answers(tally: Tally) -> Figures:
         "answers by status": by_status(tally.statuses),
         "failures": tally.unplanned - unanswered,
         "unanswered": unanswered,
+        **({"how they broke": by_status(tally.broken)} if tally.broken else {}),
     }
 
 

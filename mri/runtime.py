@@ -126,17 +126,34 @@ def core() -> Any:
     return openvino.Core()
 
 
+_compiling = threading.Lock()
+
+
 def _compile(path: Path, hint: str, threads: int) -> Any:
+    """The graph of a file, run once already.
+
+    What OpenVINO's Python layer sets up at its first inference of a kind isn't safe from several threads: they wait for
+    each other while they hold the interpreter's lock, and the process hangs for good.
+    """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": threads or usable_cores(),
         "PERFORMANCE_HINT": "LATENCY",
     }
-    try:
-        return core().compile_model(path, "CPU", settings)
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[-1]
-        raise UserError(f"{path} can't be loaded ({first}): run `dvc checkout --force`") from None
+    with _compiling:
+        try:
+            compiled = core().compile_model(path, "CPU", settings)
+        except RuntimeError as error:
+            first = str(error).strip().splitlines()[-1]
+            raise UserError(f"{path} can't be loaded ({first}): run `dvc checkout --force`") from None
+        compiled.create_infer_request().infer([_zeros(port) for port in compiled.inputs])
+    return compiled
+
+
+def _zeros(port: Any) -> np.ndarray:
+    """The smallest array that an input takes."""
+    shape = [1 if side.is_dynamic else side.get_length() for side in port.get_partial_shape()]
+    return np.zeros(shape, port.get_element_type().to_dtype())
 
 
 def usable_cores() -> int:

@@ -66,7 +66,7 @@ def test_predictions_go_on_while_something_is_broken(package, tmp_path, drill):
     if drill == "worker_killed":
         assert figures["workers at the end"] == 2 and figures["unanswered"] <= reliability.CLIENTS
     else:
-        assert figures["of them missing"] == 0 and "no answer" not in figures["answers by status"]
+        assert figures["of them missing"] == 0 and "no answer" not in figures["answers by status"], figures
     if drill == "tracking_server_hung":
         assert figures["connections that hang"] > 0
 
@@ -83,7 +83,7 @@ def test_a_full_disk_delays_rows_and_what_is_lost_when_the_service_stops_is_coun
     if not can_mount(tmp_path):
         pytest.skip("a small disk can be mounted by root only")
     figures = reliability.disk_full(tmp_path / "a", package, 4.0)
-    assert (figures["failures"], figures["unanswered"], figures["of them missing"]) == (0, 0, 0)
+    assert (figures["failures"], figures["unanswered"], figures["of them missing"]) == (0, 0, 0), figures
     figures = reliability.disk_full_to_the_end(tmp_path / "b", package, 4.0)
     assert figures["of them missing"] == figures["rows lost, says the log"] > 0
 

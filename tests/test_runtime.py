@@ -89,3 +89,28 @@ def test_a_signal_is_handled_after_models_came_and_went(exported, root):
     run = [sys.executable, "-c", SIGNAL_AFTERWARDS, str(exported[1])]
     done = subprocess.run(run, cwd=root, capture_output=True, text=True)
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["handled"]), done.stderr
+
+
+AT_ONCE = """
+import faulthandler, sys, threading
+from pathlib import Path
+import numpy as np
+from mri.runtime import Runtime
+
+faulthandler.dump_traceback_later(60, exit=True)  # works without the interpreter's lock, which a hanging call holds
+runtime, together = Runtime(Path(sys.argv[1])), threading.Barrier(4)
+sys.setswitchinterval(1e-6)
+
+def first():
+    together.wait()
+    runtime(np.zeros((1, 32, 32), np.uint8))
+
+threads = [threading.Thread(target=first) for _ in range(4)]
+for thread in threads:
+    thread.start()
+"""
+
+
+def test_the_first_calls_of_a_process_may_come_from_several_threads_at_once(exported):
+    command = [sys.executable, "-c", AT_ONCE, str(exported[1])]
+    assert [subprocess.run(command, check=False).returncode for _ in range(5)] == [0] * 5
