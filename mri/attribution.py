@@ -26,6 +26,7 @@ from mri.models import Classifier
 
 METHODS = {
     "gradcam": "class-weighted features of one layer, upsampled (Selvaraju et al. 2017)",
+    "gradcam_aligned": "the same with each cell drawn where it looks, not where an even grid has it",
     "guided_backprop": "gradient of the logit with only positive evidence passed back through active units",
     "guided_gradcam": "guided_backprop times gradcam",
     "gradient": "magnitude of the logit's gradient (Simonyan et al. 2014), the reference for the guided ones",
@@ -109,8 +110,10 @@ def _explain_batch(
     model: Classifier, images: torch.Tensor, target: torch.Tensor, methods: Sequence[str], layer: str
 ) -> dict[str, np.ndarray]:
     maps = {}
-    if {"gradcam", "guided_gradcam"} & set(methods):
-        maps["gradcam"] = upsample(gradcam_grid(model, images, target, layer), (images.shape[2], images.shape[3]))
+    if {"gradcam", "gradcam_aligned", "guided_gradcam"} & set(methods):
+        grid, size = gradcam_grid(model, images, target, layer), (images.shape[2], images.shape[3])
+        maps["gradcam"] = upsample(grid, size)
+        maps["gradcam_aligned"] = upsample(grid, size, model.cells(layer))
     if {"guided_backprop", "guided_gradcam"} & set(methods):
         maps["guided_backprop"] = guided_gradient(model, images, target).cpu().numpy()
     if "gradient" in methods:

@@ -5,7 +5,7 @@ Maps explain the predicted class. An image counts when it has a mask and the net
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -17,6 +17,7 @@ from mri.attribution_scores import chance, empty, localisation, skill
 from mri.dataset import Dataset
 from mri.errors import UserError
 from mri.evaluation import TUMOUR_FREE
+from mri.gradcam import Cells
 from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights
 from mri.models import Classifier
@@ -57,8 +58,20 @@ def map_of(model: Classifier, images: np.ndarray | torch.Tensor, target: np.ndar
     return explain(model, images, target, method)
 
 
-def grid_of(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
-    """Rows and columns of Grad-CAM's own grid at the size of `pixels` (N, S, S)."""
+class Grid(NamedTuple):
+    """Rows and columns of a coarse map, and where its cells are centred: None for a share of the image each."""
+
+    shape: tuple[int, int]
+    cells: Cells | None = None
+
+
+def grids_of(model: Classifier, pixels: np.ndarray) -> dict[str, Grid]:
+    """The grids on which methods draw at the size of `pixels` (N, S, S); a method that isn't here draws pixels."""
+    coarse, fine = _grid_shape(model, pixels), _grid_shape(model, pixels, model.spec.fine_layer)
+    return {"gradcam": Grid(coarse), "gradcam_aligned": Grid(coarse, model.cells()), FINE: Grid(fine)}
+
+
+def _grid_shape(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
     height, width = gradcam_grid(model, to_tensor(pixels[:1]), torch.zeros(1, dtype=torch.long), layer).shape[1:]
     return height, width
 
@@ -68,14 +81,14 @@ def summarise(
     pixels: np.ndarray,
     masks: np.ndarray,
     groups: np.ndarray,
-    grids: dict[str, tuple[int, int]],
+    grids: dict[str, Grid],
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
     """Scores of every method: value, interval, chance level, and skill between the best trivial map and the ceiling.
 
     maps: {method: (N, S, S)}. pixels: uint8 (N, S, S). masks: bool (N, S, S), none empty. groups: (N,), resampled
-    together. grids: for methods that draw on a coarse grid, its cells; the others' ceiling is the mask itself.
+    together. grids: of the methods that draw on a coarse one; the others' ceiling is the mask itself.
     A network that called no tumour has n = 0 and no scores.
     """
     if len(masks) == 0:
@@ -102,8 +115,8 @@ def _scored(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[st
     return {name: estimate(float(scores[name].mean()), weights @ scores[name] / weights.sum(1)) for name in CORE}
 
 
-def _ceiling(masks: np.ndarray, grid: tuple[int, int] | None) -> dict[str, float]:
-    best = masks.astype(np.float32) if grid is None else grid_oracle(masks, grid)
+def _ceiling(masks: np.ndarray, grid: Grid | None) -> dict[str, float]:
+    best = masks.astype(np.float32) if grid is None else grid_oracle(masks, *grid)
     return {name: float(values.mean()) for name, values in localisation(best, masks).items()}
 
 

@@ -8,8 +8,16 @@ it is class activation mapping (Zhou et al. 2016), and any runtime that returns 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Cells(NamedTuple):
+    """Where a network's features look: cell i of each axis is centred on pixel `first + i * step` (of 0, 1, 2, ...)."""
+
+    first: float
+    step: float
 
 
 def gradcam_from_features(features: np.ndarray, head_weights: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -27,20 +35,29 @@ def gradcam_from_features(features: np.ndarray, head_weights: np.ndarray, target
     return np.maximum(contributions.reshape(n, height, width) / (height * width), 0)
 
 
-def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Bilinear interpolation of (N, h, w) to (N, *size), pixel centres aligned (torch's align_corners=False).
+def upsample(maps: np.ndarray, size: tuple[int, int], cells: Cells | None = None) -> np.ndarray:
+    """Bilinear interpolation of (N, h, w) to (N, *size).
+
+    cells: where the cells are centred; by default they share the image evenly, as Grad-CAM libraries have it (torch's
+    align_corners=False). Beyond the outermost centres the map goes on as it is there.
 
     The result has the dtype float32, or float64 for float64 maps. It never leaves the range of the input.
     """
-    rows, columns = (bilinear_weights(n, m) for n, m in zip(maps.shape[1:], size, strict=True))
+    rows, columns = (bilinear_weights(n, m, cells) for n, m in zip(maps.shape[1:], size, strict=True))
     kind = np.float64 if maps.dtype == np.float64 else np.float32
     return rows.astype(kind) @ maps.astype(kind, copy=False) @ columns.T.astype(kind)
 
 
+def evenly(n: int, m: int) -> Cells:
+    """n cells that share m pixels."""
+    return Cells((m / n - 1) / 2, m / n)
+
+
 @lru_cache(maxsize=64)
-def bilinear_weights(n: int, m: int) -> np.ndarray:
+def bilinear_weights(n: int, m: int, cells: Cells | None = None) -> np.ndarray:
     """Float64 (m, n): row i holds the shares of the n samples in the i-th of m interpolated ones; rows sum to 1."""
-    position = np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
+    first, step = cells or evenly(n, m)
+    position = np.clip((np.arange(m) - first) / step, 0, n - 1)
     lower = np.floor(position).astype(int)
     upper = np.minimum(lower + 1, n - 1)
     weights = np.zeros((m, n))

@@ -24,6 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
 from mri.files import sha256
+from mri.gradcam import Cells
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -77,6 +78,24 @@ class Classifier(nn.Module):
         features = self.features(images, layer)
         return features, self.head(features, layer)
 
+    def cells(self, layer: str = "") -> Cells:
+        """Where the cells at the end of `layer` are centred, by receptive-field arithmetic (Araujo et al. 2019).
+
+        A convolution with a stride of 2 and the same padding on both sides centres its first cell on the first pixel,
+        so after five of them cell i looks at pixel 32 i. An even grid has it half a cell further, at 32 i + 15.5.
+        """
+        first, step = 0.0, 1.0
+        for _, stage in self._steps()[: self._end(layer)]:
+            for name, module in stage.named_modules():
+                if "downsample" in name or not hasattr(module, "kernel_size"):  # the shortcut strides beside the path
+                    continue
+                kernel, stride, padding, dilation = (
+                    _of_one_axis(getattr(module, key, 1)) for key in ("kernel_size", "stride", "padding", "dilation")
+                )
+                first += step * (dilation * (kernel - 1) / 2 - padding)
+                step *= stride
+        return Cells(first, step)
+
     @property
     def classes(self) -> int:
         """C, the number of classes."""
@@ -121,6 +140,10 @@ class Classifier(nn.Module):
             known = sorted({name.rsplit(".", 1)[0] for name in names[: names.index("flatten") - 1]})
             raise UserError(f"{self.spec.name} has no convolutional layer {layer!r}; it has {', '.join(known)}")
         return inside[-1] + 1
+
+
+def _of_one_axis(setting: int | tuple[int, int]) -> int:
+    return setting if isinstance(setting, int) else setting[0]
 
 
 def _unrolled(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:

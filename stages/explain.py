@@ -4,7 +4,7 @@ import numpy as np
 
 from mri import cli, dataset, faithfulness, headlines, models, tracking
 from mri.evaluation import TUMOUR_FREE
-from mri.explanations import FINE, calls_a_tumour, grid_of, maps_of, sample, summarise
+from mri.explanations import calls_a_tumour, grids_of, maps_of, sample, summarise
 from mri.figures import blank, explanation_sheet, for_sheet, outcomes, save
 from mri.files import write_json
 from mri.inference import predict_logits
@@ -27,7 +27,7 @@ def explain(params: Params, arch: str) -> None:
     arrays: dict = {"ids": chosen["id"].to_numpy(str), "logits": logits, **maps}
     np.savez_compressed(MAPS / f"{arch}.npz", **arrays)
     counted = calls_a_tumour(data.classes, logits.argmax(1)) & masks.any(axis=(1, 2))
-    grids = {"gradcam": grid_of(model, pixels), FINE: grid_of(model, pixels, model.spec.fine_layer)}
+    grids = grids_of(model, pixels)
     metrics = summarise(
         {name: made[counted] for name, made in maps.items()},
         pixels[counted],
@@ -37,7 +37,8 @@ def explain(params: Params, arch: str) -> None:
         params.evaluate.resamples,
         params.seed,
     )
-    metrics |= {"grids": {name: f"{h}x{w}" for name, (h, w) in grids.items()}, **_faithfulness(params, model, data)}
+    cells = {name: "x".join(map(str, grid.shape)) for name, grid in grids.items()}
+    metrics |= {"grids": cells, **_faithfulness(params, model, data)}
     write_json(metrics, METRICS / f"explain/{arch}.json")
     _sheet(params, arch, pixels, masks, maps, logits, chosen["label"].tolist())
     with tracking.run(f"explain@{arch}", {"data": params.data.name}) as run:

@@ -16,7 +16,7 @@ from mri import attribution, models
 from mri.architecture import ArchitectureSpec
 from mri.attribution import METHODS, GuidedActivation, explain, explain_many
 from mri.errors import UserError
-from mri.gradcam import upsample
+from mri.gradcam import Cells, upsample
 
 CONF = Path(__file__).parents[1] / "conf" / "model"
 FOUR = ("resnet50", "resnet101", "efficientnet_b0", "efficientnet_b1")
@@ -102,6 +102,8 @@ def test_layer_chooses_the_grid():
     assert fine.shape == (3, 4, 4)
     maps = explain(model, IMAGES, TARGET, layer=model.spec.fine_layer)
     np.testing.assert_array_equal(maps, upsample(fine, (SIZE, SIZE)))
+    aligned = explain(model, IMAGES, TARGET, "gradcam_aligned", layer=model.spec.fine_layer)
+    np.testing.assert_array_equal(aligned, upsample(fine, (SIZE, SIZE), Cells(first=0, step=16)))
 
 
 @pytest.mark.parametrize("name", RESNETS)
@@ -304,7 +306,9 @@ def test_guided_twin_shares_the_weights_and_follows_them():
 
 
 def test_unknown_method_lists_the_known_ones():
-    with pytest.raises(UserError, match=r"no explanation method 'lime'; choose from gradcam, guided_backprop"):
+    with pytest.raises(
+        UserError, match=r"no explanation method 'lime'; choose from gradcam, gradcam_aligned, guided_backprop"
+    ):
         explain(network("efficientnet_b0"), IMAGES, method="lime")
 
 

@@ -4,6 +4,7 @@ from scipy import ndimage
 
 from mri import attribution_baselines as baselines
 from mri.attribution_scores import entropy
+from mri.gradcam import Cells
 
 IMAGES = np.random.default_rng(0).random((3, 32, 48), dtype=np.float32)
 
@@ -51,6 +52,12 @@ def test_oracle_of_one_cell_is_the_share_of_the_mask():
     masks = IMAGES > 0.5
     shares = masks.mean(axis=(1, 2))[:, None, None] * np.ones(masks.shape)
     np.testing.assert_allclose(baselines.grid_oracle(masks, (1, 1)), shares, rtol=1e-6)
+
+
+def test_cells_that_stand_elsewhere_reach_half_a_step_and_the_outermost_to_the_border():
+    weights = baselines._area_weights(8, 2, Cells(first=0, step=4))
+    np.testing.assert_allclose(weights[0], [0.4, 0.4, 0.2, 0, 0, 0, 0, 0])
+    np.testing.assert_allclose(weights[1] * 5.5, [0, 0, 0.5, 1, 1, 1, 1, 1])
 
 
 @pytest.mark.parametrize(("side", "cells"), [(12, 4), (240, 7), (10, 4), (5, 5)])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from torch.nn import functional as F
 
-from mri.gradcam import gradcam_from_features, upsample
+from mri.gradcam import Cells, gradcam_from_features, upsample
 
 
 def test_map_is_the_weighted_sum_of_features_without_its_negative_part():
@@ -45,6 +45,11 @@ def test_upsampling_never_leaves_the_range_of_the_map(maps, size):
     assert large.shape == (1, *size)
     assert large.min() >= maps.min() - 1e-9
     assert large.max() <= maps.max() + 1e-9
+
+
+def test_cells_are_drawn_where_they_are_said_to_be():
+    maps = upsample(np.array([[[0.0, 1.0]]]), (1, 6), Cells(first=1, step=2))
+    np.testing.assert_array_equal(maps, [[[0, 0, 0.5, 1, 1, 1]]])
 
 
 def test_explaining_from_features_needs_no_torch():

@@ -11,6 +11,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pydantic import ValidationError
+from torchvision.ops import SqueezeExcitation
 
 from mri import models
 from mri.architecture import ArchitectureSpec
@@ -128,6 +129,27 @@ def test_features_come_with_the_logits_of_the_plain_forward_pass(name):
     assert fine.shape[2:] == (4, 4)
     torch.testing.assert_close(logits, expected)
     torch.testing.assert_close(same, expected)
+
+
+@pytest.mark.parametrize(("name", "layer"), [("resnet50", "layer2"), ("efficientnet_b0", "features.3")])
+def test_cells_are_centred_where_they_look(name, layer):
+    model = copy.deepcopy(network(name))
+    for parent in list(model.modules()):
+        for key, child in parent.named_children():
+            if isinstance(child, SqueezeExcitation):  # lets every cell look everywhere
+                setattr(parent, key, torch.nn.Identity())
+            elif isinstance(child, torch.nn.MaxPool2d):  # of equal pixels it looks at the first alone
+                setattr(parent, key, torch.nn.AvgPool2d(child.kernel_size, child.stride, child.padding))
+    for weights in model.parameters():
+        weights.data.abs_()  # so that nothing cancels on the way back
+    image = torch.full((1, 1, 256, 256), 0.9, requires_grad=True)
+    features = model.features(image, layer)
+    first, step = model.cells(layer)
+    assert features.shape[3] == 256 / step
+    for i in (14, 17):
+        (gradient,) = torch.autograd.grad(features[0, :, 16, i].sum(), image, retain_graph=True)
+        seen = gradient[0, 0].any(dim=0).nonzero()
+        assert (seen.min() + seen.max()) / 2 == first + i * step
 
 
 def test_features_before_an_inplace_activation_are_not_overwritten():
