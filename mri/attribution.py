@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from mri.errors import UserError
-from mri.gradcam import gradcam_from_features, upsample
+from mri.gradcam import Cells, gradcam_from_features, upsample
 from mri.models import Classifier
 
 METHODS = {
@@ -113,7 +113,7 @@ def _explain_batch(
     if {"gradcam", "gradcam_aligned", "guided_gradcam"} & set(methods):
         grid, size = gradcam_grid(model, images, target, layer), (images.shape[2], images.shape[3])
         maps["gradcam"] = upsample(grid, size)
-        maps["gradcam_aligned"] = upsample(grid, size, model.cells(layer))
+        maps["gradcam_aligned"] = upsample(grid, size, Cells(*model.cells(layer)))
     if {"guided_backprop", "guided_gradcam"} & set(methods):
         maps["guided_backprop"] = guided_gradient(model, images, target).cpu().numpy()
     if "gradient" in methods:

@@ -68,7 +68,7 @@ class Grid(NamedTuple):
 def grids_of(model: Classifier, pixels: np.ndarray) -> dict[str, Grid]:
     """The grids on which methods draw at the size of `pixels` (N, S, S); a method that isn't here draws pixels."""
     coarse, fine = _grid_shape(model, pixels), _grid_shape(model, pixels, model.spec.fine_layer)
-    return {"gradcam": Grid(coarse), "gradcam_aligned": Grid(coarse, model.cells()), FINE: Grid(fine)}
+    return {"gradcam": Grid(coarse), "gradcam_aligned": Grid(coarse, Cells(*model.cells())), FINE: Grid(fine)}
 
 
 def _grid_shape(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:

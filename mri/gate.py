@@ -9,6 +9,7 @@ validation images. Fitted by `mri.ood.fit`; here is what a service needs of it, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,14 @@ class Gate:
         About D for an image like those it was fitted on.
         """
         apart = unit(features) - self.mean
-        along = apart @ self.axes.T.astype(np.float64)
+        along = apart @ self._directions
         beyond = np.maximum((apart**2).sum(1) - (along**2).sum(1), 0)
         return (along**2 / self.variances).sum(1) + beyond / self.rest
+
+    @cached_property
+    def _directions(self) -> np.ndarray:
+        """float64 (D, A)."""
+        return self.axes.T.astype(np.float64)
 
     def passes(self, features: np.ndarray) -> np.ndarray:
         """bool (N,): whether images with pooled features (N, D) are of the known kind."""

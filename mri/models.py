@@ -24,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
 from mri.files import sha256
-from mri.gradcam import Cells
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -78,9 +77,10 @@ class Classifier(nn.Module):
         features = self.features(images, layer)
         return features, self.head(features, layer)
 
-    def cells(self, layer: str = "") -> Cells:
-        """Where the cells at the end of `layer` are centred, by receptive-field arithmetic (Araujo et al. 2019).
+    def cells(self, layer: str = "") -> tuple[float, float]:
+        """Where the cells at the end of `layer` are centred: the first one's pixel and the step to the next, in pixels.
 
+        By the arithmetic of receptive fields (Araujo, Norris and Sim, Distill 2019), the same on both axes.
         A convolution with a stride of 2 and the same padding on both sides centres its first cell on the first pixel,
         so after five of them cell i looks at pixel 32 i. An even grid has it half a cell further, at 32 i + 15.5.
         """
@@ -94,7 +94,7 @@ class Classifier(nn.Module):
                 )
                 first += step * (dilation * (kernel - 1) / 2 - padding)
                 step *= stride
-        return Cells(first, step)
+        return first, step
 
     @property
     def classes(self) -> int:

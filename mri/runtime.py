@@ -76,25 +76,36 @@ class Runtime:
     """An exported model, loaded. Safe to call from several threads: each call uses a request of its own.
 
     precision: "fp32"; "bf16", which is faster where the processor has it; "int8" where it was quantised; "" for the one
-    that the model's card names. threads: 0 means all cores.
+    that the model's card names. threads: 0 means all cores. shared: several calls at a time get a thread each, which
+    answers more of them than all threads for each in turn; a call that is alone gets all. It takes the memory twice.
     """
 
-    def __init__(self, folder: Path, precision: str = "", threads: int = 0):
+    def __init__(self, folder: Path, precision: str = "", threads: int = 0, shared: bool = False):
         self.folder = folder
         self.card = read_card(folder)
         self.classes: list[str] = self.card["classes"]
         self.size: int = self.card["input"]["size"]
         self.precision = precision or self.card.get("precision", "fp32")
-        self._threads = threads
-        self._lock = threading.Lock()
+        self._threads = threads = threads or usable_cores()
+        self._counting, self._loading = threading.Lock(), threading.Lock()
+        self._calls = 0
         graph, hint = PRECISIONS[self.precision]
-        self._compiled = _compile(folder / graph, hint, threads)
+        self._alone = _compile(folder / graph, hint, threads)
+        shared = shared and threads > 1
+        self._together = _compile(folder / graph, hint, threads, at_once=threads) if shared else self._alone
         self._guided: Any = None
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (N, size, size) to logits float32 (N, C) and features float32 (N, K, h, w)."""
-        result = self._compiled.create_infer_request().infer([np.ascontiguousarray(pixels)])
-        return result["logits"], result["features"]
+        with self._counting:
+            compiled = self._together if self._calls else self._alone
+            self._calls += 1
+        try:
+            logits, features = compiled.create_infer_request().infer([np.ascontiguousarray(pixels)]).to_tuple()
+        finally:
+            with self._counting:
+                self._calls -= 1
+        return logits, features
 
     @property
     def has_guided(self) -> bool:
@@ -106,7 +117,7 @@ class Runtime:
 
         pixels: uint8 (size, size). Its graph is loaded by the first call.
         """
-        with self._lock:
+        with self._loading:
             if self._guided is None:
                 self._guided = _compile(self.folder / GUIDED, "f32", self._threads)
         inputs = [pixels[None, None].astype(np.float32) / np.float32(255), np.array([target], np.int64)]
@@ -129,16 +140,16 @@ def core() -> Any:
 _compiling = threading.Lock()
 
 
-def _compile(path: Path, hint: str, threads: int) -> Any:
-    """The graph of a file, run once already.
+def _compile(path: Path, hint: str, threads: int, at_once: int = 1) -> Any:
+    """The graph of a file, run once already. at_once: how many calls share the threads.
 
     What OpenVINO's Python layer sets up at its first inference of a kind isn't safe from several threads: they wait for
     each other while they hold the interpreter's lock, and the process hangs for good.
     """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": threads or usable_cores(),
-        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": at_once,
     }
     with _compiling:
         try:

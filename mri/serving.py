@@ -71,13 +71,13 @@ class Opinion:
 
 
 class Network:
-    """One packaged network. Safe to call from several threads."""
+    """One packaged network. Safe to call from several threads; shared: and quick then, see `mri.runtime.Runtime`."""
 
-    def __init__(self, folder: Path, name: str, coverage: float):
+    def __init__(self, folder: Path, name: str, coverage: float, shared: bool = False):
         check_files(folder)
         self.name = name
         self.coverage = coverage
-        self.runtime = Runtime(folder)
+        self.runtime = Runtime(folder, shared=shared)
         self.classes, self.size, self.card = self.runtime.classes, self.runtime.size, self.runtime.card
         try:
             self._temperature = float(self.card["temperature"])
@@ -153,11 +153,12 @@ def _strange(score: float | None, threshold: float | None) -> list[Reason]:
 class Package:
     """A folder of packaged networks: the winner is loaded at once, the others when they are asked for.
 
+    shared: whether several threads will ask at a time (see `mri.runtime.Runtime`).
     Raises UserError, one line, for a folder that holds no package or one with a missing or damaged file.
     """
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, shared: bool = False):
+        self.folder, self._shared = folder, shared
         try:
             self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         except FileNotFoundError:
@@ -182,7 +183,7 @@ class Package:
             raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.names)}")
         with self._lock:
             if name not in self._networks:
-                self._networks[name] = Network(self.folder / "models" / name, name, self.coverage)
+                self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
             return self._networks[name]
 
     def networks(self) -> list[Network]:

@@ -37,7 +37,7 @@ class Predictor:
     """Answers with the networks of artifacts/service (or $MRI_SERVICE). Safe to call from several threads."""
 
     def __init__(self, folder: Path | None = None):
-        self.package = Package(folder or Path(os.environ.get("MRI_SERVICE") or SERVICE))
+        self.package = Package(folder or Path(os.environ.get("MRI_SERVICE") or SERVICE), shared=True)
         self.about = self.package.about
         self.explainer = Explainer(self.package)
 

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -114,3 +115,12 @@ for thread in threads:
 def test_the_first_calls_of_a_process_may_come_from_several_threads_at_once(exported):
     command = [sys.executable, "-c", AT_ONCE, str(exported[1])]
     assert [subprocess.run(command, check=False).returncode for _ in range(5)] == [0] * 5
+
+
+def test_shared_or_not_a_call_gives_the_same_answer_however_many_come_at_once(exported, pixels):
+    expected = Runtime(exported[1])(pixels)
+    shared = Runtime(exported[1], threads=2, shared=True)
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(shared, [pixels] * 20):
+            assert answer[0] == pytest.approx(expected[0], abs=1e-5)
+            assert answer[1] == pytest.approx(expected[1], abs=1e-4)
