@@ -48,6 +48,16 @@ def small_spec() -> ArchitectureSpec:
     )
 
 
+@pytest.fixture(scope="session")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A package of two small networks, "winner" and "other"; to be read only."""
+    from tests import packages  # which takes its images from here
+
+    folder = tmp_path_factory.mktemp("package")
+    packages.package(folder)
+    return folder
+
+
 def blobs(n: int, size: int = 32, seed: int = 0) -> Part:
     """n noisy images of four classes that differ in which quarter is bright."""
     random = np.random.default_rng(seed)

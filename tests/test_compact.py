@@ -15,13 +15,6 @@ from tests.conftest import blobs
 PIXELS = blobs(12, packages.SIZE, seed=5).pixels
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("full")
-    packages.package(folder)
-    return folder
-
-
 @pytest.fixture
 def room(monkeypatch):
     """The tests' ResNet18 is larger than what is published."""

@@ -13,13 +13,6 @@ from service.predictor import Predictor
 from tests import packages
 
 
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("service")
-    packages.package(folder)
-    return folder
-
-
 @pytest.fixture
 def scans(tmp_path):
     """A folder of eighteen images, more than go through a network together, two of them not readable."""

@@ -11,14 +11,6 @@ import pytest
 from benchmarks import load, reliability
 from benchmarks.load import Tally
 from benchmarks.local_service import served
-from tests import packages
-
-
-@pytest.fixture(scope="module")
-def package(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("package")
-    packages.package(folder)
-    return folder
 
 
 def answer(status: int, body: dict, path: str = "/predict", **headers) -> httpx.Response:
