@@ -90,9 +90,10 @@ class Runtime:
         self._counting, self._loading = threading.Lock(), threading.Lock()
         self._calls = 0
         graph, hint = PRECISIONS[self.precision]
-        self._alone = _compile(folder / graph, hint, threads)
-        shared = shared and threads > 1
-        self._together = _compile(folder / graph, hint, threads, at_once=threads) if shared else self._alone
+        blank = [np.zeros((1, self.size, self.size), np.uint8)]
+        self._alone = self._together = _compile(folder / graph, hint, threads, blank)
+        if shared and threads > 1:
+            self._together = _compile(folder / graph, hint, threads, blank, at_once=threads)
         self._guided: Any = None
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,10 +118,10 @@ class Runtime:
 
         pixels: uint8 (size, size). Its graph is loaded by the first call.
         """
+        inputs = [pixels[None, None].astype(np.float32) / np.float32(255), np.array([target], np.int64)]
         with self._loading:
             if self._guided is None:
-                self._guided = _compile(self.folder / GUIDED, "f32", self._threads)
-        inputs = [pixels[None, None].astype(np.float32) / np.float32(255), np.array([target], np.int64)]
+                self._guided = _compile(self.folder / GUIDED, "f32", self._threads, inputs)
         return self._guided.create_infer_request().infer(inputs)["gradient"][0]
 
 
@@ -140,8 +141,8 @@ def core() -> Any:
 _compiling = threading.Lock()
 
 
-def _compile(path: Path, hint: str, threads: int, at_once: int = 1) -> Any:
-    """The graph of a file, run once already. at_once: how many calls share the threads.
+def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], at_once: int = 1) -> Any:
+    """The graph of a file, run on its first inputs already. at_once: how many calls share the threads.
 
     What OpenVINO's Python layer sets up at its first inference of a kind isn't safe from several threads: they wait for
     each other while they hold the interpreter's lock, and the process hangs for good.
@@ -155,16 +156,10 @@ def _compile(path: Path, hint: str, threads: int, at_once: int = 1) -> Any:
         try:
             compiled = core().compile_model(path, "CPU", settings)
         except RuntimeError as error:
-            first = str(error).strip().splitlines()[-1]
-            raise UserError(f"{path} can't be loaded ({first}): run `dvc checkout --force`") from None
-        compiled.create_infer_request().infer([_zeros(port) for port in compiled.inputs])
+            line = str(error).strip().splitlines()[-1]
+            raise UserError(f"{path} can't be loaded ({line}): run `dvc checkout --force`") from None
+        compiled.create_infer_request().infer(first)
     return compiled
-
-
-def _zeros(port: Any) -> np.ndarray:
-    """The smallest array that an input takes."""
-    shape = [1 if side.is_dynamic else side.get_length() for side in port.get_partial_shape()]
-    return np.zeros(shape, port.get_element_type().to_dtype())
 
 
 def usable_cores() -> int:

@@ -255,6 +255,15 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"a map of noise puts {100 * mass['gradcam']['chance']:.1f} %" in text
     assert f"Guided Backprop puts {_percent(mass['guided_backprop'], 1)}" in text
     assert f"the tumour in {_percent(hits, 0)} of images" in text
+    for name, called in (("resnet50", "ResNet50's map tells tumour pixels from others"), ("resnet101", "ResNet101's")):
+        drawn = read_json(run / f"explain/{name}.json")["methods"]
+        there, even = (_share(drawn[method]["auroc"]) for method in ("gradcam_aligned", "gradcam"))
+        assert re.search(rf"{called} with (an AUROC of )?{re.escape(there)} instead of {re.escape(even)}", text)
+    even = [
+        read_json(run / f"explain/{name}.json")["methods"]["gradcam"]["auroc"]["value"]
+        for name in ("efficientnet_b0", "efficientnet_b1")
+    ]
+    assert f"The EfficientNets' maps fall from {even[0]:.2f} and {even[1]:.2f} to less than chance" in text
     other = read_json(run / "explain/resnet50.json")["methods"]["guided_backprop"]["pointing_game"]
     assert f"That of ResNet50, which is right less often, does in {_percent(other, 0)}." in text
     agreement = read_json(run / "consensus.json")["agreement"]
@@ -279,6 +288,14 @@ def test_the_prose_says_what_the_published_runs_found():
     assert told_apart == dict.fromkeys(better, "efficientnet_b1 better")
     lead = read_json(run / "consensus.json")["lead_over_best_single"]
     assert lead["rma"]["high"] < 0 and not lead["road"]["distinguishable"]
+    for name in read_json(run / "summary.json")["models"]:
+        explained = read_json(run / f"explain/{name}.json")
+        there, even = (explained["methods"][method]["auroc"] for method in ("gradcam_aligned", "gradcam"))
+        changed = explained["faithfulness"]["methods"]
+        if "resnet" in name:
+            assert changed["gradcam_aligned"]["road"]["value"] > changed["gradcam"]["road"]["value"]
+        else:
+            assert there["value"] < min(0.5, even["value"])
     load = read_json(ROOT / "results/benchmarks/load.json")
     assert load["unplanned_5xx"] == 0 and load["recorded_exactly_once"] and abs(load["memory_growth"]) < 0.05
 
