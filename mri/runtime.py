@@ -76,7 +76,7 @@ class Runtime:
     """An exported model, loaded. Safe to call from several threads: each call uses a request of its own.
 
     precision: "fp32"; "bf16", which is faster where the processor has it; "int8" where it was quantised; "" for the one
-    that the model's card names. threads: 0 means all cores. shared: several calls at a time get a thread each, which
+    that the model's card names. threads: 0 means all cores. shared: several calls at a time share the threads, which
     answers more of them than all threads for each in turn; a call that is alone gets all. It takes the memory twice.
     """
 
@@ -93,7 +93,7 @@ class Runtime:
         blank = [np.zeros((1, self.size, self.size), np.uint8)]
         self._alone = self._together = _compile(folder / graph, hint, threads, blank)
         if shared and threads > 1:
-            self._together = _compile(folder / graph, hint, threads, blank, at_once=threads)
+            self._together = _compile(folder / graph, hint, threads, blank, "THROUGHPUT")
         self._guided: Any = None
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -141,8 +141,8 @@ def core() -> Any:
 _compiling = threading.Lock()
 
 
-def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], at_once: int = 1) -> Any:
-    """The graph of a file, run on its first inputs already. at_once: how many calls share the threads.
+def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], aim: str = "LATENCY") -> Any:
+    """The graph of a file, run on its first inputs already. aim: as OpenVINO calls it: "LATENCY" or "THROUGHPUT".
 
     What OpenVINO's Python layer sets up at its first inference of a kind isn't safe from several threads: they wait for
     each other while they hold the interpreter's lock, and the process hangs for good.
@@ -150,7 +150,7 @@ def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], at_on
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": at_once,
+        "PERFORMANCE_HINT": aim,
     }
     with _compiling:
         try:
