@@ -87,9 +87,11 @@ def test_rows_beyond_what_may_wait_are_counted_and_the_store_is_told(url, tmp_pa
     assert recorder.flush(5)
     other = sqlite3.connect(tmp_path / "monitoring.db", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    for _ in range(3):  # one may be in the thread's hands
+    for _ in range(3):
         recorder.put(**row())
-    time.sleep(1)
+    while not recorder._rows.empty():
+        time.sleep(0.01)
+    time.sleep(1)  # until what the thread has in its hands is what it tries to write
     for _ in range(10):
         recorder.put(**row())
     assert recorder.lost == 5

@@ -37,16 +37,18 @@ def picture(side=60, kind="PNG", mode="L", seed=0, **options) -> bytes:
     return buffer.getvalue()
 
 
-def rows(client, store, *columns):
-    """What is recorded, once everything has been written."""
-    time.sleep(0.6)
-    return [tuple(row) for row in store.select(*columns)]
+def rows(store, count, *columns):
+    """What is recorded, once that many rows have been written."""
+    until = time.monotonic() + 60
+    while len(found := store.select(*columns)) < count and time.monotonic() < until:
+        time.sleep(0.05)
+    return [tuple(row) for row in found]
 
 
 def test_every_answer_is_one_row_with_the_answers_own_values(serving):
     client, store = serving
     answers = [client.post("/predict", files={"image": picture(seed=i)}).json() for i in range(3)]
-    found = rows(client, store, "request_id", "status", "label", "probabilities", "set", "width", "statistics")
+    found = rows(store, 3, "request_id", "status", "label", "probabilities", "set", "width", "statistics")
     assert [row[0] for row in found] == [answer["request_id"] for answer in answers]
     for row, answer in zip(found, answers, strict=True):
         assert row[1] == 200 and row[2] == answer["label"] and row[4] == answer["set"] and row[5] == 60
@@ -58,7 +60,7 @@ def test_a_refused_request_is_a_row_with_its_error(serving):
     answer = client.post("/predict", files={"image": b"no image"})
     refused = client.post("/predict", json={})
     assert (answer.status_code, refused.status_code) == (422, 415)
-    assert rows(client, store, "request_id", "status", "error", "label") == [
+    assert rows(store, 2, "request_id", "status", "error", "label") == [
         (answer.json()["request_id"], 422, "unreadable_image", None),
         (refused.json()["request_id"], 415, "unsupported_media_type", None),
     ]
@@ -69,7 +71,7 @@ def test_a_batch_is_one_row_per_image_and_takes_feedback_for_each(serving):
     files = [("images", picture()), ("images", b"no image"), ("images", picture(seed=1))]
     answer = client.post("/predict_batch", files=files).json()
     name = answer["request_id"]
-    assert [row[:2] for row in rows(client, store, "request_id", "status")] == [
+    assert [row[:2] for row in rows(store, 3, "request_id", "status")] == [
         (f"{name}/0", 200),
         (f"{name}/1", 422),
         (f"{name}/2", 200),
@@ -87,7 +89,7 @@ def test_nothing_of_the_image_or_of_who_asked_is_in_the_store(serving, tmp_path)
         headers={"user-agent": "MARKER-agent", "x-forwarded-for": "203.0.113.77", "referer": "http://MARKER-site/"},
     )
     client.post("/predict", files={"image": ("MARKER-b.png", b"MARKER-content")}, data={"model": "MARKER-model"})
-    assert len(rows(client, store, "id")) == 2
+    assert len(rows(store, 2, "id")) == 2
     stored = b"".join(path.read_bytes() for path in tmp_path.glob("monitoring.db*"))
     assert b"MARKER" not in stored and b"203.0.113.77" not in stored
     pixels = np.asarray(Image.open(io.BytesIO(marked)))
@@ -132,7 +134,7 @@ def test_figures_count_what_was_asked(serving):
     for i in range(4):
         client.post("/predict", files={"image": picture(seed=i)})
     client.post("/predict", files={"image": b""})
-    rows(client, store, "id")
+    rows(store, 5, "id")
     found = client.get("/api/monitoring", params={"hours": 1}).json()
     assert found["totals"]["requests"] == 5 and found["totals"]["predictions"] == 4
     assert found["totals"]["refused"] == 1 and found["lost"] == 0
