@@ -155,10 +155,10 @@ def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], aim: 
     with _compiling:
         try:
             compiled = core().compile_model(path, "CPU", settings)
+            compiled.create_infer_request().infer(first)
         except RuntimeError as error:
             line = str(error).strip().splitlines()[-1]
             raise UserError(f"{path} can't be loaded ({line}): run `dvc checkout --force`") from None
-        compiled.create_infer_request().infer(first)
     return compiled
 
 

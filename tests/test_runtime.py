@@ -63,6 +63,15 @@ def test_a_damaged_or_missing_model_is_refused_in_one_line(exported, tmp_path):
         Runtime(tmp_path / "nowhere")
 
 
+def test_a_card_of_another_model_is_refused_in_one_line(exported):
+    folder = exported[1]
+    card = json.loads((folder / "model.json").read_text())
+    card["input"]["size"] = 48
+    (folder / "model.json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=r"model.xml can't be loaded"):
+        Runtime(folder)
+
+
 def test_softmax_survives_large_logits():
     assert softmax(np.array([[1000.0, 0.0]])).tolist() == [[1.0, 0.0]]
     assert softmax(np.array([[0.0, np.log(3) * 2]]), temperature=2.0) == pytest.approx(np.array([[0.25, 0.75]]))
