@@ -9,6 +9,7 @@ experiments by the last test here.
 
 from __future__ import annotations
 
+import atexit
 import re
 import shlex
 import shutil
@@ -110,6 +111,7 @@ def check_overrides(overrides: list[str]) -> None:
 def conf() -> Path:
     """A copy of conf/ with the files that the README shows how to write."""
     folder = Path(tempfile.mkdtemp())
+    atexit.register(shutil.rmtree, folder)
     shutil.copytree(ROOT / "conf", folder / "conf")
     for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
         (folder / re.match(r"# ([\w/.]+):", block)[1]).write_text(block)
