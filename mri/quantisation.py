@@ -21,6 +21,9 @@ from mri.runtime import INT8, MODEL, Runtime, core, softmax
 
 # The share of validation images on which a precision must call the same class as fp32.
 AGREEMENT = 0.995
+# The largest share on which its gate may decide otherwise. Fitted on fp32's features, a gate can stop most scans of a
+# network whose calls quantisation hardly changes: 76 % of ResNet101's real ones, of which 99 % are called the same.
+GATE_CHANGED = 0.02
 # Images that calibration looks at; more change nothing.
 CALIBRATION = 300
 
@@ -76,19 +79,21 @@ def compare(
 
     labels: int (N,). groups: (N,), what is resampled together.
     accuracy_difference: the other's minus fp32's, {value, low, high} over paired resamples. agreement: share of images
-    that both call the same. acceptable: the interval holds 0 and the agreement reaches AGREEMENT. gate_changed,
-    abstention_changed: shares of images that only one of them stops, or abstains from.
+    that both call the same. gate_changed, abstention_changed: shares of images that only one of them stops, or abstains
+    from. acceptable: the interval holds 0, the agreement reaches AGREEMENT and gate_changed stays within GATE_CHANGED.
     """
     calls, others = reference.logits.argmax(1), other.logits.argmax(1)
     gained = (others == labels).astype(float) - (calls == labels)
     weights = resample_weights(groups, resamples, seed)
     difference = estimate(float(gained.mean()), weights @ gained / weights.sum(1))
     agreement = float((calls == others).mean())
+    gate_changed = float((reference.stopped != other.stopped).mean())
+    same_accuracy = difference["low"] <= 0 <= difference["high"]
     return {
         "accuracy_difference": difference,
         "agreement": agreement,
-        "acceptable": difference["low"] <= 0 <= difference["high"] and agreement >= AGREEMENT,
-        "gate_changed": float((reference.stopped != other.stopped).mean()),
+        "acceptable": same_accuracy and agreement >= AGREEMENT and gate_changed <= GATE_CHANGED,
+        "gate_changed": gate_changed,
         "abstention_changed": float((reference.abstains != other.abstains).mean()),
     }
 

@@ -50,6 +50,13 @@ def test_what_a_precision_changes_of_gate_and_abstention_is_told_beside_the_deci
     assert found["acceptable"]
 
 
+def test_a_gate_that_stops_other_images_is_not_acceptable_though_every_class_is_the_same():
+    within = compare(said(LABELS), said(LABELS, stopped=range(8)), LABELS, np.arange(400), 200, 0)
+    beyond = compare(said(LABELS), said(LABELS, stopped=range(9)), LABELS, np.arange(400), 200, 0)
+    assert (within["gate_changed"], within["acceptable"]) == (0.02, True)
+    assert beyond["agreement"] == 1 and not beyond["acceptable"]
+
+
 def test_answers_are_the_gates_and_the_prediction_sets():
     """Three images: one beyond the gate, one with two classes in its set, one answered."""
 
