@@ -273,6 +273,13 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"mean confidence does ({_share(agreement['confidence_auroc_of_being_right'])})" in text
     assert f"it answers {_span(faster['predict'])} times as many requests, and {_span(faster['gradcam'])} times" in text
     assert f"the winner takes {speed['winner']['resident_mb'] / 1000:.1f} GB" in text
+    training = read_json(ROOT / "results/benchmarks/training.json")
+    times = [
+        [training[what][f"{name}_224"] for name in ("resnet50", "efficientnet_b0")]
+        for what in ("ratios", "memory_ratios")
+    ]
+    assert "ResNet50 {:.1f} times and EfficientNet-B0 {:.1f} times as fast as the usual loop".format(*times[0]) in text
+    assert "with {:.2f} and {:.2f} times its memory".format(*times[1]) in text
     package = ROOT / "results/kaggle/package"
     megabytes = sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) / 1e6
     assert f"the published EfficientNet-B0 ({megabytes:.1f} MB, in" in text
