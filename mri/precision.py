@@ -5,12 +5,16 @@ from __future__ import annotations
 import time
 from contextlib import AbstractContextManager
 from copy import deepcopy
+from statistics import median
 
 import torch
 from torch import nn
 
 from mri.models import Classifier
 from mri.params import Train
+
+# How often the two formats are timed after one turn that warms up.
+TURNS = 7
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
@@ -21,23 +25,23 @@ def choose_dtype(model: Classifier, settings: Train, device: torch.device) -> to
     """The dtype to run in: `settings.precision`, or for "auto" the faster of fp32 and bf16 autocast on this machine.
 
     Measured on a copy with forward and backward passes of a small batch at the size of the first phase; bf16 must win
-    by a tenth, because it costs precision.
+    by a tenth, because it costs precision. The two take turns and each turn is judged by itself, so that a moment in
+    which the machine is busy doesn't decide what a training's weights will be.
     """
     if settings.precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
     images = torch.zeros(8, 1, settings.phases[0].size, settings.phases[0].size, device=device)
-    fp32, bf16 = (_seconds(deepcopy(model).train(), images, dtype) for dtype in (torch.float32, torch.bfloat16))
-    return torch.bfloat16 if bf16 < 0.9 * fp32 else torch.float32
+    probe = deepcopy(model).train()
+    turns = [[_seconds(probe, images, dtype) for dtype in (torch.float32, torch.bfloat16)] for _ in range(TURNS + 1)]
+    return torch.bfloat16 if median(bf16 / fp32 for fp32, bf16 in turns[1:]) < 0.9 else torch.float32
 
 
 def _seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> float:
-    times = []
-    for _ in range(4):
-        started = time.perf_counter()
-        with autocast(images.device, dtype):
-            logits = model(images.contiguous(memory_format=torch.channels_last))
-        logits.float().square().sum().backward()
-        if images.is_cuda:
-            torch.cuda.synchronize()
-        times.append(time.perf_counter() - started)
-    return min(times[1:])  # the first run warms up
+    """One pass forward and back."""
+    started = time.perf_counter()
+    with autocast(images.device, dtype):
+        logits = model(images.contiguous(memory_format=torch.channels_last))
+    logits.float().square().sum().backward()
+    if images.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
