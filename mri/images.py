@@ -122,15 +122,24 @@ def content_box(pixels: np.ndarray) -> Box:
     """
     height, width = pixels.shape
     factor = math.ceil(max(height, width) / CONTENT_GRID)
-    grid = np.asarray(Image.fromarray(pixels).reduce(factor), dtype=np.float32)
-    bright = np.percentile(grid, 99)
+    grid = np.asarray(Image.fromarray(pixels).reduce(factor))
+    bright = _percentile(grid, 99)
     labels, count = ndimage.label(grid > CONTENT_LEVEL * bright)
     if bright == 0 or count == 0:
         return 0, 0, width, height
-    areas = np.bincount(labels.ravel())[1:]
-    head = np.isin(labels, 1 + np.flatnonzero(areas >= CONTENT_PART * areas.max()))
+    areas = np.bincount(labels.ravel())
+    areas[0] = 0  # what is no part
+    head = (areas >= CONTENT_PART * areas.max())[labels]
     rows, columns = (np.flatnonzero(head.any(axis=axis)) * factor for axis in (1, 0))
     return int(columns[0]), int(rows[0]), min(int(columns[-1]) + factor, width), min(int(rows[-1]) + factor, height)
+
+
+def _percentile(levels: np.ndarray, percent: float) -> float:
+    """`np.percentile` of uint8 levels, by counting them: every served image waits for it."""
+    below = np.bincount(levels.ravel(), minlength=256).cumsum()
+    position = (levels.size - 1) * percent / 100
+    low, high = (int(np.searchsorted(below, rank, "right")) for rank in (math.floor(position), math.ceil(position)))
+    return low + (high - low) * (position % 1)
 
 
 def prepare(pixels: np.ndarray, size: int) -> np.ndarray:

@@ -390,6 +390,12 @@ def test_content_box_survives_noise_letters_and_a_bright_spot():
     assert_box_near(images.content_box(pixels), (60, 40, 160, 180))
 
 
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=300), st.floats(0, 100))
+def test_a_percentile_by_counting_is_numpys(levels, percent):
+    levels = np.array(levels, np.uint8)
+    assert images._percentile(levels, percent) == pytest.approx(np.percentile(levels, percent), abs=1e-9)
+
+
 @pytest.mark.parametrize("level", [25, 120, 255])
 def test_content_box_does_not_depend_on_brightness(level):
     assert images.content_box(head(level=level)) == images.content_box(head())
