@@ -101,7 +101,7 @@ def check_name(name: str) -> None:
 
 def tables(results: Path) -> str:
     """Markdown: one table per published run, in alphabetical order."""
-    parts = [networks(read_json(run / "metrics/summary.json"), run.name) for run in _runs(results)]
+    parts = [networks(read_json(run / "metrics/summary.json"), run.name, _leakage(run)) for run in _runs(results)]
     folds = sorted(results.glob("*/folds.json"))
     return "\n\n".join([*parts, *([_folds_table(folds)] if folds else [])])
 
@@ -112,8 +112,13 @@ def headlines(results: Path) -> str:
     for run in _runs(results):
         summary = read_json(run / "metrics/summary.json")
         evaluation = read_json(run / f"metrics/evaluate/{summary['winner']}.json")
-        sentences.append(headline(summary, evaluation, run.name))
+        sentences.append(headline(summary, evaluation, run.name, _leakage(run)))
     return "\n\n".join(sentences)
+
+
+def _leakage(run: Path) -> dict[str, Any]:
+    """What the test images of a published run share with its training images."""
+    return read_json(run / "metrics/data.json")["leakage"]["split"]
 
 
 def _runs(results: Path) -> list[Path]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 
-def networks(summary: dict[str, Any], name: str) -> str:
-    """Every network and every trivial classifier on test images, from metrics/summary.json; the winner in bold."""
+def networks(summary: dict[str, Any], name: str, leakage: dict[str, Any]) -> str:
+    """Every network and every trivial classifier on test images; the winner in bold.
+
+    summary, leakage: metrics/summary.json, and `leakage.split` of metrics/data.json.
+    """
     lines = [
         f"**{name}** (split: {summary['protocol']}; winner: {summary['winner']}; 95 % intervals in brackets)",
         "",
+        *([contamination(leakage), ""] if contamination(leakage) else []),
         "| | accuracy | balanced accuracy | macro-F1 | missed tumours | latency, ms | size, MB |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -26,10 +30,24 @@ def networks(summary: dict[str, Any], name: str) -> str:
     return "\n".join(lines)
 
 
-def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str) -> str:
-    """A published run in one sentence: the winner, its weakest class, the best trivial classifier, with intervals.
+def contamination(leakage: dict[str, Any]) -> str:
+    """What must be said beside scores on test images that training has seen copies of; "" where it hasn't.
 
-    summary, evaluation: metrics/summary.json and metrics/evaluate/WINNER.json.
+    leakage: as `mri.audit.leakage` counts it; `near` and `patient` are shares of the test images.
+    """
+    if not leakage["patient"]:
+        return ""
+    return (
+        f"Of these test images {leakage['near']:.0%} have a near-duplicate and {leakage['patient']:.0%} a patient or "
+        "source picture in training: for comparison with published work only."
+    ).replace("%", " %")
+
+
+def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str, leakage: dict[str, Any]) -> str:
+    """A published run in a few sentences: the winner, its weakest class, the best trivial classifier, with intervals.
+
+    summary, evaluation, leakage: metrics/summary.json, metrics/evaluate/WINNER.json, `leakage.split` of
+    metrics/data.json.
     """
     test, weakest = evaluation["test"], weakest_class(evaluation)
     baselines = summary["baselines"]
@@ -38,8 +56,8 @@ def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str) -> 
         f"**{name}**: {summary['winner']} reaches a macro-F1 of {interval(test['macro_f1'])} % on {test['n']:,} test "
         f"images ({test['groups']} groups, {summary['protocol']} split). Its weakest class is {weakest['name']}: it "
         f"recognises {interval(weakest['recall'])} % of {weakest['support']}. The best trivial classifier "
-        f"({trivial.replace('_', ' ')}) reaches {interval(baselines[trivial]['macro_f1'])} %."
-    )
+        f"({trivial.replace('_', ' ')}) reaches {interval(baselines[trivial]['macro_f1'])} %. {contamination(leakage)}"
+    ).rstrip()
 
 
 def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:

@@ -72,7 +72,8 @@ def _track(params: Params, summary: dict, headlined: dict[str, dict]) -> None:
             run.params({"arch": name, **train})
             run.metrics(scores)
             run.file(PLOTS / "history" / f"{name}.csv", "plots")
-    with tracking.run("select", data | {"mlflow.note.content": tables.networks(summary, params.data.name)}) as run:
+    note = tables.networks(summary, params.data.name, read_json(METRICS / "data.json")["leakage"]["split"])
+    with tracking.run("select", data | {"mlflow.note.content": note}) as run:
         run.params(params.model_dump(mode="json"))
         run.metrics(headlined[summary["winner"]])
         run.file(METRICS / "summary.json", "metrics")

@@ -44,6 +44,8 @@ def run(tmp_path):
     (tmp_path / "metrics/evaluate").mkdir(parents=True)
     (tmp_path / "metrics/evaluate/b0.json").write_text(json.dumps({"test": test}))
     (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
+    leakage = {"split": {"n": 1234, "exact": 0.0, "near": 0.0, "patient": 0.0}}
+    (tmp_path / "metrics/data.json").write_text(json.dumps({"leakage": leakage}))
     return tmp_path
 
 
@@ -53,6 +55,7 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
     publish("kaggle", run)
     assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
         "dvc.lock",
+        "metrics/data.json",
         "metrics/evaluate/b0.json",
         "metrics/summary.json",
         "model_card.md",
@@ -112,6 +115,16 @@ def test_the_headline_tells_the_weakest_class_and_what_is_trivial(run):
         "weakest class is glioma: it recognises 50.0 [25.0, 75.0] % of 4. The best trivial classifier (majority) "
         "reaches 25.0 [23.0, 27.0] %."
     )
+
+
+def test_scores_on_contaminated_test_images_say_so_wherever_they_stand(run):
+    publish("kaggle", run)
+    said = "Of these test images 76 % have a near-duplicate and 99 % a patient or source picture in training"
+    assert said not in tables(run / "results") + headlines(run / "results")
+    data = run / "metrics/data.json"
+    data.write_text(data.read_text().replace('"near": 0.0, "patient": 0.0', '"near": 0.757, "patient": 0.993'))
+    publish("kaggle", run)
+    assert said in tables(run / "results") and said in headlines(run / "results")
 
 
 def test_the_committed_readme_shows_what_is_published(root, tmp_path):
