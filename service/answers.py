@@ -20,6 +20,11 @@ def request_id(scope: Scope) -> str:
     return state(scope).setdefault("request_id", str(uuid.uuid4()))
 
 
+def image_id(scope: Scope, index: int) -> str:
+    """What feedback calls one image of a batch, by its place in the request, from 0."""
+    return f"{request_id(scope)}/{index}"
+
+
 def error_answer(
     scope: Scope, status: int, name: str, detail: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:

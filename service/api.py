@@ -21,7 +21,7 @@ from mri.overlays import overlay, png
 from mri.runtime import disk_size_mb
 from mri.serving import UnknownModelError
 from service import pages, schemas
-from service.answers import error_answer, http_error, request_id
+from service.answers import error_answer, http_error, image_id, request_id
 from service.explainer import Explained, UnknownMethodError
 from service.limits import RETRY_AFTER, BusyError, Limits, Slots
 from service.monitoring import Monitoring, StoreUnavailableError
@@ -183,7 +183,8 @@ def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
 def _item(request: Request, predictor: Predictor, index: int, found: Prediction | ImageError) -> schemas.BatchItem:
     if isinstance(found, ImageError):
         return schemas.BatchItem(index=index, error=_error(request, "unreadable_image", str(found)))
-    return schemas.BatchItem(index=index, prediction=schemas.Prediction(**_fields(found, predictor)))
+    prediction = schemas.Prediction(**_fields(found, predictor))
+    return schemas.BatchItem(index=index, request_id=image_id(request.scope, index), prediction=prediction)
 
 
 def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None) -> None:
@@ -194,7 +195,7 @@ def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None
         if said.label not in classes:
             raise BadRequestError(f"label: {said.label!r} is not one of {', '.join(classes)}")
         if take is None or not take(said.request_id, said.label):
-            raise UnknownRequestError("no request with this request_id is known")
+            raise UnknownRequestError("no answered image has this request_id (in a batch, every image has its own)")
 
 
 def _add_models(app: FastAPI, predictor: Predictor) -> None:

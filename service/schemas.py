@@ -8,6 +8,7 @@ from pydantic import BaseModel, Field
 
 from mri.serving import ReasonCode
 
+REQUEST_ID = "6f1d3c1e-52a5-4d0b-9a35-8a2f3b1c7e90"  # an example
 NOTICE = "Research software, not a medical device: not for diagnosis."
 
 
@@ -110,6 +111,11 @@ class BatchItem(BaseModel):
     """One file of a batch: either `prediction` or `error`."""
 
     index: int = Field(description="place in the request, from 0")
+    request_id: str | None = Field(
+        default=None,
+        description="with `prediction`: names this image, for POST /feedback",
+        examples=[f"{REQUEST_ID}/0"],
+    )
     prediction: Prediction | None = None
     error: Error | None = None
 
@@ -117,7 +123,9 @@ class BatchItem(BaseModel):
 class BatchAnswer(BaseModel):
     """The answer of POST /predict_batch, in the order of the files sent."""
 
-    request_id: str
+    request_id: str = Field(
+        description="names the request; for POST /feedback every prediction has its own", examples=[REQUEST_ID]
+    )
     predictions: list[BatchItem]
     milliseconds: dict[str, float] = Field(description="time spent on all files together, by part")
 
@@ -125,7 +133,11 @@ class BatchAnswer(BaseModel):
 class Feedback(BaseModel):
     """What turned out to be true."""
 
-    request_id: str = Field(description="of an answer of POST /predict", max_length=64)
+    request_id: str = Field(
+        description="of an answer of POST /predict, or of one of the `predictions` of a batch",
+        examples=[REQUEST_ID],
+        max_length=64,
+    )
     label: str = Field(description="the confirmed class", examples=["glioma"], max_length=64)
 
 

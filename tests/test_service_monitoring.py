@@ -66,7 +66,7 @@ def test_a_refused_request_is_a_row_with_its_error(serving):
     ]
 
 
-def test_a_batch_is_one_row_per_image_and_takes_feedback_for_each(serving):
+def test_a_batch_is_one_row_per_image_and_a_bad_one_takes_no_feedback(serving):
     client, store = serving
     files = [("images", picture()), ("images", b"no image"), ("images", picture(seed=1))]
     answer = client.post("/predict_batch", files=files).json()
@@ -76,8 +76,18 @@ def test_a_batch_is_one_row_per_image_and_takes_feedback_for_each(serving):
         (f"{name}/1", 422),
         (f"{name}/2", 200),
     ]
-    assert client.post("/feedback", json={"request_id": f"{name}/2", "label": "glioma"}).status_code == 204
     assert client.post("/feedback", json={"request_id": f"{name}/1", "label": "glioma"}).status_code == 404
+
+
+def test_the_request_id_of_each_prediction_of_a_batch_takes_feedback(serving):
+    client, store = serving
+    files = [("images", picture()), ("images", b"no image"), ("images", picture(seed=1))]
+    first, bad, last = client.post("/predict_batch", files=files).json()["predictions"]
+    assert "request_id" not in bad
+    for item, label in ((first, "glioma"), (last, "pituitary")):
+        answer = client.post("/feedback", json={"request_id": item["request_id"], "label": label})
+        assert answer.status_code == 204
+    assert rows(store, 3, "feedback") == [("glioma",), (None,), ("pituitary",)]
 
 
 def test_nothing_of_the_image_or_of_who_asked_is_in_the_store(serving, tmp_path):
