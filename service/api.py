@@ -26,7 +26,7 @@ from service.explainer import Explained, UnknownMethodError
 from service.limits import RETRY_AFTER, BusyError, Limits, Slots
 from service.monitoring import Monitoring, StoreUnavailableError
 from service.monitoring.watch import Watch
-from service.predictor import Prediction, Predictor
+from service.predictor import Clock, Prediction, Predictor
 from service.security import Access, SecurityHeaders
 from service.settings import Settings
 
@@ -152,12 +152,16 @@ def _answer(
 ) -> schemas.Answer:
     prediction = predictor.predict(data, name, model, explain)
     request.state.predictions = [prediction]
+    clock = Clock(prediction.milliseconds)
+    explanations = {name: _explanation(made, maps) for name, made in prediction.explanations.items()}
+    scan = _base64(png(prediction.pixels)) if explanations else None
+    clock.lap("draw")
     return schemas.Answer(
         request_id=request_id(request.scope),
         **_fields(prediction, predictor),
-        milliseconds=prediction.milliseconds,
-        explanations={name: _explanation(made, maps) for name, made in prediction.explanations.items()},
-        scan=_base64(png(prediction.pixels)) if prediction.explanations else None,
+        milliseconds=clock.milliseconds,
+        explanations=explanations,
+        scan=scan,
     )
 
 

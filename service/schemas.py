@@ -101,7 +101,9 @@ class Answer(Prediction):
 
     request_id: str = Field(description="names this request, for POST /feedback")
     milliseconds: dict[str, float] = Field(
-        description="time spent, by part", examples=[{"read": 2.1, "network": 5.0, "explain": 1.2}]
+        description="all work on the image, by part. network: loading it for its first request included; "
+        "explain: making maps; draw: their PNGs and that of the scan",
+        examples=[{"network": 5.0, "read": 2.1, "explain": 1.2, "draw": 8.4}],
     )
     explanations: dict[str, Explanation] = Field(description="by method, those that were asked for")
     scan: str | None = Field(description="base64 of a PNG of what the network saw; null with explain=none")

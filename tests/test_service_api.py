@@ -1,6 +1,7 @@
 import base64
 import io
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -38,7 +39,7 @@ def test_a_prediction_names_class_probabilities_model_and_data(client):
     assert sum(body["probabilities"].values()) == pytest.approx(1)
     assert body["label"] == max(CLASSES, key=body["probabilities"].get)
     assert (body["model"], body["dataset"], body["data_version"]) == ("winner", "phantom", "0123456789ab")
-    assert set(body["milliseconds"]) == {"read", "network", "explain"}
+    assert set(body["milliseconds"]) == {"read", "network", "explain", "draw"}
     assert "not a medical device" in body["notice"]
 
 
@@ -67,6 +68,33 @@ def test_gradcam_equals_that_of_pytorch(client):
     assert values == pytest.approx(expected, abs=1e-4 * float(expected.max()))
     for picture in (made["overlay"], body["scan"]):
         assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (SIZE, SIZE)
+
+
+def slow(seconds, work):
+    def slowed(*arguments):
+        time.sleep(seconds)
+        return work(*arguments)
+
+    return slowed
+
+
+def test_the_parts_add_up_to_the_time_in_the_worker_drawing_and_loading_included(packaged, monkeypatch):
+    predictor = Predictor(packaged)
+    client = TestClient(api.create(predictor))
+    monkeypatch.setattr(api, "png", slow(0.2, api.png))
+    monkeypatch.setattr(predictor.package, "network", slow(0.3, predictor.package.network))
+    answering, worker = [], api._answer
+
+    def timed(*arguments):
+        started = time.perf_counter()
+        answer = worker(*arguments)
+        answering.append(1e3 * (time.perf_counter() - started))
+        return answer
+
+    monkeypatch.setattr(api, "_answer", timed)
+    parts = client.post("/predict", files={"image": scan()}, data={"explain": "gradcam"}).json()["milliseconds"]
+    assert parts["draw"] >= 2 * 200 and parts["network"] >= 300  # the overlay and the scan
+    assert sum(parts.values()) == pytest.approx(answering[0], rel=0.1)
 
 
 def test_consensus_asks_all_networks_and_says_when_they_disagree(client):

@@ -55,6 +55,13 @@ def test_every_answer_is_one_row_with_the_answers_own_values(serving):
         assert row[3] == pytest.approx(answer["probabilities"], abs=1e-6) and len(row[6]) == 4
 
 
+def test_the_time_of_every_part_of_an_answer_is_recorded_drawing_included(serving):
+    client, store = serving
+    answer = client.post("/predict", files={"image": picture()}, data={"explain": "gradcam"}).json()
+    ((recorded,),) = rows(store, 1, "milliseconds")
+    assert recorded["draw"] > 0 and recorded == pytest.approx(answer["milliseconds"], abs=1e-3)
+
+
 def test_a_refused_request_is_a_row_with_its_error(serving):
     client, store = serving
     answer = client.post("/predict", files={"image": b"no image"})
