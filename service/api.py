@@ -21,7 +21,7 @@ from mri.overlays import overlay, png
 from mri.runtime import disk_size_mb
 from mri.serving import UnknownModelError
 from service import pages, schemas
-from service.answers import error_answer, http_error, image_id, request_id
+from service.answers import UnknownPath, error_answer, http_error, image_id, request_id
 from service.explainer import Explained, UnknownMethodError
 from service.limits import RETRY_AFTER, BusyError, Limits, Slots
 from service.monitoring import Monitoring, StoreUnavailableError
@@ -115,6 +115,7 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
     _add_models(app, predictor)
     app.include_router(monitoring.router())
     app.include_router(pages.router())
+    app.router.routes.append(UnknownPath())
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, http_error)

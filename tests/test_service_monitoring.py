@@ -160,8 +160,14 @@ def test_figures_count_what_was_asked(serving):
 
 def test_unknown_paths_and_methods_have_the_stable_form(serving):
     client, _ = serving
-    for answer, expected in ((client.get("/nothing"), "not_found"), (client.get("/predict"), "method_not_allowed")):
-        assert answer.json()["error"] == expected and set(answer.json()) == {"error", "detail", "request_id"}
+    asked = [("GET", "/nothing"), ("POST", "/predict/"), ("GET", "/models/"), ("GET", "/ui/nothing")]
+    refused = [("GET", "/predict"), ("PUT", "/models"), ("POST", "/monitoring"), ("POST", "/")]
+    for expected, ways in ((404, asked), (405, refused)):
+        for method, path in ways:
+            answer = client.request(method, path, follow_redirects=False)
+            assert answer.status_code == expected and set(answer.json()) == {"error", "detail", "request_id"}
+            assert answer.json()["error"] == {404: "not_found", 405: "method_not_allowed"}[expected]
+            assert "see" in answer.json()["detail"]
 
 
 def test_the_dashboard_and_its_files_are_served_with_a_strict_policy(serving):
