@@ -6,6 +6,7 @@ temperature, the thresholds of its prediction sets and its gate. Nothing is unpi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -189,6 +190,17 @@ class Package:
     def networks(self) -> list[Network]:
         """All of them, loaded."""
         return [self.network(name) for name in self.names]
+
+    def version(self, name: str) -> str | None:
+        """Identifies the files of a network, so that two trainings on the same data can be told apart.
+
+        Twelve hexadecimal digits; None for a package whose cards don't list files.
+        """
+        files = self.cards[name].get("files")
+        if not files:
+            return None
+        listed = "".join(f"{file} {told['sha256']}\n" for file, told in sorted(files.items()))
+        return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -214,6 +214,7 @@ def _add_models(app: FastAPI, predictor: Predictor) -> None:
             models=[
                 schemas.ModelInfo(
                     name=name,
+                    model_version=package.version(name),
                     size_px=card["input"]["size"],
                     size_mb=disk_size_mb(package.folder / "models" / name, card["precision"]),
                     precision=card["precision"],
@@ -244,6 +245,7 @@ def _fields(prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
         "abstain": bool(prediction.reasons),
         "reasons": [schemas.Reason(code=reason.code, detail=reason.detail) for reason in prediction.reasons],
         "model": said.model,
+        "model_version": predictor.package.version(said.model),
         **{name: about[name] for name in ("dataset", "data_version", "synthetic")},
         "unlike_training": gate,
         "image": schemas.ImageInfo(width=prediction.width, height=prediction.height, size=len(prediction.pixels)),

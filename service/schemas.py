@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 from mri.serving import ReasonCode
 
 REQUEST_ID = "6f1d3c1e-52a5-4d0b-9a35-8a2f3b1c7e90"  # an example
+MODEL_VERSION = "identifies the network's files: another training has another; null where the package doesn't list them"
 NOTICE = "Research software, not a medical device: not for diagnosis."
 
 
@@ -88,6 +89,7 @@ class Prediction(BaseModel):
     abstain: bool = Field(description="whether the label should not be relied on; `reasons` says why")
     reasons: list[Reason]
     model: str = Field(description="the network that answered", examples=["efficientnet_b0"])
+    model_version: str | None = Field(description=MODEL_VERSION, examples=["89abcdef0123"])
     dataset: str = Field(description="the data that the network was trained on", examples=["phantom"])
     data_version: str = Field(description="identifies the training data exactly", examples=["0123456789ab"])
     synthetic: bool = Field(description="whether the network knows drawn images only, and no scans")
@@ -147,6 +149,7 @@ class ModelInfo(BaseModel):
     """One packaged network."""
 
     name: str = Field(examples=["efficientnet_b0"])
+    model_version: str | None = Field(description=MODEL_VERSION, examples=["89abcdef0123"])
     size_px: int = Field(description="side of the square it sees")
     size_mb: float = Field(description="of the served graph on disk, in 10^6 bytes")
     precision: Literal["fp32", "bf16", "int8"]

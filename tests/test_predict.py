@@ -47,6 +47,7 @@ def test_the_table_says_what_the_service_answers(package, scans, tmp_path):
         assert row["abstain"] == str(said["abstain"])
         assert row["reasons"].split() == [reason["code"] for reason in said["reasons"]]
         assert row["model"] == said["model"] == "winner"
+        assert row["model_version"] == said["model_version"] and len(said["model_version"]) == 12
         assert (row["dataset"], row["data_version"], row["synthetic"]) == ("phantom", "0123456789ab", "True")
 
 

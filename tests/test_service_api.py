@@ -13,6 +13,7 @@ from mri import images
 from mri.attribution import explain
 from mri.errors import UserError
 from mri.inference import to_tensor
+from mri.runtime import read_card, write_card
 from service import api
 from service.predictor import Predictor
 from tests.packages import CLASSES, SIZE, network, package, scan
@@ -56,6 +57,32 @@ def test_models_lists_what_is_packaged_and_how_it_can_explain(client):
     assert {model["precision"] for model in body["models"]} == {"fp32"}
     assert body["synthetic"] is True and body["coverage"] == 0.95 and body["classes"] == CLASSES
     assert {"gradcam", "consensus"} <= set(body["methods"])
+
+
+def test_another_training_on_the_same_data_has_another_model_version(packaged, tmp_path):
+    def versions(folder):
+        client = TestClient(api.create(Predictor(folder)))
+        listed = {model["name"]: model["model_version"] for model in client.get("/models").json()["models"]}
+        said = client.post("/predict", files={"image": scan()}).json()
+        batched = client.post("/predict_batch", files={"images": scan()}).json()["predictions"][0]["prediction"]
+        assert said["model_version"] == batched["model_version"] == listed["winner"]
+        return listed, said["data_version"]
+
+    retrained = shutil.copytree(packaged, tmp_path / "retrained")
+    shutil.rmtree(retrained / "models/winner")
+    shutil.copytree(packaged / "models/other", retrained / "models/winner")
+    (before, data), (after, same_data) = versions(packaged), versions(retrained)
+    assert data == same_data and before["winner"] != after["winner"] == after["other"] == before["other"]
+
+
+def test_a_package_that_lists_no_files_still_answers_without_a_model_version(packaged, tmp_path):
+    copy = shutil.copytree(packaged, tmp_path / "copy")
+    card = read_card(copy / "models/winner")
+    del card["files"]
+    write_card(card, copy / "models/winner")
+    client = TestClient(api.create(Predictor(copy)))
+    assert client.post("/predict", files={"image": scan()}).json()["model_version"] is None
+    assert [model["model_version"] is None for model in client.get("/models").json()["models"]] == [True, False]
 
 
 def test_gradcam_equals_that_of_pytorch(client):

@@ -48,11 +48,13 @@ def rows(store, count, *columns):
 def test_every_answer_is_one_row_with_the_answers_own_values(serving):
     client, store = serving
     answers = [client.post("/predict", files={"image": picture(seed=i)}).json() for i in range(3)]
-    found = rows(store, 3, "request_id", "status", "label", "probabilities", "set", "width", "statistics")
+    columns = ("request_id", "status", "label", "probabilities", "set", "width", "statistics", "model_version")
+    found = rows(store, 3, *columns)
     assert [row[0] for row in found] == [answer["request_id"] for answer in answers]
     for row, answer in zip(found, answers, strict=True):
         assert row[1] == 200 and row[2] == answer["label"] and row[4] == answer["set"] and row[5] == 60
         assert row[3] == pytest.approx(answer["probabilities"], abs=1e-6) and len(row[6]) == 4
+        assert row[7] == answer["model_version"]
 
 
 def test_the_time_of_every_part_of_an_answer_is_recorded_drawing_included(serving):

@@ -106,6 +106,7 @@ def _told(prediction: Prediction, monitoring: Monitoring) -> dict[str, Any]:
     projection = reference.project(said.pooled[None])[0] if reference and followed else np.empty(0)
     return {
         "model": said.model,
+        "model_version": monitoring.predictor.package.version(said.model),
         "data_version": monitoring.predictor.about["data_version"],
         "label": said.label,
         "confidence": said.probabilities[said.label],
