@@ -174,7 +174,7 @@ class Package:
         for name in self.names:
             check_sizes(folder / "models" / name)
         self._networks: dict[str, Network] = {}
-        self._lock = threading.Lock()
+        self._loading = {name: threading.Lock() for name in self.names}
         self.network()
 
     def network(self, name: str = "") -> Network:
@@ -182,10 +182,11 @@ class Package:
         name = name or self.default
         if name not in self.names:
             raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.names)}")
-        with self._lock:
-            if name not in self._networks:
-                self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
-            return self._networks[name]
+        if name not in self._networks:  # nobody who asks for a loaded one waits for another to be loaded
+            with self._loading[name]:
+                if name not in self._networks:
+                    self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
+        return self._networks[name]
 
     def networks(self) -> list[Network]:
         """All of them, loaded."""

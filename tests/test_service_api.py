@@ -1,6 +1,7 @@
 import base64
 import io
 import shutil
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,11 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mri import images
+from mri import images, serving
 from mri.attribution import explain
 from mri.errors import UserError
 from mri.inference import to_tensor
 from mri.runtime import read_card, write_card
+from mri.serving import Package
 from service import api
 from service.predictor import Predictor
 from tests.packages import CLASSES, SIZE, network, package, scan
@@ -164,6 +166,27 @@ def test_requests_in_parallel_get_exactly_the_serial_answers(packaged):
     for one, other in zip(serial, parallel, strict=True):
         assert one.opinion.probabilities == other.opinion.probabilities
         assert np.array_equal(one.explanations["gradcam"].map, other.explanations["gradcam"].map)
+
+
+def test_a_loaded_network_is_there_while_another_one_is_being_loaded_once(packaged, monkeypatch):
+    package = Package(packaged)
+    loading, go, made = threading.Event(), threading.Event(), []
+
+    def load(folder, name, coverage, shared):
+        loading.set()
+        assert go.wait(60)
+        made.append(name)
+        return name
+
+    monkeypatch.setattr(serving, "Network", load)
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(package.network, "other") for _ in range(2)]
+        try:
+            assert loading.wait(60)
+            assert pool.submit(package.network).result(20).name == "winner"
+        finally:
+            go.set()
+        assert [other.result(60) for other in others] == ["other", "other"] and made == ["other"]
 
 
 def test_a_damaged_package_is_refused_in_one_line(packaged, tmp_path):
