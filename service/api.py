@@ -42,6 +42,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         415: "The body isn't multipart/form-data.",
         422: "The image can't be read or used.",
         431: "The headers are too large.",
+        500: schemas.FAILURE["description"],
         503: "Too much is under way, it took too long, or the model can't be loaded.",
     }.items()
 }
@@ -206,7 +207,7 @@ def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None
 def _add_models(app: FastAPI, predictor: Predictor) -> None:
     about, package = predictor.about, predictor.package
 
-    @app.get("/models", response_model=schemas.Models)
+    @app.get("/models", response_model=schemas.Models, responses=schemas.REFUSALS)
     def models() -> schemas.Models:
         """Which networks can be asked for, and how."""
         return schemas.Models(

@@ -229,6 +229,25 @@ def test_the_schema_describes_the_request_and_the_answer(client):
     assert schema["components"]["schemas"]["Answer"]["properties"]["probabilities"]["description"]
 
 
+def test_every_field_of_every_schema_is_described(client):
+    found = client.get("/docs.json").json()["components"]["schemas"]
+    assert {"Answer", "BatchAnswer", "Error", "Feedback", "Models"} <= set(found)
+    fields = {f"{name}.{field}": of for name, one in found.items() for field, of in one.get("properties", {}).items()}
+    assert [name for name, of in fields.items() if not of.get("description")] == []
+    ids = [name for name in fields if name.endswith(".request_id")]
+    shown = {"Error.detail", "Reason.code", "Reason.detail", "Gate.score", "Gate.threshold", *ids}
+    assert [name for name in shown if not fields[name].get("examples")] == []
+
+
+def test_every_route_tells_of_the_errors_that_it_may_answer_failures_included(client):
+    for path, operations in client.get("/docs.json").json()["paths"].items():
+        for operation in operations.values():
+            assert {"500", "503"} < set(operation["responses"]), path
+            for status in ("500", "503"):
+                content = operation["responses"][status]["content"]["application/json"]
+                assert content["schema"] == {"$ref": "#/components/schemas/Error"}
+
+
 def test_a_folder_without_a_packaged_model_is_said(tmp_path):
     with pytest.raises(UserError, match="holds no packaged model: run `make repro`"):
         Predictor(tmp_path)
