@@ -64,6 +64,19 @@ Maps = Annotated[bool, Form(description="whether to send the raw maps too")]
 FeedbackTaker = Callable[[str, str], bool]
 
 
+# By pydantic's kinds of error, where its own words don't tell what to send.
+INSTEAD = {
+    "missing": "is missing: send it",
+    "value_error": "should be a file, sent with a file name",  # FastAPI's, and no other of our fields has one
+    "json_invalid": "should be JSON",
+    "model_attributes_type": "should be a JSON object",
+    "string_type": "should be text",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+    "float_parsing": "should be a number",
+}
+
+
 class BadRequestError(UserError):
     """A field of the request has a wrong value."""
 
@@ -288,6 +301,13 @@ async def _user_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return error_answer(request.scope, 400, "bad_request", f"{where}: {first['msg']}")
+    return error_answer(request.scope, 400, "bad_request", _in_a_sentence(error.errors()[0]))
+
+
+def _in_a_sentence(wrong: Any) -> str:
+    """What pydantic found wrong, as a sentence that says what to send."""
+    kind, message = wrong["type"], wrong["msg"]
+    where = [] if kind == "json_invalid" else wrong["loc"][1:]  # of broken JSON it tells the place among the characters
+    name = ".".join(str(part) for part in where) or "the body"
+    _, should, rest = message.partition(" should ")
+    return f"{name} {INSTEAD.get(kind) or (should.lstrip() + rest if should else f'is wrong: {message}')}"
