@@ -21,6 +21,7 @@ from mri.conformal import prediction_sets
 from mri.errors import UserError
 from mri.files import sha256
 from mri.gate import Gate, pool
+from mri.paths import RESULTS
 from mri.runtime import CARD, Runtime, read_card, softmax
 
 ABOUT, GATE = "service.json", "gate.safetensors"
@@ -163,7 +164,8 @@ class Package:
         try:
             self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{folder} holds no packaged model: run `make repro` (or `dvc pull`) first") from None
+            advice = f"run `make repro` (or `dvc pull`) first{_published()}"
+            raise UserError(f"{folder} holds no packaged model: {advice}") from None
         except (OSError, ValueError):
             raise UserError(f"{folder / ABOUT} is damaged: run `dvc checkout --force`") from None
         self.default: str = self.about["winner"]
@@ -202,6 +204,13 @@ class Package:
             return None
         listed = "".join(f"{file} {told['sha256']}\n" for file, told in sorted(files.items()))
         return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+
+def _published() -> str:
+    """What serves without a run, for the message that there is no package; "" where nothing is published."""
+    for package in sorted(about.parent for about in RESULTS.glob(f"*/package/{ABOUT}")):
+        return f", or take the published one: `make serve MODEL={package.parent.name}`, `--service {package}`"
+    return ""
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

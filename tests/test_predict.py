@@ -73,6 +73,13 @@ def test_the_exit_code_tells_whether_everything_could_be_read(package, scans, tm
     assert len(rows(tmp_path / "out.csv")) == 16
 
 
+def test_without_a_package_the_published_one_is_named(scans, root, monkeypatch):
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match=r"or take the published one: .* `--service results/kaggle/package`") as caught:
+        main([str(scans), "--service", str(scans)])
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

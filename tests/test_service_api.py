@@ -248,6 +248,15 @@ def test_every_route_tells_of_the_errors_that_it_may_answer_failures_included(cl
                 assert content["schema"] == {"$ref": "#/components/schemas/Error"}
 
 
-def test_a_folder_without_a_packaged_model_is_said(tmp_path):
-    with pytest.raises(UserError, match="holds no packaged model: run `make repro`"):
+def test_a_folder_without_a_packaged_model_is_said_and_the_published_one_named_where_there_is_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"holds no packaged model: run `make repro` \(or `dvc pull`\) first$"):
+        Predictor(tmp_path)
+    published = tmp_path / "results/kaggle/package"
+    published.mkdir(parents=True)
+    (published / "service.json").write_text("{}")
+    advice = ", or take the published one: `make serve MODEL=kaggle`, `--service results/kaggle/package`$"
+    with pytest.raises(UserError, match=f"first{advice}"):
         Predictor(tmp_path)
