@@ -3,9 +3,9 @@
     python -m mri.predict FOLDER --out predictions.csv
 
 The networks and functions are the service's, so the table says what the service would answer. One row per file:
-path, label, the probability of each class, the prediction set, abstain and reasons, the model, the data it was trained
-on; a file that can't be read has an error instead and is named on stderr. The table is whole either way; the exit code
-is 1 when a file could not be read.
+path, label, the probability of each class, the prediction set, abstain and reasons, the model, its version, the data it
+was trained on; a file that can't be read has an error instead and is named on stderr. The table is whole either way;
+the exit code is 1 when a file could not be read.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def find(folder: Path) -> list[Path]:
 
 def _columns(package: Package) -> list[str]:
     said = ["label", *(f"p_{name}" for name in package.classes), "set", "abstain", "reasons"]
-    return ["path", *said, "model", "dataset", "data_version", "synthetic", "error"]
+    return ["path", *said, "model", "model_version", "dataset", "data_version", "synthetic", "error"]
 
 
 def _rows(files: list[Path], folder: Path, network: Network, package: Package) -> Iterator[dict[str, Any]]:
@@ -90,6 +90,7 @@ def _said(opinion: Opinion, package: Package) -> dict[str, Any]:
         "abstain": opinion.abstains,
         "reasons": " ".join(reason.code for reason in opinion.reasons),
         "model": opinion.model,
+        "model_version": package.version(opinion.model),
         **{name: package.about[name] for name in ("dataset", "data_version", "synthetic")},
     }
 

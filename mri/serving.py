@@ -6,6 +6,7 @@ temperature, the thresholds of its prediction sets and its gate. Nothing is unpi
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from mri.conformal import prediction_sets
 from mri.errors import UserError
 from mri.files import sha256
 from mri.gate import Gate, pool
+from mri.paths import RESULTS
 from mri.runtime import CARD, Runtime, read_card, softmax
 
 ABOUT, GATE = "service.json", "gate.safetensors"
@@ -162,7 +164,8 @@ class Package:
         try:
             self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         except FileNotFoundError:
-            raise UserError(f"{folder} holds no packaged model: run `make repro` (or `dvc pull`) first") from None
+            advice = f"run `make repro` (or `dvc pull`) first{_published()}"
+            raise UserError(f"{folder} holds no packaged model: {advice}") from None
         except (OSError, ValueError):
             raise UserError(f"{folder / ABOUT} is damaged: run `dvc checkout --force`") from None
         self.default: str = self.about["winner"]
@@ -173,7 +176,7 @@ class Package:
         for name in self.names:
             check_sizes(folder / "models" / name)
         self._networks: dict[str, Network] = {}
-        self._lock = threading.Lock()
+        self._loading = {name: threading.Lock() for name in self.names}
         self.network()
 
     def network(self, name: str = "") -> Network:
@@ -181,14 +184,33 @@ class Package:
         name = name or self.default
         if name not in self.names:
             raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.names)}")
-        with self._lock:
-            if name not in self._networks:
-                self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
-            return self._networks[name]
+        if name not in self._networks:  # nobody who asks for a loaded one waits for another to be loaded
+            with self._loading[name]:
+                if name not in self._networks:
+                    self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
+        return self._networks[name]
 
     def networks(self) -> list[Network]:
         """All of them, loaded."""
         return [self.network(name) for name in self.names]
+
+    def version(self, name: str) -> str | None:
+        """Identifies the files of a network, so that two trainings on the same data can be told apart.
+
+        Twelve hexadecimal digits; None for a package whose cards don't list files.
+        """
+        files = self.cards[name].get("files")
+        if not files:
+            return None
+        listed = "".join(f"{file} {told['sha256']}\n" for file, told in sorted(files.items()))
+        return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+
+def _published() -> str:
+    """What serves without a run, for the message that there is no package; "" where nothing is published."""
+    for package in sorted(about.parent for about in RESULTS.glob(f"*/package/{ABOUT}")):
+        return f", or take the published one: `make serve MODEL={package.parent.name}`, `--service {package}`"
+    return ""
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -21,12 +21,12 @@ from mri.overlays import overlay, png
 from mri.runtime import disk_size_mb
 from mri.serving import UnknownModelError
 from service import pages, schemas
-from service.answers import error_answer, http_error, request_id
+from service.answers import UnknownPath, error_answer, http_error, image_id, request_id
 from service.explainer import Explained, UnknownMethodError
 from service.limits import RETRY_AFTER, BusyError, Limits, Slots
 from service.monitoring import Monitoring, StoreUnavailableError
 from service.monitoring.watch import Watch
-from service.predictor import Prediction, Predictor
+from service.predictor import Clock, Prediction, Predictor
 from service.security import Access, SecurityHeaders
 from service.settings import Settings
 
@@ -42,6 +42,7 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         415: "The body isn't multipart/form-data.",
         422: "The image can't be read or used.",
         431: "The headers are too large.",
+        500: schemas.FAILURE["description"],
         503: "Too much is under way, it took too long, or the model can't be loaded.",
     }.items()
 }
@@ -61,6 +62,19 @@ Explain = Annotated[
 ]
 Maps = Annotated[bool, Form(description="whether to send the raw maps too")]
 FeedbackTaker = Callable[[str, str], bool]
+
+
+# By pydantic's kinds of error, where its own words don't tell what to send.
+INSTEAD = {
+    "missing": "is missing: send it",
+    "value_error": "should be a file, sent with a file name",  # FastAPI's, and no other of our fields has one
+    "json_invalid": "should be JSON",
+    "model_attributes_type": "should be a JSON object",
+    "string_type": "should be text",
+    "bool_type": "should be true or false",
+    "bool_parsing": "should be true or false",
+    "float_parsing": "should be a number",
+}
 
 
 class BadRequestError(UserError):
@@ -115,6 +129,7 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
     _add_models(app, predictor)
     app.include_router(monitoring.router())
     app.include_router(pages.router())
+    app.router.routes.append(UnknownPath())
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, http_error)
@@ -152,12 +167,16 @@ def _answer(
 ) -> schemas.Answer:
     prediction = predictor.predict(data, name, model, explain)
     request.state.predictions = [prediction]
+    clock = Clock(prediction.milliseconds)
+    explanations = {name: _explanation(made, maps) for name, made in prediction.explanations.items()}
+    scan = _base64(png(prediction.pixels)) if explanations else None
+    clock.lap("draw")
     return schemas.Answer(
         request_id=request_id(request.scope),
         **_fields(prediction, predictor),
-        milliseconds=prediction.milliseconds,
-        explanations={name: _explanation(made, maps) for name, made in prediction.explanations.items()},
-        scan=_base64(png(prediction.pixels)) if prediction.explanations else None,
+        milliseconds=clock.milliseconds,
+        explanations=explanations,
+        scan=scan,
     )
 
 
@@ -183,7 +202,8 @@ def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
 def _item(request: Request, predictor: Predictor, index: int, found: Prediction | ImageError) -> schemas.BatchItem:
     if isinstance(found, ImageError):
         return schemas.BatchItem(index=index, error=_error(request, "unreadable_image", str(found)))
-    return schemas.BatchItem(index=index, prediction=schemas.Prediction(**_fields(found, predictor)))
+    prediction = schemas.Prediction(**_fields(found, predictor))
+    return schemas.BatchItem(index=index, request_id=image_id(request.scope, index), prediction=prediction)
 
 
 def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None) -> None:
@@ -194,13 +214,13 @@ def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None
         if said.label not in classes:
             raise BadRequestError(f"label: {said.label!r} is not one of {', '.join(classes)}")
         if take is None or not take(said.request_id, said.label):
-            raise UnknownRequestError("no request with this request_id is known")
+            raise UnknownRequestError("no answered image has this request_id (in a batch, every image has its own)")
 
 
 def _add_models(app: FastAPI, predictor: Predictor) -> None:
     about, package = predictor.about, predictor.package
 
-    @app.get("/models", response_model=schemas.Models)
+    @app.get("/models", response_model=schemas.Models, responses=schemas.REFUSALS)
     def models() -> schemas.Models:
         """Which networks can be asked for, and how."""
         return schemas.Models(
@@ -208,6 +228,7 @@ def _add_models(app: FastAPI, predictor: Predictor) -> None:
             models=[
                 schemas.ModelInfo(
                     name=name,
+                    model_version=package.version(name),
                     size_px=card["input"]["size"],
                     size_mb=disk_size_mb(package.folder / "models" / name, card["precision"]),
                     precision=card["precision"],
@@ -238,6 +259,7 @@ def _fields(prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
         "abstain": bool(prediction.reasons),
         "reasons": [schemas.Reason(code=reason.code, detail=reason.detail) for reason in prediction.reasons],
         "model": said.model,
+        "model_version": predictor.package.version(said.model),
         **{name: about[name] for name in ("dataset", "data_version", "synthetic")},
         "unlike_training": gate,
         "image": schemas.ImageInfo(width=prediction.width, height=prediction.height, size=len(prediction.pixels)),
@@ -279,6 +301,13 @@ async def _user_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"][1:])
-    return error_answer(request.scope, 400, "bad_request", f"{where}: {first['msg']}")
+    return error_answer(request.scope, 400, "bad_request", _in_a_sentence(error.errors()[0]))
+
+
+def _in_a_sentence(wrong: Any) -> str:
+    """What pydantic found wrong, as a sentence that says what to send."""
+    kind, message = wrong["type"], wrong["msg"]
+    where = [] if kind == "json_invalid" else wrong["loc"][1:]  # of broken JSON it tells the place among the characters
+    name = ".".join(str(part) for part in where) or "the body"
+    _, should, rest = message.partition(" should ")
+    return f"{name} {INSTEAD.get(kind) or (should.lstrip() + rest if should else f'is wrong: {message}')}"

@@ -67,6 +67,11 @@ def test_clients_figures_are_requests_per_second_and_percentiles():
     assert found == {"requests": 100, "requests_per_s": 25.0, "p50_ms": pytest.approx(10), "p99_ms": pytest.approx(502)}
 
 
+def test_the_medians_of_an_answer_s_parts_are_of_every_part_that_it_names():
+    parts = [{"network": 2.0, "draw": 8.0}, {"network": 4.0, "draw": 9.0}, {"network": 3.0, "draw": 1.0}]
+    assert serving.part_medians(parts) == {"network_ms": 3.0, "draw_ms": 8.0}
+
+
 def test_a_network_that_is_not_there_cannot_be_timed(tmp_path):
     packages.package(tmp_path / "package", ("winner",))
     package = Package(tmp_path / "package")

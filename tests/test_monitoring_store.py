@@ -102,6 +102,33 @@ def test_rows_beyond_what_may_wait_are_counted_and_the_store_is_told(url, tmp_pa
     assert store.lost() == 5
 
 
+def test_a_store_that_an_older_version_made_gets_the_new_column_and_keeps_its_rows(url):
+    older = sa.MetaData()
+    columns = [column._copy() for column in requests.columns if column.name != "model_version"]
+    sa.Table("requests", older, *columns, sqlite_autoincrement=True)
+    engine = sa.create_engine(url)
+    older.create_all(engine)
+    with engine.begin() as connection:
+        connection.execute(sa.insert(older.tables["requests"]).values(**row(request_id="before")))
+    for name, store in (("first", Store(url)), ("second", Store(url))):
+        store.insert([row(request_id=name, model_version="0123456789ab")])
+    found = [tuple(one) for one in Store(url).select("request_id", "model_version")]
+    assert found == [("before", None), ("first", "0123456789ab"), ("second", "0123456789ab")]
+
+
+def test_workers_that_meet_a_store_of_an_older_version_at_once_lose_nothing(url):
+    metadata = sa.MetaData()
+    sa.Table("requests", metadata, *(c._copy() for c in requests.columns if c.name != "model_version"))
+    metadata.create_all(sa.create_engine(url))
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_record, args=(url, 20, name)) for name in ("a", "b", "c")]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert len(recorded(Store(url))) == 60 and Store(url).lost() == 0
+
+
 def test_a_full_disk_loses_nothing_once_there_is_room(recorder):
     recorder.put(**row(request_id="before"))
     assert recorder.flush(5)
@@ -210,4 +237,4 @@ def test_only_the_newest_rows_are_read_when_asked_for(store):
 
 def test_a_column_holds_what_its_name_says_and_none_holds_text_of_the_person_who_asked():
     text = {column.name for column in requests.columns if isinstance(column.type, sa.String)}
-    assert text == {"request_id", "route", "error", "model", "data_version", "label", "feedback"}
+    assert text == {"request_id", "route", "error", "model", "model_version", "data_version", "label", "feedback"}

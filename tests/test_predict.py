@@ -47,6 +47,7 @@ def test_the_table_says_what_the_service_answers(package, scans, tmp_path):
         assert row["abstain"] == str(said["abstain"])
         assert row["reasons"].split() == [reason["code"] for reason in said["reasons"]]
         assert row["model"] == said["model"] == "winner"
+        assert row["model_version"] == said["model_version"] and len(said["model_version"]) == 12
         assert (row["dataset"], row["data_version"], row["synthetic"]) == ("phantom", "0123456789ab", "True")
 
 
@@ -70,6 +71,13 @@ def test_the_exit_code_tells_whether_everything_could_be_read(package, scans, tm
         (scans / bad).unlink()
     main(command)
     assert len(rows(tmp_path / "out.csv")) == 16
+
+
+def test_without_a_package_the_published_one_is_named(scans, root, monkeypatch):
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match=r"or take the published one: .* `--service results/kaggle/package`") as caught:
+        main([str(scans), "--service", str(scans)])
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 import base64
 import io
 import shutil
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -8,10 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from mri import images
+from mri import images, serving
 from mri.attribution import explain
 from mri.errors import UserError
 from mri.inference import to_tensor
+from mri.runtime import read_card, write_card
+from mri.serving import Package
 from service import api
 from service.predictor import Predictor
 from tests.packages import CLASSES, SIZE, network, package, scan
@@ -38,7 +42,7 @@ def test_a_prediction_names_class_probabilities_model_and_data(client):
     assert sum(body["probabilities"].values()) == pytest.approx(1)
     assert body["label"] == max(CLASSES, key=body["probabilities"].get)
     assert (body["model"], body["dataset"], body["data_version"]) == ("winner", "phantom", "0123456789ab")
-    assert set(body["milliseconds"]) == {"read", "network", "explain"}
+    assert set(body["milliseconds"]) == {"read", "network", "explain", "draw"}
     assert "not a medical device" in body["notice"]
 
 
@@ -57,6 +61,32 @@ def test_models_lists_what_is_packaged_and_how_it_can_explain(client):
     assert {"gradcam", "consensus"} <= set(body["methods"])
 
 
+def test_another_training_on_the_same_data_has_another_model_version(packaged, tmp_path):
+    def versions(folder):
+        client = TestClient(api.create(Predictor(folder)))
+        listed = {model["name"]: model["model_version"] for model in client.get("/models").json()["models"]}
+        said = client.post("/predict", files={"image": scan()}).json()
+        batched = client.post("/predict_batch", files={"images": scan()}).json()["predictions"][0]["prediction"]
+        assert said["model_version"] == batched["model_version"] == listed["winner"]
+        return listed, said["data_version"]
+
+    retrained = shutil.copytree(packaged, tmp_path / "retrained")
+    shutil.rmtree(retrained / "models/winner")
+    shutil.copytree(packaged / "models/other", retrained / "models/winner")
+    (before, data), (after, same_data) = versions(packaged), versions(retrained)
+    assert data == same_data and before["winner"] != after["winner"] == after["other"] == before["other"]
+
+
+def test_a_package_that_lists_no_files_still_answers_without_a_model_version(packaged, tmp_path):
+    copy = shutil.copytree(packaged, tmp_path / "copy")
+    card = read_card(copy / "models/winner")
+    del card["files"]
+    write_card(card, copy / "models/winner")
+    client = TestClient(api.create(Predictor(copy)))
+    assert client.post("/predict", files={"image": scan()}).json()["model_version"] is None
+    assert [model["model_version"] is None for model in client.get("/models").json()["models"]] == [True, False]
+
+
 def test_gradcam_equals_that_of_pytorch(client):
     asked = {"explain": "gradcam", "maps": "true"}
     body = client.post("/predict", files={"image": scan()}, data=asked).json()
@@ -67,6 +97,33 @@ def test_gradcam_equals_that_of_pytorch(client):
     assert values == pytest.approx(expected, abs=1e-4 * float(expected.max()))
     for picture in (made["overlay"], body["scan"]):
         assert Image.open(io.BytesIO(base64.b64decode(picture))).size == (SIZE, SIZE)
+
+
+def slow(seconds, work):
+    def slowed(*arguments):
+        time.sleep(seconds)
+        return work(*arguments)
+
+    return slowed
+
+
+def test_the_parts_add_up_to_the_time_in_the_worker_drawing_and_loading_included(packaged, monkeypatch):
+    predictor = Predictor(packaged)
+    client = TestClient(api.create(predictor))
+    monkeypatch.setattr(api, "png", slow(0.2, api.png))
+    monkeypatch.setattr(predictor.package, "network", slow(0.3, predictor.package.network))
+    answering, worker = [], api._answer
+
+    def timed(*arguments):
+        started = time.perf_counter()
+        answer = worker(*arguments)
+        answering.append(1e3 * (time.perf_counter() - started))
+        return answer
+
+    monkeypatch.setattr(api, "_answer", timed)
+    parts = client.post("/predict", files={"image": scan()}, data={"explain": "gradcam"}).json()["milliseconds"]
+    assert parts["draw"] >= 2 * 200 and parts["network"] >= 300  # the overlay and the scan
+    assert sum(parts.values()) == pytest.approx(answering[0], rel=0.1)
 
 
 def test_consensus_asks_all_networks_and_says_when_they_disagree(client):
@@ -111,6 +168,27 @@ def test_requests_in_parallel_get_exactly_the_serial_answers(packaged):
         assert np.array_equal(one.explanations["gradcam"].map, other.explanations["gradcam"].map)
 
 
+def test_a_loaded_network_is_there_while_another_one_is_being_loaded_once(packaged, monkeypatch):
+    package = Package(packaged)
+    loading, go, made = threading.Event(), threading.Event(), []
+
+    def load(folder, name, coverage, shared):
+        loading.set()
+        assert go.wait(60)
+        made.append(name)
+        return name
+
+    monkeypatch.setattr(serving, "Network", load)
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(package.network, "other") for _ in range(2)]
+        try:
+            assert loading.wait(60)
+            assert pool.submit(package.network).result(20).name == "winner"
+        finally:
+            go.set()
+        assert [other.result(60) for other in others] == ["other", "other"] and made == ["other"]
+
+
 def test_a_damaged_package_is_refused_in_one_line(packaged, tmp_path):
     copy = shutil.copytree(packaged, tmp_path / "copy")
     file = copy / "models/winner/model.bin"
@@ -151,6 +229,34 @@ def test_the_schema_describes_the_request_and_the_answer(client):
     assert schema["components"]["schemas"]["Answer"]["properties"]["probabilities"]["description"]
 
 
-def test_a_folder_without_a_packaged_model_is_said(tmp_path):
-    with pytest.raises(UserError, match="holds no packaged model: run `make repro`"):
+def test_every_field_of_every_schema_is_described(client):
+    found = client.get("/docs.json").json()["components"]["schemas"]
+    assert {"Answer", "BatchAnswer", "Error", "Feedback", "Models"} <= set(found)
+    fields = {f"{name}.{field}": of for name, one in found.items() for field, of in one.get("properties", {}).items()}
+    assert [name for name, of in fields.items() if not of.get("description")] == []
+    ids = [name for name in fields if name.endswith(".request_id")]
+    shown = {"Error.detail", "Reason.code", "Reason.detail", "Gate.score", "Gate.threshold", *ids}
+    assert [name for name in shown if not fields[name].get("examples")] == []
+
+
+def test_every_route_tells_of_the_errors_that_it_may_answer_failures_included(client):
+    for path, operations in client.get("/docs.json").json()["paths"].items():
+        for operation in operations.values():
+            assert {"500", "503"} < set(operation["responses"]), path
+            for status in ("500", "503"):
+                content = operation["responses"][status]["content"]["application/json"]
+                assert content["schema"] == {"$ref": "#/components/schemas/Error"}
+
+
+def test_a_folder_without_a_packaged_model_is_said_and_the_published_one_named_where_there_is_one(
+    tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"holds no packaged model: run `make repro` \(or `dvc pull`\) first$"):
+        Predictor(tmp_path)
+    published = tmp_path / "results/kaggle/package"
+    published.mkdir(parents=True)
+    (published / "service.json").write_text("{}")
+    advice = ", or take the published one: `make serve MODEL=kaggle`, `--service results/kaggle/package`$"
+    with pytest.raises(UserError, match=f"first{advice}"):
         Predictor(tmp_path)

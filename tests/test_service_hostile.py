@@ -23,6 +23,7 @@ PLAIN = encode(Image.fromarray(GREY))
 DEEP = GREY.astype(np.uint16) * 7
 SOUND = sound()
 LARGEST = 2_000_000
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -234,8 +235,47 @@ def test_wrong_requests_have_their_status_and_leave_no_file(client, temporary, r
     "body", [b"", b"{", b"[]", b"null", b'{"request_id": 1}', b'{"request_id": "a", "label": "no class"}']
 )
 def test_wrong_feedback_is_refused(client, body):
-    answer = client.post("/feedback", content=body, headers={"content-type": "application/json"})
+    answer = client.post("/feedback", content=body, headers=JSON)
     assert refused(answer) == (400, "bad_request")
+
+
+@pytest.mark.parametrize(
+    ("path", "request_of", "detail"),
+    [
+        ("/predict", {"files": {"wrong": PLAIN}}, "image is missing: send it"),
+        ("/predict", {"files": {"image": (None, "text")}}, "image should be a file, sent with a file name"),
+        ("/predict", {"files": {"image": PLAIN}, "data": {"maps": "perhaps"}}, "maps should be true or false"),
+        ("/predict", {"files": {"image": PLAIN, "maps": PLAIN}}, "maps should be true or false"),
+        ("/predict", {"files": {"image": PLAIN, "model": PLAIN}}, "model should be text"),
+        (
+            "/predict_batch",
+            {"files": [("images", PLAIN), ("images", (None, "text"))]},
+            "images.1 should be a file, sent with a file name",
+        ),
+        ("/feedback", {"content": b"", "headers": JSON}, "the body is missing: send it"),
+        ("/feedback", {"content": b"{", "headers": JSON}, "the body should be JSON"),
+        ("/feedback", {"content": b"\xff\xfe", "headers": JSON}, "the body should be JSON"),
+        ("/feedback", {"json": []}, "the body should be a JSON object"),
+        ("/feedback", {"json": {"request_id": "a"}}, "label is missing: send it"),
+        ("/feedback", {"json": {"request_id": 1, "label": "glioma"}}, "request_id should be text"),
+        (
+            "/feedback",
+            {"json": {"request_id": "a" * 65, "label": "glioma"}},
+            "request_id should have at most 64 characters",
+        ),
+    ],
+)
+def test_a_wrong_field_is_answered_with_a_sentence_that_says_what_to_send(client, path, request_of, detail):
+    answer = client.post(path, **request_of)
+    assert refused(answer) == (400, "bad_request") and answer.json()["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    ("hours", "detail"),
+    [("0", "hours should be greater than 0"), ("many", "hours should be a number")],
+)
+def test_a_wrong_parameter_is_answered_with_a_sentence_that_says_what_to_send(client, hours, detail):
+    assert client.get("/api/monitoring", params={"hours": hours}).json()["detail"] == detail
 
 
 # Other websites -------------------------------------------------------------------------------------------------------

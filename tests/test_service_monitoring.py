@@ -48,11 +48,20 @@ def rows(store, count, *columns):
 def test_every_answer_is_one_row_with_the_answers_own_values(serving):
     client, store = serving
     answers = [client.post("/predict", files={"image": picture(seed=i)}).json() for i in range(3)]
-    found = rows(store, 3, "request_id", "status", "label", "probabilities", "set", "width", "statistics")
+    columns = ("request_id", "status", "label", "probabilities", "set", "width", "statistics", "model_version")
+    found = rows(store, 3, *columns)
     assert [row[0] for row in found] == [answer["request_id"] for answer in answers]
     for row, answer in zip(found, answers, strict=True):
         assert row[1] == 200 and row[2] == answer["label"] and row[4] == answer["set"] and row[5] == 60
         assert row[3] == pytest.approx(answer["probabilities"], abs=1e-6) and len(row[6]) == 4
+        assert row[7] == answer["model_version"]
+
+
+def test_the_time_of_every_part_of_an_answer_is_recorded_drawing_included(serving):
+    client, store = serving
+    answer = client.post("/predict", files={"image": picture()}, data={"explain": "gradcam"}).json()
+    ((recorded,),) = rows(store, 1, "milliseconds")
+    assert recorded["draw"] > 0 and recorded == pytest.approx(answer["milliseconds"], abs=1e-3)
 
 
 def test_a_refused_request_is_a_row_with_its_error(serving):
@@ -66,7 +75,7 @@ def test_a_refused_request_is_a_row_with_its_error(serving):
     ]
 
 
-def test_a_batch_is_one_row_per_image_and_takes_feedback_for_each(serving):
+def test_a_batch_is_one_row_per_image_and_a_bad_one_takes_no_feedback(serving):
     client, store = serving
     files = [("images", picture()), ("images", b"no image"), ("images", picture(seed=1))]
     answer = client.post("/predict_batch", files=files).json()
@@ -76,8 +85,18 @@ def test_a_batch_is_one_row_per_image_and_takes_feedback_for_each(serving):
         (f"{name}/1", 422),
         (f"{name}/2", 200),
     ]
-    assert client.post("/feedback", json={"request_id": f"{name}/2", "label": "glioma"}).status_code == 204
     assert client.post("/feedback", json={"request_id": f"{name}/1", "label": "glioma"}).status_code == 404
+
+
+def test_the_request_id_of_each_prediction_of_a_batch_takes_feedback(serving):
+    client, store = serving
+    files = [("images", picture()), ("images", b"no image"), ("images", picture(seed=1))]
+    first, bad, last = client.post("/predict_batch", files=files).json()["predictions"]
+    assert "request_id" not in bad
+    for item, label in ((first, "glioma"), (last, "pituitary")):
+        answer = client.post("/feedback", json={"request_id": item["request_id"], "label": label})
+        assert answer.status_code == 204
+    assert rows(store, 3, "feedback") == [("glioma",), (None,), ("pituitary",)]
 
 
 def test_nothing_of_the_image_or_of_who_asked_is_in_the_store(serving, tmp_path):
@@ -143,8 +162,14 @@ def test_figures_count_what_was_asked(serving):
 
 def test_unknown_paths_and_methods_have_the_stable_form(serving):
     client, _ = serving
-    for answer, expected in ((client.get("/nothing"), "not_found"), (client.get("/predict"), "method_not_allowed")):
-        assert answer.json()["error"] == expected and set(answer.json()) == {"error", "detail", "request_id"}
+    asked = [("GET", "/nothing"), ("POST", "/predict/"), ("GET", "/models/"), ("GET", "/ui/nothing")]
+    refused = [("GET", "/predict"), ("PUT", "/models"), ("POST", "/monitoring"), ("POST", "/")]
+    for expected, ways in ((404, asked), (405, refused)):
+        for method, path in ways:
+            answer = client.request(method, path, follow_redirects=False)
+            assert answer.status_code == expected and set(answer.json()) == {"error", "detail", "request_id"}
+            assert answer.json()["error"] == {404: "not_found", 405: "method_not_allowed"}[expected]
+            assert "see" in answer.json()["detail"]
 
 
 def test_the_dashboard_and_its_files_are_served_with_a_strict_policy(serving):

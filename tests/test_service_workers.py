@@ -129,6 +129,28 @@ def test_the_monitoring_key_guards_bentomls_metrics_too_and_both_workers_count_t
     assert eventually(agree)
 
 
+def test_unknown_paths_have_the_stable_form_and_bentomls_own_are_kept(service):
+    asked = [
+        ("GET", "/nope"),
+        ("GET", "/health"),
+        ("POST", "/predict/"),
+        ("GET", "/livez/"),
+        ("GET", "/static_content"),
+    ]
+    for method, path in asked:
+        answer = httpx.request(method, f"{service.address}{path}", headers=ASKING)
+        assert (answer.status_code, set(answer.json())) == (404, {"error", "detail", "request_id"}), path
+        assert answer.json()["error"] == "not_found"
+    refused = httpx.get(f"{service.address}/predict", headers=ASKING)
+    assert (refused.status_code, refused.json()["error"]) == (405, "method_not_allowed")
+    for path in ("/livez", "/healthz", "/readyz"):
+        answer = httpx.get(f"{service.address}{path}")
+        assert (answer.status_code, answer.text) == (200, "\n")
+    assert "bentoml_service_request_total" in httpx.get(f"{service.address}/metrics", headers=WATCHING).text
+    assert "/predict" in httpx.get(f"{service.address}/docs.json").json()["paths"]
+    assert httpx.get(f"{service.address}/schema.json").json()["name"] == "brain_tumour_classifier"
+
+
 def test_no_temporary_file_is_left_after_a_large_upload(service):
     answers = [post(service, files={"image": bytes(size)}) for size in (5_000_000, 25_000_000)]
     assert [answer.status_code for answer in answers] == [422, 413]

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 metadata = sa.MetaData()
 
@@ -34,6 +34,7 @@ requests = sa.Table(
     sa.Column("ms", sa.Float, nullable=False),  # from the request's first byte to the answer's last
     sa.Column("milliseconds", sa.JSON),  # by part
     sa.Column("model", sa.String(64)),
+    sa.Column("model_version", sa.String(64)),  # see mri.serving.Package.version; empty in rows of before there was one
     sa.Column("data_version", sa.String(64)),
     sa.Column("label", sa.String(64)),
     sa.Column("confidence", sa.Float),  # probability of the label
@@ -205,8 +206,9 @@ class Store:
         for last in (False, True):
             try:
                 metadata.create_all(self._engine)
+                self._add_columns()
                 break
-            except OperationalError:  # another worker has just made them
+            except DatabaseError:  # another worker has just made them
                 if last:
                     raise
         for name, value in (("store", str(uuid.uuid4())), ("lost", "0")):
@@ -221,6 +223,15 @@ class Store:
                 pass
         self._identity = _identity(self._file) if self._file else None
         self._made = True
+
+    def _add_columns(self) -> None:
+        """Give `requests` the columns that it lacks because an older version made it."""
+        known = {column["name"] for column in sa.inspect(self._engine).get_columns(requests.name)}
+        for column in requests.columns:
+            if column.name not in known:
+                kind = column.type.compile(self._engine.dialect)
+                with self._engine.begin() as connection:
+                    connection.execute(sa.text(f"ALTER TABLE {requests.name} ADD COLUMN {column.name} {kind}"))
 
 
 def _make_file(file: Path) -> None:

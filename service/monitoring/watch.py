@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mri.drift import image_statistics
 from mri.images import ImageError
-from service.answers import is_start, request_id, state
+from service.answers import image_id, is_start, request_id, state
 from service.monitoring import Monitoring
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def _metrics() -> tuple[Any, Any, Any]:
 
 
 def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[dict[str, Any]]:
-    """The rows of one request. Those of a batch have ids ID/0, ID/1, ..., which POST /feedback takes too.
+    """The rows of one request; of a batch, one per image with an id of its own.
 
     The predictions, with their images and features, are taken out of the request: BentoML keeps every one, answered
     or not, until its timeout is over, which under load is a gigabyte of them.
@@ -91,7 +91,7 @@ def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[d
     single = scope["path"] == "/predict"
     made = []
     for i, one in enumerate(found):
-        row = common | {"request_id": name if single else f"{name}/{i}", "status": status}
+        row = common | {"request_id": name if single else image_id(scope, i), "status": status}
         if isinstance(one, ImageError):
             made.append(row | {"status": 422, "error": "unreadable_image"})
         else:
@@ -106,6 +106,7 @@ def _told(prediction: Prediction, monitoring: Monitoring) -> dict[str, Any]:
     projection = reference.project(said.pooled[None])[0] if reference and followed else np.empty(0)
     return {
         "model": said.model,
+        "model_version": monitoring.predictor.package.version(said.model),
         "data_version": monitoring.predictor.about["data_version"],
         "label": said.label,
         "confidence": said.probabilities[said.label],
