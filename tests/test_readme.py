@@ -283,6 +283,9 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"mean confidence does ({_share(agreement['confidence_auroc_of_being_right'])})" in text
     assert f"it answers {_span(faster['predict'])} times as many requests, and {_span(faster['gradcam'])} times" in text
     assert f"the winner takes {speed['winner']['resident_mb'] / 1000:.1f} GB" in text
+    assert f"ResNet50's network is {speed['model_call_share']['resnet50']:.0%} of".replace("%", " %") in text
+    assert speed["runs"]["resnet50"]["runtime"]["precision"] == "bf16"
+    assert f"runs at {speed['gemm_share']['resnet50']:.0%} of the rate of a bf16".replace("%", " %") in text
     training = read_json(ROOT / "results/benchmarks/training.json")
     times = [
         [training[what][f"{name}_224"] for name in ("resnet50", "efficientnet_b0")]
