@@ -47,6 +47,22 @@ def tracking_uri() -> str:
     return f"{host}/{owner}/{name}.mlflow"
 
 
+def answers(uri: str) -> bool:
+    """Whether a tracking store answers at all, if only with a refusal."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        _knock(uri)
+        with store_lock():
+            MlflowClient(uri, uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        return error.error_code != "INTERNAL_ERROR"  # which is what it makes of timeouts and lost connections
+    except Exception:  # whatever else a store throws
+        return False
+    return True
+
+
 class Delivery:
     """Sends one journal, in as many goes as it takes."""
 
@@ -60,6 +76,8 @@ class Delivery:
         """Send what isn't sent yet. Raises whatever MLflow does when the store can't be reached."""
         events = self._journal.events()
         if self._client is None:
+            if "pipeline" not in events[0]:
+                raise ValueError("its first line is unreadable, and nothing else says whose run it is")
             self._connect(events[0])
         for event in events[self._sent :]:
             (kind,) = set(event) & set(_KINDS)
