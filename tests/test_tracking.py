@@ -428,17 +428,28 @@ def test_a_dagshub_repository_is_an_mlflow_server_with_a_password(tmp_path, monk
 
 def serve_with_password(port: int, behind: str, seen: set) -> None:
     """Pass requests with a password on to the server behind, and refuse the others."""
+
+    def refuse(asked):
+        if asked.authorization is None:
+            return "who are you?", 401
+        seen.add((asked.authorization.username, asked.authorization.password))
+        return None
+
+    serve_in_front(port, behind, refuse)
+
+
+def serve_in_front(port: int, behind: str, refuse) -> None:
+    """Pass requests on to the server behind, but for those to which `refuse` has an answer (text, status)."""
     import flask
 
     app = flask.Flask("gate")
 
-    @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "PATCH", "PUT"])
-    @app.route("/<path:path>", methods=["GET", "POST", "PATCH", "PUT"])
+    @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "PATCH", "PUT", "DELETE"])
+    @app.route("/<path:path>", methods=["GET", "POST", "PATCH", "PUT", "DELETE"])
     def passed(path: str):
         asked = flask.request
-        if asked.authorization is None:
-            return "who are you?", 401
-        seen.add((asked.authorization.username, asked.authorization.password))
+        if refused := refuse(asked):
+            return refused
         answer = requests.request(
             asked.method,
             f"{behind}/{path}",
@@ -450,3 +461,55 @@ def serve_with_password(port: int, behind: str, seen: set) -> None:
         return answer.content, answer.status_code
 
     app.run("127.0.0.1", port, threaded=True)
+
+
+def save_nothing(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "MLmodel").write_text("{}")
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """A tracking server and the status (0: its own) that its model registry answers with, in a list of one."""
+    port, status = free_port(), [0]
+
+    def refuse(asked):
+        wanted = "registered-models" in asked.path or "model-versions" in asked.path
+        return ("not today", status[0]) if wanted and status[0] else None
+
+    with server(tmp_path / "server", free_port()) as behind:
+        threading.Thread(target=serve_in_front, args=(port, behind, refuse), daemon=True).start()
+        wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        yield status
+
+
+@pytest.mark.slow
+def test_a_winner_is_registered_once_the_registry_is_back(registry):
+    for status in (503, 500):
+        with tracking.run("select", {}) as run:
+            registry[0] = status
+            run.model(save_nothing, f"tumours-{status}", "champion")
+            registry[0] = 0  # back before the stage ends
+        client = MlflowClient(delivery.tracking_uri())
+        assert client.get_model_version_by_alias(f"tumours-{status}", "champion").version == "1"
+    with tracking.run("select", {}) as run:
+        registry[0] = 503
+        run.model(save_nothing, "tumours", "champion")
+    assert len(journal.waiting()) == 1  # still away when the stage ended
+    registry[0] = 0
+    assert sync() == Outcome(sent=1)
+    assert client.get_model_version_by_alias("tumours", "champion").version == "1"
+
+
+@pytest.mark.slow
+def test_a_server_without_a_registry_gets_the_rest_of_the_run(registry, capsys):
+    for status in (404, 405, 501):
+        registry[0] = status
+        with tracking.run("select", {}) as run:
+            run.model(save_nothing, "tumours", "champion")
+            run.metrics({f"after {status}": 1.0})
+        assert capsys.readouterr().err.count("the winner is not registered") == 1
+    assert journal.waiting() == []
+    (found,) = runs(kind="pipeline")
+    assert set(found.data.metrics) == {"after 404", "after 405", "after 501"}
