@@ -47,6 +47,22 @@ def tracking_uri() -> str:
     return f"{host}/{owner}/{name}.mlflow"
 
 
+def answers(uri: str) -> bool:
+    """Whether a tracking store answers at all, if only with a refusal."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    try:
+        _knock(uri)
+        with store_lock():
+            MlflowClient(uri, uri).search_experiments(max_results=1)
+    except MlflowException as error:
+        return error.error_code != "INTERNAL_ERROR"  # which is what it makes of timeouts and lost connections
+    except Exception:  # whatever else a store throws
+        return False
+    return True
+
+
 class Delivery:
     """Sends one journal, in as many goes as it takes."""
 
@@ -60,6 +76,8 @@ class Delivery:
         """Send what isn't sent yet. Raises whatever MLflow does when the store can't be reached."""
         events = self._journal.events()
         if self._client is None:
+            if "pipeline" not in events[0]:
+                raise ValueError("its first line is unreadable, and nothing else says whose run it is")
             self._connect(events[0])
         for event in events[self._sent :]:
             (kind,) = set(event) & set(_KINDS)
@@ -133,6 +151,8 @@ class Delivery:
             version = self._version(event["registered_as"])
             self._client.set_registered_model_alias(event["registered_as"], event["alias"], version)
         except MlflowException as error:
+            if not _has_no_registry(error):
+                raise
             _say(f"the winner is not registered: {_first_line(error)}")
 
     def _version(self, name: str) -> str:
@@ -172,6 +192,15 @@ def _knock(uri: str) -> None:
     if parts.scheme in ("http", "https") and parts.hostname:
         port = parts.port or {"http": 80, "https": 443}[parts.scheme]
         socket.create_connection((parts.hostname, port), timeout=3).close()
+
+
+def _has_no_registry(error: Any) -> bool:
+    """Whether an MlflowException says that its server has no such functions; all others may pass.
+
+    MLflow names HTTP's 404 and 501, and not 405.
+    """
+    named = error.error_code in ("ENDPOINT_NOT_FOUND", "NOT_IMPLEMENTED")
+    return named or "failed with error code 405 " in str(error)
 
 
 def _experiment(client: Any, uri: str) -> str:

@@ -3,14 +3,18 @@
     make diff REV=main
 
 The winner and whether it changed, every network's scores and costs before and after, parameters that differ, and the
-plots whose files differ. Pull requests get the same text as a comment.
+plots whose files differ. Pull requests get the same text as a comment, whose links lead to $HEAD_COMMIT: $GITHUB_SHA is
+there a merge that nobody made.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -84,9 +88,20 @@ def report(revision: str) -> str:
     pictures = _git("diff", "--name-only", revision, "--", PLOTS.as_posix()).splitlines()
     pictures += _git("ls-files", "--others", "--exclude-standard", "--", PLOTS.as_posix()).splitlines()
     if pictures:
-        listed = "\n".join(f"- [{path}]({path})" for path in pictures)
+        listed = "\n".join(f"- {_link(path)}" for path in pictures)
         parts += ["## Plots that differ", f"Drawn over one another: `dvc plots diff {revision}`.", listed]
     return "\n\n".join(parts) + "\n"
+
+
+def _link(path: str) -> str:
+    """A file of this working tree as a Markdown link; in a GitHub workflow one that also leads there from a comment."""
+    if not Path(path).is_file():
+        return f"{path} (gone)"
+    server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    commit = os.environ.get("HEAD_COMMIT") or os.environ.get("GITHUB_SHA")
+    if not (server and repository and commit):
+        return f"[{path}]({path})"
+    return f"[{path}]({server}/{repository}/blob/{commit}/{quote(path)})"
 
 
 def _git(*arguments: str) -> str:

@@ -23,6 +23,7 @@ from __future__ import annotations
 import gzip
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,9 +36,14 @@ from mri.errors import UserError
 if TYPE_CHECKING:  # pydicom and nibabel load slowly and few runs need them
     from pydicom import Dataset
 
-# Beyond any slice and any screenshot of one; a file that claims more is refused before its pixels are decoded.
-MAX_PIXELS = 25_000_000
+# Sixteen times a slice of 1024 x 1024, and more than the 14.7 million of a 5K screen. A file that claims more is
+# refused before its pixels are decoded, as kilobytes can unpack to any number of them.
+MAX_PIXELS = 4096 * 4096
 MAX_BYTES = 100_000_000
+# Of the grey levels of a DICOM or NIfTI file: all of these pixels in float32, half as many in float64.
+MAX_DECODED_BYTES = 4 * MAX_PIXELS
+# Rows that are worked on at a time where a step needs several times the memory of its result.
+STRIP = 512
 MIN_SIDE = 16
 # A head is nearly as long as wide, and `prepare` makes a square of the longer side, which must not be a huge one.
 MAX_ASPECT = 4
@@ -184,16 +190,29 @@ def to_uint8(values: np.ndarray) -> np.ndarray:
     finite = values[np.isfinite(values)]
     if not finite.size:
         return np.zeros(values.shape, dtype=np.uint8)
-    low, high = (float(level) for level in np.percentile(finite, PERCENTILES))
+    # It may reorder `finite`, which is a copy already.
+    low, high = (float(level) for level in np.percentile(finite, PERCENTILES, overwrite_input=True))
     if high <= low:  # nearly all pixels are equal: percentiles see no contrast, the extremes may
         low, high = float(finite.min()), float(finite.max())
-    return _stretch(np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
+    whole = finite.size == values.size
+    del finite  # one copy of a large image at a time
+    return _stretch(values if whole else np.nan_to_num(values, nan=low, posinf=high, neginf=low), low, high)
 
 
 def _stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """Values as uint8, `low` and below as 0, `high` and above as 255."""
-    scaled = (np.clip(values, low, high) - low) * (255 / max(high - low, 1e-30))
-    return np.rint(scaled).astype(np.uint8)
+    scaled = np.clip(values, low, high)
+    scaled -= low
+    scaled *= 255 / max(high - low, 1e-30)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def _in_strips(function: Callable[[np.ndarray], np.ndarray], values: np.ndarray, dtype: type) -> np.ndarray:
+    """What a function of single pixels makes of values (H, W): some rows at a time, so that its copies stay small."""
+    made = np.empty(values.shape, dtype)
+    for top in range(0, len(values), STRIP):
+        made[top : top + STRIP] = function(values[top : top + STRIP])
+    return made
 
 
 def _load(source: Path | str | bytes, name: str) -> tuple[bytes, str]:
@@ -247,6 +266,14 @@ def _check_count(width: int, height: int, name: str) -> None:
         raise ImageError(f"{name}: {width}x{height} is too many pixels: at most {MAX_PIXELS // 10**6} million")
 
 
+def _check_decoded(pixels: int, bytes_each: float, name: str) -> None:
+    if pixels * bytes_each > MAX_DECODED_BYTES:
+        raise ImageError(
+            f"{name}: {pixels * bytes_each / 1e6:.0f} MB of grey levels are too much for a slice: "
+            f"at most {MAX_DECODED_BYTES // 10**6} MB"
+        )
+
+
 def _decode_picture(data: bytes, name: str) -> tuple[np.ndarray, str]:
     try:
         picture: Image.Image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG"))
@@ -257,15 +284,24 @@ def _decode_picture(data: bytes, name: str) -> tuple[np.ndarray, str]:
     _check_count(*picture.size, name)
     mode = picture.mode
     picture.load()
-    picture = ImageOps.exif_transpose(picture)
+    ImageOps.exif_transpose(picture, in_place=True)
     if mode.startswith(("I", "F")):
-        return to_uint8(np.asarray(picture)), mode
+        return to_uint8(np.asarray(picture, np.float32)), mode
+    grey = np.empty((picture.height, picture.width), np.uint8)
+    for top in range(0, picture.height, STRIP):
+        bottom = min(top + STRIP, picture.height)
+        grey[top:bottom] = np.asarray(_luma(picture.crop((0, top, picture.width, bottom))))
+    return grey, mode
+
+
+def _luma(picture: Image.Image) -> Image.Image:
+    """Of a picture in any colour mode; transparent pixels are black."""
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         picture = Image.alpha_composite(Image.new("RGBA", picture.size, (0, 0, 0, 255)), picture)
     if picture.mode not in ("1", "L", "RGB"):
         picture = picture.convert("RGB")
-    return np.array(picture.convert("L")), mode
+    return picture.convert("L")
 
 
 def _decode_dicom(data: bytes, name: str) -> tuple[np.ndarray, str]:
@@ -278,7 +314,8 @@ def _decode_dicom(data: bytes, name: str) -> tuple[np.ndarray, str]:
     _check_dicom(dataset, name)
     if "TransferSyntaxUID" not in dataset.file_meta:
         dataset.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian  # the standard's default
-    _check_count(int(dataset.Columns), int(dataset.Rows), name)
+    _check_size(dataset, name)
+    dataset.pixel_array_options(index=0)  # not every compressed picture that there may be, whatever NumberOfFrames says
     try:
         stored = dataset.pixel_array
     except (NotImplementedError, RuntimeError) as error:
@@ -314,17 +351,42 @@ def _check_dicom(dataset: Dataset, name: str) -> None:
         )
 
 
+def _check_size(dataset: Dataset, name: str) -> None:
+    """Refuse what decodes to more than a slice, or to another picture than the header says."""
+    from pydicom import encaps, uid
+
+    width, height = int(dataset.Columns), int(dataset.Rows)
+    _check_count(width, height, name)
+    _check_decoded(width * height, dataset.BitsAllocated / 8, name)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if not syntax.is_encapsulated or syntax == uid.RLELossless:
+        return
+    frame = io.BytesIO(encaps.get_frame(dataset.PixelData, 0, number_of_frames=1))
+    try:
+        size = Image.open(frame, formats=("JPEG", "JPEG2000")).size
+    except UnidentifiedImageError:  # nor can it be decoded
+        return
+    if size != (width, height):
+        claim = f"the header says {width}x{height} and the compressed picture is {size[0]}x{size[1]}"
+        raise ImageError(f"{name}: {claim}: export it again")
+
+
 def _dicom_grey_levels(stored: np.ndarray, dataset: Dataset) -> np.ndarray:
     """Stored values as uint8: rescaled, then through the file's table or first window, else between percentiles."""
     from pydicom.pixels import processing
 
-    values = processing.apply_rescale(_without_padding(stored, dataset), dataset)
+    values = _without_padding(stored, dataset)
+
+    def rescaled(part: np.ndarray) -> np.ndarray:  # float64, mostly
+        return processing.apply_rescale(part, dataset)
+
     if dataset.get("VOILUTSequence"):
-        return to_uint8(processing.apply_voi(values, dataset))
+        return to_uint8(_in_strips(lambda part: processing.apply_voi(rescaled(part), dataset), values, np.float32))
     centre, width = (_first(dataset.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
     if centre is None or width is None or not math.isfinite(centre) or not 1 < width < math.inf:
-        return to_uint8(values)
-    return _window(values, centre, width, dataset.get("VOILUTFunction") or "LINEAR")
+        return to_uint8(_in_strips(rescaled, values, np.float32))
+    function = dataset.get("VOILUTFunction") or "LINEAR"
+    return _in_strips(lambda part: _window(rescaled(part), centre, width, function), values, np.uint8)
 
 
 def _window(values: np.ndarray, centre: float, width: float, function: str) -> np.ndarray:
@@ -356,18 +418,18 @@ def _decode_nifti(data: bytes, name: str) -> tuple[np.ndarray, str]:
 
     stream: Any = gzip.GzipFile(fileobj=io.BytesIO(data)) if data.startswith(b"\x1f\x8b") else io.BytesIO(data)
     start = stream.read(540)
-    kind = nibabel.Nifti2Image if start[4:7] in (b"n+2", b"ni2") else nibabel.Nifti1Image
-    header = kind.header_class(start[: kind.header_class.template_dtype.itemsize])
-    size = _check_nifti(header, name)
+    kind = nibabel.Nifti2Header if start[4:7] in (b"n+2", b"ni2") else nibabel.Nifti1Header
+    header = kind(start[: kind.template_dtype.itemsize])
     # Exactly what the header promises is decompressed: a small file cannot unpack to a large one.
-    image = kind.from_bytes(start + stream.read(max(0, size - len(start))))
-    values = np.asanyarray(image.dataobj)
+    stored = nibabel.arrayproxy.ArrayProxy(stream, header)
+    _check_nifti(header, (stored.slope, stored.inter) != (1, 0), name)
+    values = np.asanyarray(stored)
     mode = f"NIfTI {header.get_data_dtype()}"
-    return _radiological(values, image.affine, image.header.get_zooms(), name), mode
+    return _radiological(values, header.get_best_affine(), header.get_zooms(), name), mode
 
 
-def _check_nifti(header: Any, name: str) -> int:
-    """Refuse what is not one greyscale slice; otherwise the size in bytes of the file that the header promises."""
+def _check_nifti(header: Any, scaled: bool, name: str) -> None:
+    """Refuse what is not one greyscale slice. scaled: whether its grey levels become float64."""
     shape = header.get_data_shape()
     if sum(length > 1 for length in shape) != 2 or (len(shape) > 3 and max(shape[3:]) > 1):
         size = "x".join(map(str, shape))
@@ -378,7 +440,7 @@ def _check_nifti(header: Any, name: str) -> int:
     offset = int(header["vox_offset"])
     if math.prod(shape) > MAX_PIXELS or offset > MAX_PIXELS:
         raise ImageError(f"{name}: too many pixels: at most {MAX_PIXELS // 10**6} million")
-    return offset + math.prod(shape) * dtype.itemsize
+    _check_decoded(math.prod(shape), max(dtype.itemsize, 8) if scaled else dtype.itemsize, name)
 
 
 def _radiological(values: np.ndarray, affine: np.ndarray, zooms: tuple[float, ...], name: str) -> np.ndarray:

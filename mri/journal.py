@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,13 +37,22 @@ class Journal:
     def __init__(self, folder: Path):
         """Raises filelock.Timeout when another process has it open."""
         self.folder = folder
+        self.unreadable = 0
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / LOCK, timeout=0)
         self._lock.acquire()
 
     def append(self, event: dict[str, Any]) -> None:
-        with (self.folder / EVENTS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(event) + "\n")
+        """Add an event, or nothing: half a line would spoil the next one. Raises OSError, as on a full disk."""
+        path = self.folder / EVENTS
+        size = path.stat().st_size if path.is_file() else 0
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(event) + "\n")
+        except OSError:
+            with suppress(OSError):
+                os.truncate(path, size)
+            raise
 
     def keep(self, path: Path) -> str:
         """Copy a file here, as it is now, and return its name in the journal."""
@@ -51,12 +61,17 @@ class Journal:
         return name
 
     def events(self) -> list[dict[str, Any]]:
-        """All events in their order; a last line that its writer didn't finish is none."""
+        """All events in their order. Lines that can't be read are counted in `unreadable`.
+
+        A last line that its writer didn't finish is none.
+        """
         try:
-            lines = (self.folder / EVENTS).read_text(encoding="utf-8").split("\n")[:-1]
+            lines = (self.folder / EVENTS).read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
         except FileNotFoundError:
             return []
-        return [json.loads(line) for line in lines]
+        found = [event for event in map(_event, lines) if event is not None]
+        self.unreadable = len(lines) - len(found)
+        return found
 
     def close(self) -> None:
         self._lock.release()
@@ -64,6 +79,13 @@ class Journal:
     def delete(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
+
+
+def _event(line: str) -> dict[str, Any] | None:
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None
 
 
 def begin(name: str) -> Journal:

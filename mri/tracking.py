@@ -68,9 +68,9 @@ class Run:
         head = _head(name, tags)
 
         def begin() -> None:
-            self._journal = journal.begin(name)
-            self._journal.append(head)
-            self._delivery = Delivery(self._journal)
+            begun = journal.begin(name)
+            begun.append(head)  # without it nobody would know whose the other events are
+            self._journal, self._delivery = begun, Delivery(begun)
 
         self._attempt(begin, "not tracked")
         self.content(_environment(), f"environment/{name.partition('@')[0]}.json")

@@ -12,7 +12,14 @@ import numpy as np
 import pydicom
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEGBaseline8Bit,
+    RLELossless,
+)
 
 
 def encode(picture: Image.Image, **options) -> bytes:
@@ -60,6 +67,12 @@ def run_length_encoded(data: bytes) -> bytes:
     buffer = io.BytesIO()
     dataset.save_as(buffer)
     return buffer.getvalue()
+
+
+def jpeg_dicom(picture: Image.Image, **attributes) -> bytes:
+    """A DICOM file with a JPEG in it, which says that it has 64 x 64 pixels unless attributes say otherwise."""
+    frame = encapsulate([encode(picture, format="JPEG")])
+    return dicom(np.zeros((64, 64), np.uint8), syntax=JPEGBaseline8Bit, **({"PixelData": frame} | attributes))
 
 
 def nifti(values: np.ndarray, affine: np.ndarray | None = None) -> bytes:

@@ -11,6 +11,9 @@ import yaml
 
 from mri.diff import compare, parameters
 
+ROOT = Path(__file__).parents[1]
+WORKFLOW = yaml.safe_load((ROOT / ".github/workflows/pull-request.yml").read_text())
+
 
 def score(value: float) -> dict:
     return {"value": value, "low": value - 0.1, "high": value + 0.1}
@@ -57,11 +60,10 @@ def test_only_parameters_that_differ_are_listed():
     assert parameters({"seed": 0}, {"seed": 0}) == ""
 
 
-def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess:
-    root = str(Path(__file__).parents[1])
-    return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": root}
-    )
+def run_in(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "HEAD_"))}
+    own |= {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=own)
 
 
 def commit(folder: Path, result: dict, seed: int) -> None:
@@ -86,6 +88,10 @@ def test_the_command_compares_the_working_tree_with_a_commit(tmp_path):
     assert "| b | macro-F1, % | 40.0 [30.0, 50.0] | 60.0 [50.0, 70.0] | +20.0 points |" in lines
     assert "| seed | 0 | 1 |" in lines and not any("train.lr" in line for line in lines)
     assert "- [plots/training.csv](plots/training.csv)" in lines
+    (tmp_path / "plots/training.csv").unlink()
+    gone = run_in(tmp_path, sys.executable, "-m", "mri.diff", "main~1").stdout
+    assert "- plots/training.csv (gone)" in gone.splitlines()
+    run_in(tmp_path, "git", "checkout", "plots")
     same = run_in(tmp_path, sys.executable, "-m", "mri.diff", "main").stdout
     assert "+" not in same and "Parameters" not in same and "Plots" not in same
 
@@ -104,3 +110,48 @@ def test_a_revision_without_a_run_is_one_line(tmp_path, revision, line):
     run_in(tmp_path, "git", "-c", "user.name=a", "-c", "user.email=a@b.org", "commit", "-q", "--allow-empty", "-m", "a")
     done = run_in(tmp_path, sys.executable, "-m", "mri.diff", revision)
     assert (done.returncode, done.stderr) == (2, line)
+
+
+# The workflow --------------------------------------------------------------------------------------------------------
+
+GITHUB = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "someone/tumours", "GITHUB_SHA": "merge"}
+
+
+def step(name: str) -> dict:
+    return next(step for step in WORKFLOW["jobs"]["metrics"]["steps"] if step.get("name", "").startswith(name))
+
+
+def run_step(folder: Path, make: str, **variables: str) -> subprocess.CompletedProcess:
+    """The step that writes the comparison, as GitHub runs it, with a command of our own for make."""
+    (folder / "bin").mkdir()
+    (folder / "bin/make").write_text(f"#!/bin/sh\n{make}\n")
+    (folder / "bin/make").chmod(0o755)
+    shell = WORKFLOW.get("defaults", {}).get("run", {}).get("shell")
+    options = ["--noprofile", "--norc", "-eo", "pipefail"] if shell == "bash" else ["-e"]
+    own = {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "GITHUB_BASE_REF": "main"}
+    own |= {"GITHUB_STEP_SUMMARY": str(folder / "summary.md")} | variables
+    return run_in(folder, "bash", *options, "-c", step("Write the comparison")["run"], **own)
+
+
+def test_a_comparison_that_fails_fails_its_step_of_the_workflow(tmp_path):
+    assert run_step(tmp_path, "echo error: there was no run to compare with >&2; exit 2").returncode != 0
+
+
+def test_the_workflow_writes_the_comparison_for_the_comment_and_into_the_summary(tmp_path):
+    assert run_step(tmp_path, 'echo "$@"').returncode == 0
+    for name in ("comparison.md", "summary.md"):
+        assert (tmp_path / name).read_text() == "--silent diff REV=origin/main\n"
+
+
+def test_in_a_workflow_links_lead_to_the_head_commit(tmp_path):
+    assert step("Write the comparison")["env"] == {"HEAD_COMMIT": "${{ github.event.pull_request.head.sha }}"}
+    commit(tmp_path, summary("a", a=0.5), seed=0)
+    (tmp_path / "plots/b@c d.csv").write_text("1")
+    command = (sys.executable, "-m", "mri.diff", "main")
+    for head, sha in (({"HEAD_COMMIT": "abc"}, "abc"), ({}, "merge")):
+        written = run_in(tmp_path, *command, **GITHUB, **head).stdout.splitlines()[-1]
+        assert written == f"- [plots/b@c d.csv](https://github.com/someone/tumours/blob/{sha}/plots/b%40c%20d.csv)"
+
+
+def test_nothing_is_posted_where_a_forks_token_may_not():
+    assert step("Post it")["if"] == "github.event.pull_request.head.repo.full_name == github.repository"

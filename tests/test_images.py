@@ -2,6 +2,9 @@
 
 import gzip
 import io
+import math
+import subprocess
+import sys
 import warnings
 from itertools import permutations
 from pathlib import Path
@@ -19,11 +22,22 @@ from pydicom.uid import JPEGLSLossless
 
 from mri import images
 from mri.images import ImageError
-from tests.imagefiles import blank_png, claim_size, deflated_bomb, dicom, encode, exif, nifti, run_length_encoded
+from tests.imagefiles import (
+    blank_png,
+    claim_size,
+    deflated_bomb,
+    dicom,
+    encode,
+    exif,
+    jpeg_dicom,
+    nifti,
+    run_length_encoded,
+)
 
 REFERENCE = Path(__file__).parents[1] / "data/reference"
 RAMP = np.arange(32 * 48, dtype=np.uint32).reshape(32, 48)
 GREY = (RAMP % 256).astype(np.uint8)
+RESCALED = {"RescaleSlope": 2, "RescaleIntercept": 0}
 no_deadline = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
@@ -196,6 +210,93 @@ def test_compressed_nifti_is_unpacked_no_further_than_its_header_says():
         images.read(bomb)
 
 
+PEAK = """
+import re, sys
+from pathlib import Path
+from mri import images
+from tests.imagefiles import sound
+
+def peak():  # not getrusage's, which begins with that of the process that started this one
+    return int(re.search(r"VmHWM:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024 / 1e6
+
+for data in sound().values():
+    images.read(data)  # the decoders' own code is not the file's
+before = peak()
+try:
+    print(images.read(sys.argv[1]).size)
+except images.ImageError as error:
+    print(str(error).partition(": ")[2])
+print(peak() - before)
+"""
+
+
+def megabytes(root: Path, path: Path) -> tuple[str, float]:
+    """What reading a file in a process of its own says (how many pixels, or why not) and takes at its peak."""
+    done = subprocess.run([sys.executable, "-c", PEAK, path], cwd=root, capture_output=True, text=True, check=True)
+    said, taken = done.stdout.splitlines()
+    return said, float(taken)
+
+
+def packed(side: int, kind: type) -> bytes:
+    return gzip.compress(nifti(np.zeros((side, side, 1), kind)), 1)
+
+
+only_linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+
+
+@only_linux
+@pytest.mark.parametrize(
+    ("make", "why"),
+    [
+        (lambda: jpeg_dicom(Image.new("RGB", (10_000, 10_000))), "the compressed picture is 10000x10000"),
+        (lambda: jpeg_dicom(Image.new("L", (5000, 5000)), Rows=5000, Columns=5000), "too many pixels"),
+        (lambda: packed(5000, np.float64), "too many pixels"),
+        (lambda: packed(4096, np.float64), "134 MB of grey levels are too much"),
+        (lambda: encode(Image.fromarray(np.zeros((5000, 5000), np.uint16))), "too many pixels"),
+        (lambda: encode(Image.new("RGBA", (5000, 5000))), "too many pixels"),
+    ],
+    ids=["dicom with a larger jpeg", "large dicom", "large nifti", "float64 nifti", "16-bit png", "rgba png"],
+)
+def test_a_small_file_that_unpacks_to_a_large_picture_is_refused_before_it_does(root, tmp_path, make, why):
+    path = tmp_path / "scan"
+    path.write_bytes(make())
+    assert path.stat().st_size < 3_000_000
+    said, taken = megabytes(root, path)
+    assert why in said
+    assert taken < 30
+
+
+@only_linux
+@pytest.mark.parametrize(
+    ("make", "most"),
+    [
+        (lambda side: encode(Image.fromarray(np.zeros((side, side), np.uint16))), 240),
+        (lambda side: encode(Image.new("RGBA", (side, side))), 150),
+        (lambda side: packed(side, np.float32), 240),
+        (lambda side: packed(math.isqrt(side**2 // 2), np.float64), 240),
+        (lambda side: run_length_encoded(dicom(np.zeros((side, side), np.uint16), **RESCALED)), 260),
+    ],
+    ids=["16-bit png", "rgba png", "float32 nifti", "float64 nifti", "dicom"],
+)
+def test_the_largest_pictures_that_are_read_take_little_memory(root, tmp_path, make, most):
+    path = tmp_path / "scan"
+    path.write_bytes(make(math.isqrt(images.MAX_PIXELS)))
+    said, taken = megabytes(root, path)
+    assert int(said) > 0.49 * images.MAX_PIXELS
+    assert taken < most
+
+
+def test_pictures_of_many_rows_read_like_those_of_few():
+    """They are read some rows at a time."""
+    deep = np.arange(1300 * 400).reshape(1300, 400) % 4001
+    grey = Image.fromarray((deep % 256).astype(np.uint8))
+    clear = Image.fromarray((deep % 251).astype(np.uint8))
+    seen = images.read(encode(Image.merge("LA", (grey, clear))))
+    np.testing.assert_allclose(seen, np.asarray(grey) * (np.asarray(clear) / 255), atol=1)
+    slice_ = dicom(deep.astype(np.uint16), **RESCALED, WindowCenter=4000.5, WindowWidth=8001)
+    np.testing.assert_allclose(images.read(slice_), deep * 255 / 4000, atol=1)
+
+
 # DICOM ---------------------------------------------------------------------------------------------------------------
 
 
@@ -261,6 +362,13 @@ def test_dicom_without_preamble_reads_when_its_name_says_so():
     pydicom.dcmwrite(buffer, bare, implicit_vr=True, little_endian=True, enforce_file_format=False)
     assert not buffer.getvalue().startswith(data[:132])
     np.testing.assert_array_equal(images.read(buffer.getvalue(), "IM1.dcm"), images.read(data))
+
+
+def test_of_several_pictures_in_a_dicom_file_that_promises_one_the_first_is_read():
+    pictures = [encode(Image.new("L", (64, 64), level), format="JPEG") for level in (100, 200, 200)]
+    window = {"WindowCenter": 128, "WindowWidth": 256}
+    pixels = images.read(jpeg_dicom(Image.new("L", (64, 64)), PixelData=encapsulate(pictures), **window))
+    assert (pixels.shape, set(pixels.ravel())) == ((64, 64), {100})
 
 
 def test_run_length_encoded_dicom_reads_like_the_plain_one():

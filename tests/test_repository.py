@@ -104,6 +104,11 @@ def test_no_tracked_file_is_larger_than_a_megabyte_but_in_published_packages_of_
         assert sum(sizes) <= LIMIT_MB * 1e6, package
 
 
+def test_the_house_rules_name_the_exception_and_its_size():
+    rules = (ROOT / "CONTRIBUTING.md").read_text()
+    assert f"a published network\n(results/NAME/package), {LIMIT_MB:g} MB at most" in rules
+
+
 @pytest.mark.parametrize("kind", SECRETS)
 def test_no_tracked_file_holds_a(kind):
     pattern = re.compile(SECRETS[kind])

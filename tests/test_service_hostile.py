@@ -16,7 +16,7 @@ from service import api
 from service.predictor import Predictor
 from service.settings import Settings
 from tests import packages
-from tests.imagefiles import blank_png, chunk, claim_size, deflated_bomb, dicom, encode, exif, nifti, sound
+from tests.imagefiles import blank_png, chunk, claim_size, deflated_bomb, dicom, encode, exif, jpeg_dicom, nifti, sound
 
 GREY = np.random.default_rng(0).integers(0, 256, (40, 60), np.uint8)
 PLAIN = encode(Image.fromarray(GREY))
@@ -179,6 +179,10 @@ UNREADABLE = {
     "unpacking text": text_bomb(),
     "unpacking dicom": deflated_bomb(200),
     "unpacking nifti": packed_bomb(),
+    "unpacking jpeg in a dicom": jpeg_dicom(Image.new("L", (3000, 3000))),
+    "many deep pixels": encode(Image.fromarray(np.zeros((5000, 5000), np.uint16))),
+    "many clear pixels": encode(Image.new("RGBA", (5000, 5000))),
+    "wide grey levels": gzip.compress(nifti(np.zeros((4000, 4000, 1))), 1),
     "dicom that claims pixels": dicom(DEEP, Rows=60_000, Columns=60_000),
     "text in the picture": dicom(DEEP, BurnedInAnnotation="YES"),
     "computed tomography": dicom(DEEP, Modality="CT"),

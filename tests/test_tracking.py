@@ -16,7 +16,7 @@ from mlflow import MlflowClient
 
 from mri import delivery, journal, tracking
 from mri.errors import UserError
-from mri.sync import sync
+from mri.sync import Outcome, sync
 from tests.conftest import file_size_limit
 
 DELIVERED = {"train/loss": 2.0}
@@ -180,7 +180,7 @@ def test_work_goes_on_when_the_store_cannot_be_opened(monkeypatch, tmp_path, cap
         done.append(True)
     assert done and capsys.readouterr().err.count("not tracked") == 1
     monkeypatch.setenv("MLFLOW_TRACKING_URI", good)
-    assert sync() == 1
+    assert sync() == Outcome(sent=1)
     assert runs(kind="architecture")[0].data.metrics == {"loss": 1.0}
 
 
@@ -190,6 +190,72 @@ def test_work_goes_on_when_the_disk_is_full(capsys):
         run.metrics({"loss": 1.0})
         done.append(True)
     assert done and capsys.readouterr().err.count("not tracked") == 1
+
+
+def test_a_run_that_begins_when_the_disk_is_full_leaves_nothing_that_cannot_be_sent(capsys):
+    context = tracking.run("train@small", {})
+    with file_size_limit(1):
+        run = context.__enter__()
+    run.metrics({"loss": 1.0})
+    context.__exit__(None, None, None)
+    assert sync() == Outcome()
+    assert capsys.readouterr().err.count("not tracked") == 1
+
+
+def test_an_event_that_a_full_disk_cuts_does_not_spoil_the_next():
+    kept = journal.begin("train@small")
+    kept.append({"metrics": {"loss": 1.0}})
+    with file_size_limit((kept.folder / journal.EVENTS).stat().st_size + 5), pytest.raises(OSError, match="too large"):
+        kept.append({"metrics": {"loss": 2.0}})
+    kept.append({"metrics": {"loss": 3.0}})
+    assert (kept.events(), kept.unreadable) == ([{"metrics": {"loss": 1.0}}, {"metrics": {"loss": 3.0}}], 0)
+
+
+def kept_of(monkeypatch, name: str, metric: str) -> Path:
+    """Track a metric of a run while nobody listens; returns the events that are kept."""
+    before = set(journal.home().glob(f"*/{journal.EVENTS}"))
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with tracking.run(name, {}) as run:
+            run.metrics({metric: 1.0})
+    (events,) = set(journal.home().glob(f"*/{journal.EVENTS}")) - before
+    return events
+
+
+def sync_command() -> subprocess.CompletedProcess:
+    path = {"PYTHONPATH": str(Path(delivery.__file__).parents[1])}
+    command = [sys.executable, "-m", "mri.sync"]
+    return subprocess.run(command, env=os.environ | path, capture_output=True, text=True, check=False)
+
+
+def test_a_journal_that_the_server_refuses_does_not_hold_up_the_next(monkeypatch):
+    refused = kept_of(monkeypatch, "train@small", "no?name").parent.name
+    kept_of(monkeypatch, "train@large", "loss")
+    done = sync_command()
+    assert (done.returncode, done.stdout) == (2, f"sent 1 journals to {delivery.tracking_uri()}\n")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(f"error: {delivery.tracking_uri()} doesn't take {refused}, which is kept: delete .mlflow-")
+    assert "no?name" in line and "can't be reached" not in line
+    assert runs(architecture="large")[0].data.metrics == {"loss": 1.0}
+    assert [path.name for path in journal.home().glob("*/")] == [refused]
+
+
+def test_unreadable_lines_of_a_journal_are_counted_and_the_rest_is_sent(monkeypatch):
+    damaged = kept_of(monkeypatch, "train@small", "loss")
+    head, rest = damaged.read_bytes().split(b"\n", 1)
+    damaged.write_bytes(head + b'\n{"metrics": {"lo{"metrics": {}}\n\xff\0\n' + rest)
+    done = sync_command()
+    assert (done.returncode, done.stdout) == (0, f"sent 1 journals to {delivery.tracking_uri()}\n")
+    assert done.stderr == f"warning: {damaged.parent.name}: 2 of its events were unreadable and are not tracked\n"
+    assert runs(architecture="small")[0].data.metrics == {"loss": 1.0}
+
+
+def test_a_journal_that_does_not_say_whose_it_is_is_kept_and_said_in_a_line(monkeypatch):
+    damaged = kept_of(monkeypatch, "train@small", "loss")
+    damaged.write_bytes(damaged.read_bytes()[1:])
+    (line,) = sync().left
+    assert "its first line is unreadable, and nothing else says whose run it is" in line
+    assert damaged.is_file()
 
 
 def test_a_line_that_its_writer_did_not_finish_is_no_event():
@@ -311,15 +377,15 @@ def test_a_server_that_dies_mid_run_and_comes_back_has_every_number_once(tmp_pat
     context.__exit__(None, None, None)
     assert time.monotonic() - started < 30
     assert capsys.readouterr().err.count("kept in .mlflow-journal for `make sync`") == 1
-    with pytest.raises(UserError, match="can't be reached, everything unsent is kept"):
-        sync()
+    (line,) = sync().left
+    assert line.startswith(f"http://127.0.0.1:{port} can't be reached, everything unsent is kept (")
     (kept,) = sorted(journal.home().glob("*/"))
     events = (kept / journal.EVENTS).read_bytes()
     with server(store, port):
-        assert sync() == 1 and sync() == 0
+        assert (sync(), sync()) == (Outcome(sent=1), Outcome(sent=0))
         kept.mkdir()
         (kept / journal.EVENTS).write_bytes(b"\n".join(line for line in events.split(b"\n") if b'"file"' not in line))
-        assert sync() == 1  # all of it again
+        assert sync() == Outcome(sent=1)  # all of it again
         (found,) = runs(kind="architecture")
         assert history(found, "train/loss") == [(1, 3.0), (2, 2.0), (3, 1.0)]
         assert found.info.status == "FINISHED"
@@ -362,17 +428,28 @@ def test_a_dagshub_repository_is_an_mlflow_server_with_a_password(tmp_path, monk
 
 def serve_with_password(port: int, behind: str, seen: set) -> None:
     """Pass requests with a password on to the server behind, and refuse the others."""
+
+    def refuse(asked):
+        if asked.authorization is None:
+            return "who are you?", 401
+        seen.add((asked.authorization.username, asked.authorization.password))
+        return None
+
+    serve_in_front(port, behind, refuse)
+
+
+def serve_in_front(port: int, behind: str, refuse) -> None:
+    """Pass requests on to the server behind, but for those to which `refuse` has an answer (text, status)."""
     import flask
 
     app = flask.Flask("gate")
 
-    @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "PATCH", "PUT"])
-    @app.route("/<path:path>", methods=["GET", "POST", "PATCH", "PUT"])
+    @app.route("/", defaults={"path": ""}, methods=["GET", "POST", "PATCH", "PUT", "DELETE"])
+    @app.route("/<path:path>", methods=["GET", "POST", "PATCH", "PUT", "DELETE"])
     def passed(path: str):
         asked = flask.request
-        if asked.authorization is None:
-            return "who are you?", 401
-        seen.add((asked.authorization.username, asked.authorization.password))
+        if refused := refuse(asked):
+            return refused
         answer = requests.request(
             asked.method,
             f"{behind}/{path}",
@@ -384,3 +461,55 @@ def serve_with_password(port: int, behind: str, seen: set) -> None:
         return answer.content, answer.status_code
 
     app.run("127.0.0.1", port, threaded=True)
+
+
+def save_nothing(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "MLmodel").write_text("{}")
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """A tracking server and the status (0: its own) that its model registry answers with, in a list of one."""
+    port, status = free_port(), [0]
+
+    def refuse(asked):
+        wanted = "registered-models" in asked.path or "model-versions" in asked.path
+        return ("not today", status[0]) if wanted and status[0] else None
+
+    with server(tmp_path / "server", free_port()) as behind:
+        threading.Thread(target=serve_in_front, args=(port, behind, refuse), daemon=True).start()
+        wait_until(lambda: requests.get(f"http://127.0.0.1:{port}/health", timeout=5).ok)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        yield status
+
+
+@pytest.mark.slow
+def test_a_winner_is_registered_once_the_registry_is_back(registry):
+    for status in (503, 500):
+        with tracking.run("select", {}) as run:
+            registry[0] = status
+            run.model(save_nothing, f"tumours-{status}", "champion")
+            registry[0] = 0  # back before the stage ends
+        client = MlflowClient(delivery.tracking_uri())
+        assert client.get_model_version_by_alias(f"tumours-{status}", "champion").version == "1"
+    with tracking.run("select", {}) as run:
+        registry[0] = 503
+        run.model(save_nothing, "tumours", "champion")
+    assert len(journal.waiting()) == 1  # still away when the stage ended
+    registry[0] = 0
+    assert sync() == Outcome(sent=1)
+    assert client.get_model_version_by_alias("tumours", "champion").version == "1"
+
+
+@pytest.mark.slow
+def test_a_server_without_a_registry_gets_the_rest_of_the_run(registry, capsys):
+    for status in (404, 405, 501):
+        registry[0] = status
+        with tracking.run("select", {}) as run:
+            run.model(save_nothing, "tumours", "champion")
+            run.metrics({f"after {status}": 1.0})
+        assert capsys.readouterr().err.count("the winner is not registered") == 1
+    assert journal.waiting() == []
+    (found,) = runs(kind="pipeline")
+    assert set(found.data.metrics) == {"after 404", "after 405", "after 501"}
