@@ -21,7 +21,7 @@ from scipy import stats
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
-from mri.evaluation import summarise
+from mri.evaluation import missed_tumours, summarise
 
 GREY_STATISTICS = (
     *("mean", "std", "skewness", "kurtosis", "entropy"),
@@ -90,8 +90,9 @@ def score(
     """Every baseline's scores on the test images, by its name.
 
     index: label, source and group of N images. train, test: bool (N,). classes: in the order of every table.
-    Each has accuracy, balanced_accuracy and macro_f1 as {value, low, high} (95 % intervals, whole groups resampled as
-    for the networks) and per_class.<class>.recall, which shows whom a shortcut serves.
+    Each has accuracy, balanced_accuracy, macro_f1 and, where there are tumours to miss, missed_tumour_rate as {value,
+    low, high} (95 % intervals, whole groups resampled as for the networks), and per_class.<class>.recall, which shows
+    whom a shortcut serves.
     """
     labels = index["label"].map(classes.index).to_numpy(np.int64)
     groups = index["group"].to_numpy()
@@ -100,6 +101,7 @@ def score(
         certain = np.eye(len(classes))[predicted]
         full = summarise(certain, labels[test], groups[test], classes, resamples, seed)
         scores[name] = {measure: full[measure] for measure in ("accuracy", "balanced_accuracy", "macro_f1")}
+        scores[name] |= missed_tumours(full)
         scores[name]["per_class"] = {
             label: {"recall": values["recall"]} for label, values in full["per_class"].items() if values["support"]
         }

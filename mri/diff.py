@@ -20,13 +20,19 @@ import yaml
 
 from mri.cli import Parser, guarded
 from mri.errors import UserError
+from mri.intervals import value
 from mri.params import FILE
 from mri.paths import METRICS, PLOTS
 from mri.tables import interval
 from mri.tracking import flatten
 
 SUMMARY = METRICS / "summary.json"
-SCORES = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_f1": "macro-F1"}
+SCORES = {
+    "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro-F1",
+    "missed_tumour_rate": "missed tumours",
+}
 COSTS = {"latency_ms_p50": "latency, ms", "size_mb": "size, MB"}
 
 
@@ -51,8 +57,10 @@ def _rows(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None
         return [f"| {name} | {'new' if before is None else 'gone'} | | | |"]
     rows = []
     for key, title in SCORES.items():
+        if key not in before["test"] or key not in after["test"]:  # missed tumours, where no class is tumour-free
+            continue
         old, new = before["test"][key], after["test"][key]
-        moved = 100 * (new["value"] - old["value"])
+        moved = 100 * (value(new) - value(old))
         change = f"{moved:+.1f} points" if moved else "same"
         rows.append(f"| {name} | {title}, % | {interval(old)} | {interval(new)} | {change} |")
     for key, title in COSTS.items():

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mri.calibration_error import expected_calibration_error
-from mri.intervals import estimate, resample_weights
+from mri.intervals import Estimate, estimate, resample_weights
 
 TUMOUR_FREE = "notumor"
 
@@ -52,6 +52,16 @@ def summarise(
     }
 
 
+def missed_tumours(scores: dict[str, Any]) -> dict[str, Estimate]:
+    """{"missed_tumour_rate": {value, low, high}} of what `summarise` returns; {} where there is no tumour to miss, or
+    no class means tumour-free."""
+    value = scores.get("missed_tumour_rate", np.nan)
+    if not np.isfinite(value):
+        return {}
+    low, high = scores["intervals"]["missed_tumour_rate"]
+    return {"missed_tumour_rate": {"value": value, "low": low, "high": high}}
+
+
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
     """(B, C, C): weighted counts of true class (rows) by predicted class (columns) in each of B resamples."""
     cells = np.zeros((len(labels), classes * classes))
@@ -60,7 +70,10 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: 
 
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
-    """(B,) macro-F1, the mean F1 of the classes that occur, in each of B resamples."""
+    """(B,) macro-F1, the mean F1 of the classes that occur or are called, in each of B resamples.
+
+    A class that is called and doesn't occur counts as 0.
+    """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nanmean(_f1(confusion(labels, predicted, classes, weights)), axis=1)
 

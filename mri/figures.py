@@ -49,6 +49,12 @@ def outcomes(labels: list[str], called: list[str]) -> list[str]:
     return [label if label == name else f"{label}\ncalled {name}" for label, name in zip(labels, called, strict=True)]
 
 
+def named(data: str, source: str) -> str:
+    """A dataset's name as the end of a figure's title, which says where no patient was scanned: "phantom (synthetic
+    images)". source: `data.source` of the parameters."""
+    return f"{data} (synthetic images)" if source == "phantom" else data
+
+
 def explanation_sheet(
     pixels: np.ndarray, masks: np.ndarray, maps: dict[str, np.ndarray], captions: list[str], title: str
 ) -> Figure:

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import Any
 
+from mri.evaluation import missed_tumours
+from mri.intervals import value
+
 PARTS: tuple[str, ...] = ("val", "test", "clean")
+INTERVALS = ("macro_f1", "missed_tumour_rate")
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "missed_tumour_rate", "nll", "brier", "ece")
 COSTS = ("latency_ms_p50", "latency_ms_p95", "throughput_img_s", "peak_rss_mb", "size_mb")
 
 
 def evaluation(metrics: dict[str, Any]) -> dict[str, Any]:
-    """metrics/evaluate/ARCH.json: scores by part with the interval of macro-F1, recalls of the test images by class."""
-    parts = {part: _scores(metrics[part]) for part in PARTS if part in metrics}
+    """metrics/evaluate/ARCH.json: scores by part, some with their intervals, recalls of test images by class."""
+    parts = {part: _scores(metrics[part] | missed_tumours(metrics[part])) for part in PARTS if part in metrics}
     recalls = {label: row["recall"] for label, row in metrics["test"]["per_class"].items()}
     return {**parts, "test_recall": recalls, "calibration": {"temperature": metrics["temperature"]}}
 
 
 def _scores(scores: dict[str, Any]) -> dict[str, float]:
-    found = {name: _value(scores[name]) for name in SCORES if name in scores}
-    ends = {f"macro_f1_{end}": scores["macro_f1"][end] for end in ("low", "high")}
+    found = {name: value(scores[name]) for name in SCORES if name in scores}
+    ends = {f"{name}_{end}": scores[name][end] for name in INTERVALS if name in scores for end in ("low", "high")}
     return found | ends
-
-
-def _value(score: Any) -> float:
-    return score["value"] if isinstance(score, dict) else score
 
 
 def explanation(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,11 @@ def estimate(value: float, samples: np.ndarray, level: float = 0.95) -> Estimate
     return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
 
 
+def value(score: Estimate | float) -> float:
+    """The point value of an estimate, or of a number that has no interval."""
+    return score["value"] if isinstance(score, dict) else score
+
+
 def wilson(successes: int, n: int, z: float = 1.959964) -> Estimate:
     """Wilson's score interval of a proportion (JASA 22:209, 1927), for images that are independent of each other."""
     if n == 0:

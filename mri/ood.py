@@ -1,7 +1,4 @@
-"""Fitting the gate that an image has to pass (`mri.gate`), and how well a score tells strange images from genuine ones.
-
-Labels and logits don't help the gate: `energy`, the usual score of logits, is here to compare with.
-"""
+"""Fitting the gate that an image has to pass (`mri.gate`), and how well its score tells strange images from genuine."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from scipy.special import logsumexp
 from sklearn.decomposition import PCA
 
 from mri.evaluation import area_under_roc
@@ -44,32 +40,47 @@ def fit(train: np.ndarray, val: np.ndarray, true_positive_rate: float = 0.95, ax
     return replace(gate, threshold=threshold(gate.score(val), true_positive_rate))
 
 
-def energy(logits: np.ndarray) -> np.ndarray:
-    """float64 (N,): minus the log of the sum of exponentials of logits (N, C); higher is stranger (Liu et al. 2020)."""
-    return -logsumexp(logits.astype(np.float64), axis=1)
-
-
 def threshold(inside: np.ndarray, true_positive_rate: float) -> float:
     """The least score that at least this share (0 to 1) of the genuine images' scores `inside` (N,) doesn't exceed."""
     return float(np.quantile(inside, true_positive_rate, method="inverted_cdf"))
 
 
 def summarise(
-    inside: np.ndarray, outside: np.ndarray, groups: Sequence | np.ndarray, resamples: int = 2000, seed: int = 0
+    inside: np.ndarray,
+    outside: np.ndarray,
+    inside_groups: Sequence | np.ndarray,
+    outside_groups: Sequence | np.ndarray,
+    resamples: int = 2000,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """How well a score tells strange images from genuine ones: {auroc, fpr_at_95_tpr}, each {value, low, high}.
 
-    inside: (N,) scores of genuine images; groups: (N,), what of them is resampled together. outside: (M,) scores of
-    strange ones. auroc: the chance that a strange one scores higher; 1 is perfect, 0.5 is chance. fpr_at_95_tpr: the
-    share of strange ones let through by the threshold that lets 95 % of these genuine ones through; 0 is perfect.
+    inside: (N,) scores of genuine images. outside: (M,) scores of strange ones. inside_groups, outside_groups: (N,) and
+    (M,), what is resampled together: a strange image that was made from a genuine one has that one's group.
+    auroc: the chance that a strange one scores higher; 1 is perfect, 0.5 is chance. fpr_at_95_tpr: the share of strange
+    ones let through by the threshold that lets 95 % of these genuine ones through; 0 is perfect.
     """
-    weights = [
-        resample_weights(groups, resamples, seed),
-        resample_weights(np.arange(len(outside)), resamples, seed + 1),
-    ]
-    weights = [np.concatenate([np.ones((1, part.shape[1])), part]) for part in weights]
-    areas, rates = auroc(inside, outside, *weights), false_positive_rate(inside, outside, *weights)  # type: ignore[arg-type]
+    drawn = drawn_together(np.asarray(inside_groups), np.asarray(outside_groups), resamples, seed)
+    first, second = (np.concatenate([np.ones((1, part.shape[1])), part]) for part in drawn)
+    with np.errstate(invalid="ignore"):  # of few groups, a resample may hold no strange image
+        areas, rates = auroc(inside, outside, first, second), false_positive_rate(inside, outside, first, second)
     return {"auroc": _estimated(areas), "fpr_at_95_tpr": _estimated(rates)}
+
+
+def drawn_together(
+    inside_groups: np.ndarray, outside_groups: np.ndarray, resamples: int, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """float64 (B, N) and (B, M): how often each genuine and each strange image occurs in each of B resamples.
+
+    Groups of genuine images are drawn once for both; strange images of other groups are drawn by themselves.
+    """
+    shared = np.isin(outside_groups, inside_groups)
+    together = resample_weights(np.concatenate([inside_groups, outside_groups[shared]]), resamples, seed)
+    outside = np.empty((resamples, len(outside_groups)))
+    outside[:, shared] = together[:, len(inside_groups) :]
+    if not shared.all():
+        outside[:, ~shared] = resample_weights(outside_groups[~shared], resamples, seed + 1)
+    return together[:, : len(inside_groups)], outside
 
 
 def auroc(

@@ -30,7 +30,8 @@ ELSEWHERE = {"axial": (-100.0, -75.0), "coronal": (62.0, 80.0), "sagittal": (68.
 def make(name: str, pixels: np.ndarray, seed: int) -> np.ndarray:
     """As many made images as `pixels` has, uint8 (N, S, S), of the kind `name`, a key of FAR or NEAR.
 
-    pixels: uint8 (N, S, S), genuine images, which the near kinds spoil; far ones take only number and size from them.
+    pixels: uint8 (N, S, S), genuine images, which most near kinds spoil; those of MADE_UP take only number and size
+    from them.
     The same arguments give the same images, and an image doesn't depend on the others. Raises KeyError for a kind that
     there isn't.
     """
@@ -38,6 +39,12 @@ def make(name: str, pixels: np.ndarray, seed: int) -> np.ndarray:
     size = pixels.shape[1]
     made = [maker(image, np.random.default_rng((seed, i, *name.encode()))) for i, image in enumerate(pixels)]
     return np.stack([prepare(picture, size) for picture in made])
+
+
+def groups_of(name: str, own: np.ndarray) -> np.ndarray:
+    """(N,) what belongs together of what `make` makes: the groups `own` (N,) of the images that it spoils, and for each
+    image of a kind of MADE_UP one of its own."""
+    return np.array([f"{name} {i}" for i in range(len(own))]) if name in MADE_UP else own
 
 
 def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -184,3 +191,5 @@ NEAR: dict[str, Maker] = {
     "motion": _motion,
     "elsewhere": _elsewhere,
 }
+# These come from no image that was there before.
+MADE_UP = {*FAR, "elsewhere"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from mri.tables import interval
+from mri.tables import interval, missed
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -21,7 +21,8 @@ def render(content: dict[str, Any], template: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "interval": interval, "p_value": p_value, "words": words}
+    filters = {"percent": percent, "interval": interval, "missed": missed, "p_value": p_value, "words": words}
+    environment.filters |= filters
     return environment.get_template(template).render(content)
 
 

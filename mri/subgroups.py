@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from mri.evaluation import summarise
+from mri.evaluation import missed_tumours, summarise
 
 SIZES = ("small", "medium", "large")
-SCORES = ("accuracy", "balanced_accuracy", "macro_f1")
+# Of fewer images of a class, recall says next to nothing, and balanced accuracy gives it as much weight as any other.
+LEAST = 5
 
 
 def summaries(table: pd.DataFrame, classes: list[str], resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
@@ -22,8 +23,9 @@ def summaries(table: pd.DataFrame, classes: list[str], resamples: int = 2000, se
 
     table: predictions, with the columns label, group, p_CLASS, source, plane ("" where unknown) and lesion (the
     tumour's share of the image's area, NaN where unknown). Lesion sizes are thirds of the images with a known one, and
-    say "up_to" which share. Scores are n, groups, those of SCORES, each {value, low, high}, and missed_tumour_rate;
-    balanced accuracy and macro-F1 are over the classes that occur.
+    say "up_to" which share. Scores are n, groups, and, each {value, low, high}, accuracy, balanced_accuracy over the
+    classes that occur (left out where one of them has fewer than LEAST images) and missed_tumour_rate (left out where
+    there is no tumour). Macro-F1 isn't among them: a class that doesn't occur, called once, would count as an F1 of 0.
     """
     found: dict[str, Any] = {}
     for column in ("source", "plane"):
@@ -46,6 +48,6 @@ def _scores(table: pd.DataFrame, classes: list[str], resamples: int, seed: int) 
     probabilities = table[[f"p_{name}" for name in classes]].to_numpy()
     labels = table["label"].map(classes.index).to_numpy(np.int64)
     scores = summarise(probabilities, labels, table["group"].to_numpy(), classes, resamples, seed)
-    missed = scores.get("missed_tumour_rate")
-    kept = {name: scores[name] for name in ("n", "groups", *SCORES)}
-    return kept if missed is None or not np.isfinite(missed) else kept | {"missed_tumour_rate": missed}
+    supports = [row["support"] for row in scores["per_class"].values() if row["support"]]
+    shown = ("accuracy", "balanced_accuracy") if min(supports) >= LEAST else ("accuracy",)
+    return {name: scores[name] for name in ("n", "groups", *shown)} | missed_tumours(scores)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from mri.intervals import Estimate
+
 
 def networks(summary: dict[str, Any], name: str, leakage: dict[str, Any]) -> str:
     """Every network and every trivial classifier on test images; the winner in bold.
@@ -20,14 +22,18 @@ def networks(summary: dict[str, Any], name: str, leakage: dict[str, Any]) -> str
     for model, row in summary["models"].items():
         test = row["test"]
         scores = [interval(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
-        missed = f"{100 * test['missed_tumour_rate']:.1f} %" if "missed_tumour_rate" in test else ""
         bold = "**" if model == summary["winner"] else ""
-        cells = [f"{bold}{model}{bold}", *scores, missed, f"{row['latency_ms_p50']:.1f}", f"{row['size_mb']:.0f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+        costs = [f"{row['latency_ms_p50']:.1f}", f"{row['size_mb']:.0f}"]
+        lines.append(f"| {' | '.join([f'{bold}{model}{bold}', *scores, missed(test), *costs])} |")
     for baseline, scores in summary["baselines"].items():
-        cells = [interval(scores[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
-        lines.append(f"| _{baseline.replace('_', ' ')}_ | {' | '.join(cells)} | | | |")
+        cells = [interval(scores[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")] + [missed(scores)]
+        lines.append(f"| _{baseline.replace('_', ' ')}_ | {' | '.join(cells)} | | |")
     return "\n".join(lines)
+
+
+def missed(scores: dict[str, Any]) -> str:
+    """The cell of the missed tumours; "" where they aren't known or no class means tumour-free."""
+    return interval(scores["missed_tumour_rate"]) if "missed_tumour_rate" in scores else ""
 
 
 def contamination(leakage: dict[str, Any]) -> str:
@@ -72,6 +78,9 @@ def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {"name": name, "recall": {"value": row["recall"], "low": low, "high": high}, "support": row["support"]}
 
 
-def interval(score: dict[str, float]) -> str:
-    """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent."""
+def interval(score: Estimate | float) -> str:
+    """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent; a share that a run of older code wrote without
+    its interval as "93.1"."""
+    if not isinstance(score, dict):
+        return f"{100 * score:.1f}"
     return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"

@@ -15,7 +15,7 @@ from mri.consensus import Consensus, combine, confidence_weights, consensus_clas
 from mri.evaluation import area_under_roc
 from mri.explanations import calls_a_tumour, difference, lead, sample
 from mri.faithfulness import predictor, removed
-from mri.figures import explanation_sheet, for_sheet, outcomes, save
+from mri.figures import explanation_sheet, for_sheet, named, outcomes, save
 from mri.files import write_json
 from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights
@@ -93,7 +93,8 @@ def _sheets(params: Params, called: Called, network: Classifier, combined: Conse
         columns = explain_many(network, to_tensor(shown.pixels), shown.target, SHOWN)
         columns["consensus"] = combined.map[few]
         captions = [f"{outcome[i]}\nagreement {combined.agreement[i]:.2f}" for i in few]
-        title = f"{label}, {params.data.name}: maps of {network.spec.name}, and Grad-CAM of all networks together"
+        shown_by = f"maps of {network.spec.name}, and Grad-CAM of all networks together"
+        title = f"{label}: {shown_by}, on {named(params.data.name, params.data.source)}"
         sheet = explanation_sheet(shown.pixels, shown.masks, columns, captions, title)
         save(sheet, SHEETS / f"consensus/{label}.jpg")
 

@@ -5,7 +5,7 @@ import numpy as np
 from mri import cli, dataset, faithfulness, headlines, models, tracking
 from mri.evaluation import TUMOUR_FREE
 from mri.explanations import calls_a_tumour, grids_of, maps_of, sample, summarise
-from mri.figures import blank, explanation_sheet, for_sheet, outcomes, save
+from mri.figures import blank, explanation_sheet, for_sheet, named, outcomes, save
 from mri.files import write_json
 from mri.inference import predict_logits
 from mri.params import Params
@@ -75,7 +75,7 @@ def _nothing_to_explain(arch: str) -> None:
 def _sheet(params: Params, arch: str, pixels, masks, maps: dict, logits: np.ndarray, labels: list[str]) -> None:
     captions = outcomes(labels, [params.data.classes[i] for i in logits.argmax(1)])
     shown = for_sheet(captions, params.explain.sheet, params.seed)
-    title = f"{arch} on {params.data.name}" + (" (synthetic images)" if params.data.source == "phantom" else "")
+    title = f"{arch} on {named(params.data.name, params.data.source)}"
     figure = explanation_sheet(
         pixels[shown],
         masks[shown],

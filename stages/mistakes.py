@@ -6,7 +6,7 @@ import pandas as pd
 from mri import cli, dataset, models
 from mri.attribution import explain
 from mri.dataset import Dataset
-from mri.figures import blank, explanation_sheet, save
+from mri.figures import blank, explanation_sheet, named, save
 from mri.files import read_json
 from mri.inference import to_tensor
 from mri.params import Params
@@ -24,7 +24,7 @@ def mistakes(params: Params) -> None:
     tests = table[table["split"] == "test"]
     wrong = tests[tests["predicted"] != tests["label"]].sort_values("confidence", ascending=False)
     if wrong.empty:
-        save(blank(f"{winner} makes no mistake on {len(tests)} test images"), OUT)
+        save(blank(_title(params, f"{winner} makes no mistake on {len(tests)} test images")), OUT)
         return
     shown = wrong.head(params.explain.sheet).merge(data.index[["id", "row", "mask_row"]], on="id")
     pixels = data.pixels[shown["row"].to_numpy()]
@@ -32,8 +32,12 @@ def mistakes(params: Params) -> None:
     images = to_tensor(pixels)
     maps = {name: explain(models.load(MODELS / name).model, images, called) for name in params.model.architectures}
     captions = [f"{row.label}\ncalled {row.predicted}\nat {row.confidence:.0%}" for row in shown.itertuples()]
-    title = f"{winner}'s {len(wrong)} mistakes on {len(tests)} test images, the surest first ({params.data.name})"
+    title = _title(params, f"{winner}'s {len(wrong)} mistakes on {len(tests)} test images, the surest first")
     save(explanation_sheet(pixels, _masks(data, shown, pixels), maps, captions, title), OUT)
+
+
+def _title(params: Params, what: str) -> str:
+    return f"{what}: {named(params.data.name, params.data.source)}"
 
 
 def _masks(data: Dataset, shown: pd.DataFrame, pixels: np.ndarray) -> np.ndarray:

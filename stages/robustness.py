@@ -9,7 +9,7 @@ from mri.files import write_csv, write_json
 from mri.gate import pool
 from mri.inference import predict_logits, to_tensor
 from mri.models import Classifier
-from mri.ood_inputs import FAR, NEAR, make
+from mri.ood_inputs import FAR, NEAR, groups_of, make
 from mri.params import Params
 from mri.paths import GATES, METRICS, MODELS, PLOTS, SPLITS
 from mri.robustness import curves
@@ -51,14 +51,19 @@ def _gate(params: Params, arch: str, model: Classifier, data: dataset.Dataset, s
     features = {name: _features(model, data.part(name).pixels) for name in ("train", "val", "test")}
     gate = ood.fit(features["train"], features["val"])
     gate.save(GATES / f"{arch}.safetensors")
-    inside, groups = gate.score(features["test"]), data.part("test").index["group"].to_numpy()
+    inside, own = gate.score(features["test"]), data.part("test").index["group"].to_numpy()
+    sources = shown.index["group"].to_numpy()
     scores: dict = {"test_images_let_through": float(gate.passes(features["test"]).mean())}
     for name, kinds in (("far", FAR), ("near", NEAR)):
-        strange = {kind: gate.score(_features(model, make(kind, shown.pixels, params.seed))) for kind in kinds}
+        strange = {
+            kind: (gate.score(_features(model, make(kind, shown.pixels, params.seed))), groups_of(kind, sources))
+            for kind in kinds
+        }
+        together = tuple(np.concatenate(parts) for parts in zip(*strange.values(), strict=True))
         scores[name] = {
-            kind: ood.summarise(inside, outside, groups, params.evaluate.resamples, params.seed)
+            kind: ood.summarise(inside, outside, own, made_from, params.evaluate.resamples, params.seed)
             | {"let_through": float((outside <= gate.threshold).mean())}
-            for kind, outside in ({"all": np.concatenate(list(strange.values()))} | strange).items()
+            for kind, (outside, made_from) in ({"all": together} | strange).items()
         }
     return scores
 

@@ -71,6 +71,13 @@ def test_majority_calls_everything_the_most_frequent_training_class():
     assert scores["accuracy"]["value"] == pytest.approx(0.3)
     assert scores["balanced_accuracy"]["value"] == 0.5
     assert scores["per_class"] == {"glioma": {"recall": 1.0}, "notumor": {"recall": 0.0}}
+    assert scores["missed_tumour_rate"] == {"value": 0, "low": 0, "high": 0}
+
+
+def test_a_baseline_that_calls_everything_tumour_free_misses_every_tumour():
+    labels = ["notumor"] * 40 + ["glioma"] * 20 + ["glioma"] * 6 + ["notumor"] * 14
+    scores = run(labels, evidence(noise(80)))["majority"]
+    assert scores["missed_tumour_rate"] == {"value": 1, "low": 1, "high": 1}
 
 
 def test_nearest_neighbour_recognises_brightened_copies_and_grey_levels_do_not():
@@ -118,15 +125,18 @@ def test_every_baseline_has_intervals_and_the_same_seed_repeats_them():
     scores = run(ALTERNATING, seen)
     assert set(scores) == {"majority", "nearest_neighbour", "shortcut", "grey_levels", "source"}
     for baseline in scores.values():
-        for measure in ("accuracy", "balanced_accuracy", "macro_f1"):
-            assert baseline[measure]["low"] <= baseline[measure]["value"] <= baseline[measure]["high"]
-    assert scores["shortcut"]["accuracy"]["low"] < scores["shortcut"]["accuracy"]["high"]
+        for measure in ("accuracy", "balanced_accuracy", "macro_f1", "missed_tumour_rate"):
+            assert set(baseline[measure]) == {"value", "low", "high"}
+    for measure in ("accuracy", "missed_tumour_rate"):
+        assert 0 < scores["shortcut"][measure]["low"] < scores["shortcut"][measure]["high"] < 1
     assert run(ALTERNATING, seen) == scores
 
 
 def test_class_without_test_images_is_left_out():
     scores = run(["glioma", "notumor"] * 30 + ["glioma"] * 4, evidence(noise(64)))
-    assert set(scores["majority"]["per_class"]) == {"glioma"}
+    assert set(scores["majority"]["per_class"]) == {"glioma"} and "missed_tumour_rate" in scores["majority"]
+    scores = run(["glioma", "notumor"] * 30 + ["notumor"] * 4, evidence(noise(64)))
+    assert set(scores["majority"]["per_class"]) == {"notumor"} and "missed_tumour_rate" not in scores["majority"]
 
 
 def test_blank_images_are_no_neighbour_of_anything_but_get_a_class():

@@ -38,6 +38,16 @@ def test_a_score_that_moved_is_shown_with_both_intervals_and_points():
     assert "| a | accuracy, % | 50.0 [40.0, 60.0] | 50.0 [40.0, 60.0] | same |" in text
 
 
+def test_missed_tumours_are_compared_with_those_that_older_code_wrote_without_an_interval():
+    before, after = summary("a", a=0.5), summary("a", a=0.5)
+    before["models"]["a"]["test"]["missed_tumour_rate"] = 0.25
+    assert "missed tumours" not in compare(summary("a", a=0.5), before)
+    after["models"]["a"]["test"]["missed_tumour_rate"] = {"value": 0.125, "low": 0.0, "high": 0.375}
+    assert "| a | missed tumours, % | 25.0 | 12.5 [0.0, 37.5] | -12.5 points |" in compare(before, after)
+    assert "| a | missed tumours, % | 12.5 [0.0, 37.5] | 25.0 | +12.5 points |" in compare(after, before)
+    assert "| a | missed tumours, % | 12.5 [0.0, 37.5] | 12.5 [0.0, 37.5] | same |" in compare(after, after)
+
+
 def test_costs_change_in_per_cent():
     faster = summary("a", a=0.5)
     faster["models"]["a"]["latency_ms_p50"] = 3.0

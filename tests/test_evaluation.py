@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from mri.calibration_error import expected_calibration_error
-from mri.evaluation import area_under_roc, macro_f1, summarise
+from mri.evaluation import area_under_roc, macro_f1, missed_tumours, summarise
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
@@ -60,6 +60,15 @@ def test_missed_tumours_are_those_called_tumour_free():
     called = np.array([2, 0, 3, 3, 0, 2])  # one of them missed; one false alarm does not count
     scores = summarise(np.eye(4)[called], labels, np.arange(6), CLASSES, resamples=100)
     assert scores["missed_tumour_rate"] == 0.25
+    low, high = scores["intervals"]["missed_tumour_rate"]
+    assert missed_tumours(scores) == {"missed_tumour_rate": {"value": 0.25, "low": low, "high": high}} and low < high
+
+
+def test_where_there_is_no_tumour_or_no_tumour_free_class_nothing_is_missed():
+    free = np.array([2, 2])
+    assert missed_tumours(summarise(np.eye(4)[free], free, np.arange(2), CLASSES, resamples=20)) == {}
+    labels = np.array([0, 1])
+    assert missed_tumours(summarise(np.eye(2)[labels], labels, np.arange(2), ["glioma", "meningioma"], 20)) == {}
 
 
 def test_every_interval_holds_its_value():
@@ -73,6 +82,12 @@ def test_every_interval_holds_its_value():
 def test_a_class_that_does_not_occur_does_not_count():
     labels = np.array([0, 0, 1, 1])
     assert macro_f1(labels, labels, 4, np.ones((1, 4)))[0] == 1.0
+
+
+def test_a_class_that_does_not_occur_and_is_called_counts_as_zero_in_macro_f1():
+    labels, called = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
+    found = macro_f1(labels, called, 4, np.ones((1, 4)))[0]
+    assert found == pytest.approx((1 + 2 / 3 + 0) / 3) == metrics.f1_score(labels, called, average="macro")
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=40))

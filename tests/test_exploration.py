@@ -231,6 +231,9 @@ def test_baselines_are_shown_with_intervals_and_recalls():
     shown = exploration.baselines(METRICS, "grouped")
     assert shown.columns.tolist() == ["accuracy", "balanced accuracy", "macro-F1"]
     assert shown.loc["grey levels"].tolist() == ["50.0 [40.0, 60.0]"] * 3
+    known = scored(0.5) | {"missed_tumour_rate": {"value": 0.25, "low": 0.0, "high": 0.5}}
+    with_missed = exploration.baselines({"baselines": {"grouped": {"majority": known}}}, "grouped")
+    assert with_missed["missed tumours"].tolist() == ["25.0 [0.0, 50.0]"]
     recalls = exploration.recalls(METRICS, "grouped")
     assert recalls.to_dict("index") == {"majority": {"a": 1, "b": 0.25}, "grey levels": {"a": 1, "b": 0.5}}
 

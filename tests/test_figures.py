@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mri.figures import for_sheet, outcomes, save
+from mri.figures import for_sheet, named, outcomes, save
 
 LABELS = ["glioma"] * 20 + ["meningioma"] * 2 + ["pituitary"] * 10
 
@@ -57,3 +57,8 @@ def test_a_sheet_shows_images_called_rightly_and_wrongly():
     }
     kinds[0] = "glioma\ncalled pituitary"
     assert "glioma\ncalled pituitary" in [kinds[i] for i in for_sheet(kinds, 4, 0)]
+
+
+def test_the_name_of_synthetic_data_says_so_whatever_it_is_called():
+    assert named("many", "phantom") == "many (synthetic images)"
+    assert named("kaggle", "local") == "kaggle"

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri.intervals import estimate, resample_weights, wilson
+from mri.intervals import estimate, resample_weights, value, wilson
 
 
 @given(groups=st.lists(st.integers(0, 5), min_size=1, max_size=30), seed=st.integers(0, 99))
@@ -28,6 +28,10 @@ def test_estimate_holds_the_central_share_and_the_value():
     assert estimate(0.5, samples) == pytest.approx({"value": 0.5, "low": 0.025, "high": 0.975})
     assert estimate(2.0, samples)["high"] == 2.0
     assert estimate(0.3, np.array([np.nan])) == {"value": 0.3, "low": 0.3, "high": 0.3}
+
+
+def test_the_value_of_a_score_is_there_with_and_without_an_interval():
+    assert value({"value": 0.25, "low": 0.0, "high": 0.5}) == value(0.25) == 0.25
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,21 @@ def test_figures_are_those_of_the_run(params, content):
     assert "3 images were unreadable" in card and "same patient or source picture: 25.0 %" in card
 
 
+def test_missed_tumours_have_their_intervals_and_subgroups_no_score_that_means_nothing(params, content):
+    winner = content["summary"]["winner"]
+    missed = {"value": 0.125, "low": 0.025, "high": 0.375}
+    content["summary"]["models"][winner]["test"] |= {"macro_f1": missed, "missed_tumour_rate": missed}
+    majority = content["summary"]["baselines"]["majority"]
+    majority |= {"macro_f1": missed, "missed_tumour_rate": {"value": 0.75, "low": 0.5, "high": 1.0}}
+    few = {"n": 7, "groups": 3, "accuracy": missed}
+    many = few | {"balanced_accuracy": missed, "missed_tumour_rate": missed}
+    content["evaluate"][winner]["test_by"] = {"plane": {"few": few, "many": many}}
+    card = model_card.markdown(params, content)
+    assert "| 12.5 [2.5, 37.5] | 12.5 [2.5, 37.5] |\n" in card and "| 12.5 [2.5, 37.5] | 75.0 [50.0, 100.0] |\n" in card
+    assert "| plane: few | 7 | 3 | 12.5 [2.5, 37.5] |  |  |\n" in card
+    assert "| plane: many | 7 | 3 |" + 3 * " 12.5 [2.5, 37.5] |" + "\n" in card
+
+
 @pytest.mark.parametrize(
     ("counts", "found"),
     [

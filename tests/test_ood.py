@@ -118,12 +118,6 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
         Gate.load(tmp_path / "gate.safetensors")
 
 
-def test_energy_is_minus_the_log_of_the_sum_of_exponentials():
-    logits = np.log(np.array([[1, 2, 5], [1, 1, 1]], np.float32))
-    np.testing.assert_allclose(ood.energy(logits), [-np.log(8), -np.log(3)], rtol=1e-6)
-    assert np.isfinite(ood.energy(np.full((1, 4), 1000, np.float32))).all()
-
-
 def test_threshold_is_the_least_score_that_passes_the_share():
     assert ood.threshold(np.arange(20.0), 0.95) == 18
     assert ood.threshold(np.arange(19.0), 0.95) == 18
@@ -165,14 +159,56 @@ def test_the_threshold_and_the_false_positive_rate_agree():
 def test_summary_separates_the_strange_from_the_alike():
     random = np.random.default_rng(0)
     inside, far, alike = random.normal(0, 1, 200), random.normal(9, 1, 100), random.normal(0, 1, 100)
-    perfect = ood.summarise(inside, far, np.arange(200) // 2, resamples=300)
+    groups, others = np.arange(200) // 2, np.arange(1000, 1100)
+    perfect = ood.summarise(inside, far, groups, others, resamples=300)
     assert perfect == {
         "auroc": {"value": 1.0, "low": 1.0, "high": 1.0},
         "fpr_at_95_tpr": {"value": 0.0, "low": 0.0, "high": 0.0},
     }
-    chance = ood.summarise(inside, alike, np.arange(200) // 2, resamples=300)
+    chance = ood.summarise(inside, alike, groups, others, resamples=300)
     assert chance["auroc"]["low"] < 0.5 < chance["auroc"]["high"]
     assert chance["fpr_at_95_tpr"]["low"] < 0.95 < chance["fpr_at_95_tpr"]["high"]
+
+
+def test_images_made_from_a_group_are_drawn_with_it_and_others_by_themselves():
+    inside, outside = ood.drawn_together(np.array(list("aab")), np.array(["b", "x 0", "a", "b", "x 1"]), 200, seed=0)
+    np.testing.assert_array_equal(outside[:, [2, 0, 3]], inside[:, [0, 2, 2]])
+    np.testing.assert_array_equal(inside[:, 0] + inside[:, 2], 2)  # two groups are drawn,
+    np.testing.assert_array_equal(outside[:, 1] + outside[:, 4], 2)  # and two of the images that come from none
+    assert abs(np.corrcoef(inside[:, 0], outside[:, 1])[0, 1]) < 0.2
+
+
+def test_genuine_images_are_drawn_alike_whatever_they_are_compared_with():
+    groups = np.arange(30) // 3
+    draws = [ood.drawn_together(groups, others, 50, seed=1)[0] for others in (groups[:7], np.arange(100, 105))]
+    np.testing.assert_array_equal(draws[0], draws[1])
+    np.testing.assert_array_equal(draws[0], resample_weights(groups, 50, 1))
+
+
+def test_more_variants_of_the_same_images_do_not_make_an_interval_narrower():
+    inside, outside = np.random.default_rng(0).normal(size=(2, 60))
+    groups = np.arange(60) // 6
+    once, often = (
+        ood.summarise(inside, np.tile(outside + 1, n), groups, np.tile(groups, n), resamples=300) for n in (1, 7)
+    )
+    for score in ("auroc", "fpr_at_95_tpr"):
+        assert often[score] == pytest.approx(once[score]) and once[score]["low"] < once[score]["high"]
+
+
+def test_a_strange_image_is_compared_with_those_that_were_drawn_with_it():
+    """Group b scores 10 more than a, each strange image 1 more than its source: 1, where one group is drawn twice."""
+    inside, outside, groups = np.array([0.0, 10]), np.array([1.0, 11]), np.array(["a", "b"])
+    found = ood.summarise(inside, outside, groups, groups, resamples=300)
+    assert found["auroc"] == {"value": 0.75, "low": 0.75, "high": 1.0}
+    alone = ood.summarise(inside, outside, groups, np.array(["x 0", "x 1"]), resamples=300)
+    assert alone["auroc"] == {"value": 0.75, "low": 0.0, "high": 1.0}
+
+
+@pytest.mark.filterwarnings("error")
+def test_resamples_without_a_strange_image_are_left_out():
+    found = ood.summarise(np.array([0.0, 10]), np.array([5.0]), np.array(["a", "b"]), np.array(["a"]), resamples=300)
+    assert found["auroc"] == {"value": 0.5, "low": 0.5, "high": 1.0}
+    assert found["fpr_at_95_tpr"] == {"value": 1.0, "low": 0.0, "high": 1.0}
 
 
 @pytest.mark.slow
@@ -199,4 +235,5 @@ def test_with_imagenet_features_the_gate_stops_what_is_no_slice_at_all():
     inside = gate.score(pooled(test))
     for kind in ood_inputs.FAR:
         outside = gate.score(pooled(ood_inputs.make(kind, test[:24], 0)))
-        assert ood.summarise(inside, outside, np.arange(len(test)) // 2, resamples=100)["auroc"]["value"] > 0.98, kind
+        groups, others = np.arange(len(test)) // 2, np.arange(1000, 1024)
+        assert ood.summarise(inside, outside, groups, others, resamples=100)["auroc"]["value"] > 0.98, kind

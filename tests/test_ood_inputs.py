@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 
 from mri.images import prepare
-from mri.ood_inputs import FAR, NEAR, make, slab_elsewhere
+from mri.ood_inputs import FAR, MADE_UP, NEAR, groups_of, make, slab_elsewhere
 from mri.phantom import anatomy, geometry, rendering
 
 SIZE = 64
@@ -37,9 +37,21 @@ def test_another_seed_gives_other_images(kind, slices):
     assert (make(kind, slices, 0) != make(kind, slices, 1)).any()
 
 
-@pytest.mark.parametrize("kind", FAR)
-def test_far_images_take_only_number_and_size_from_the_genuine_ones(kind, slices):
+@pytest.mark.parametrize("kind", sorted(MADE_UP))
+def test_made_up_images_take_only_number_and_size_from_the_genuine_ones(kind, slices):
     np.testing.assert_array_equal(make(kind, slices, 0), make(kind, np.zeros_like(slices), 0))
+
+
+@pytest.mark.parametrize("kind", sorted({*KINDS} - MADE_UP))
+def test_spoiled_images_hang_on_the_genuine_ones_and_belong_to_their_groups(kind, slices):
+    assert (make(kind, slices, 0) != make(kind, slices[::-1], 0)).any(axis=(1, 2)).all()
+    assert groups_of(kind, np.array(["a", "a", "b"])).tolist() == ["a", "a", "b"]
+
+
+def test_made_up_images_belong_to_nobody():
+    own = np.array(["a", "a", "b"], object)
+    found = np.concatenate([groups_of("noise", own), groups_of("elsewhere", own)])
+    assert len({*found} - {*own}) == 6
 
 
 @pytest.mark.parametrize("kind", sorted({*KINDS} - {"inverted", "upside_down", "blurred", "motion", "shuffled"}))

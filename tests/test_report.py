@@ -44,12 +44,29 @@ def test_the_page_has_every_section_and_holds_its_pictures(run):
 def test_the_numbers_on_the_page_are_those_of_the_metrics(run):
     summary = read_json(run / "metrics/summary.json")
     score = {"value": 0.87654, "low": 0.81, "high": 0.93}
-    summary["models"][summary["winner"]]["test"]["macro_f1"] = score
+    missed = {"value": 0.125, "low": 0.025, "high": 0.375}
+    summary["models"][summary["winner"]]["test"] |= {"macro_f1": score, "missed_tumour_rate": missed}
+    summary["baselines"]["majority"]["missed_tumour_rate"] = {"value": 0.75, "low": 0.5, "high": 1.0}
     write_json(summary, run / "metrics/summary.json")
     page = written(run)
     assert "87.7 %<small>95 % interval 81.0 to 93.0" in page and "<td>87.7 [81.0, 93.0]</td>" in page
+    assert "12.5 %<small>tumours called tumour-free, 95 % interval 2.5 to 37.5</small>" in page
+    assert "<td>87.7 [81.0, 93.0]</td><td>12.5 [2.5, 37.5]</td>" in page and "<td>75.0 [50.0, 100.0]</td>" in page
     weakest = weakest_class(read_json(run / f"metrics/evaluate/{summary['winner']}.json"))
     assert f"<dd>{weakest['name']}<small>" in page and f"% of {weakest['support']} recognised" in page
+
+
+def test_parts_of_the_test_images_have_their_missed_tumours_and_no_score_that_means_nothing(run):
+    winner = read_json(run / "metrics/summary.json")["winner"]
+    path = run / f"metrics/evaluate/{winner}.json"
+    half = {"value": 0.5, "low": 0.25, "high": 0.75}
+    few = {"n": 7, "groups": 3, "accuracy": half}
+    many = few | {"balanced_accuracy": half, "missed_tumour_rate": {"value": 0.125, "low": 0.0, "high": 0.375}}
+    write_json(read_json(path) | {"test_by": {"plane": {"few": few, "many": many}}}, path)
+    page = written(run)
+    shown = "<td>7</td><td>3</td><td>50.0 [25.0, 75.0]</td>"
+    assert f"{winner}, few</td>{shown}<td></td><td></td>" in page
+    assert f"{winner}, many</td>{shown}<td>50.0 [25.0, 75.0]</td><td>12.5 [0.0, 37.5]</td>" in page
 
 
 def test_a_run_of_one_network_compares_nothing(run):

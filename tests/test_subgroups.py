@@ -34,8 +34,34 @@ def test_each_part_is_scored_on_its_own_images():
         "b": (2, 0.5),
     }
     assert {name: row["n"] for name, row in found["plane"].items()} == {"axial": 2, "coronal": 1}
-    assert found["plane"]["axial"]["missed_tumour_rate"] == 0.5
+    assert found["plane"]["axial"]["missed_tumour_rate"]["value"] == 0.5
     assert "missed_tumour_rate" not in found["source"]["b"], "there is no tumour to miss"
+
+
+def test_missed_tumours_have_the_interval_that_resampling_groups_gives():
+    rows = [("glioma", "notumor" if missed else "glioma", "a", "axial", np.nan) for missed in [1] * 10 + [0] * 10]
+    whole = table([*rows, ("notumor", "notumor", "b", "", np.nan)]).assign(group=[*([0] * 10), *([1] * 10), 2])
+    found = summaries(whole, CLASSES, 100)["source"]["a"]
+    assert found["missed_tumour_rate"] == {"value": 0.5, "low": 0, "high": 1}, "two groups: one may be drawn twice"
+
+
+def test_a_call_to_a_class_that_does_not_occur_does_not_halve_a_score():
+    """600 tumours, three of them called tumour-free: macro-F1 would have counted that class as 0."""
+    rows = [("glioma", "notumor" if i < 3 else "glioma", "a", "axial", np.nan) for i in range(600)]
+    found = summaries(table([*rows, ("notumor", "notumor", "b", "", np.nan)]), CLASSES, 100)["source"]["a"]
+    assert set(found) == {"n", "groups", "accuracy", "balanced_accuracy", "missed_tumour_rate"}
+    assert found["accuracy"]["value"] == found["balanced_accuracy"]["value"] == 0.995
+    assert found["missed_tumour_rate"]["value"] == 0.005
+
+
+@pytest.mark.parametrize(("images", "shown"), [(0, True), (1, False), (4, False), (5, True)])
+def test_balanced_accuracy_is_left_out_where_a_class_has_few_images(images, shown):
+    rows = [("glioma", "glioma", "a", "", np.nan)] * 20 + [("notumor", "glioma", "a", "", np.nan)] * images
+    found = summaries(table([*rows, ("glioma", "glioma", "b", "", np.nan)]), CLASSES, 100)["source"]
+    assert ("balanced_accuracy" in found["a"]) == shown and "balanced_accuracy" not in found["b"]
+    assert found["a"]["accuracy"]["value"] == 20 / (20 + images)
+    if shown:
+        assert found["a"]["balanced_accuracy"]["value"] == (0.5 if images else 1)
 
 
 def test_lesions_are_dealt_into_thirds_by_their_share_of_the_image():
