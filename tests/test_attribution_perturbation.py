@@ -207,6 +207,34 @@ def test_sensitivity_of_the_image_itself_is_the_noise_in_it():
     np.testing.assert_allclose(found, 0.06 * np.sqrt(1024 / 3) / norm, rtol=0.05)
 
 
+def test_sensitivity_equals_captums_where_no_draw_changes_the_class():
+    import torch
+    from captum.attr import Saliency
+    from captum.metrics import sensitivity_max
+
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3), torch.nn.Softplus(), torch.nn.Conv2d(4, 2, 3), torch.nn.Softplus(), torch.nn.Flatten()
+    )
+    saliency = Saliency(lambda images: network(images).pow(2).reshape(len(images), 2, -1).sum(2))
+
+    def explain(images: np.ndarray, target: np.ndarray) -> np.ndarray:
+        return saliency.attribute(torch.tensor(images, requires_grad=True), torch.tensor(target))[:, 0].numpy()
+
+    draws = iter(np.random.default_rng(3).uniform(-0.1, 0.1, (6, *IMAGES.shape)))
+    expected = sensitivity_max(
+        saliency.attribute,
+        torch.tensor(IMAGES, requires_grad=True),
+        perturb_func=lambda images: images + torch.tensor(next(draws), dtype=torch.float32),
+        n_perturb_samples=6,
+        max_examples_per_batch=len(IMAGES),  # one draw of noise for all images at a time, as here
+        target=torch.tensor(TARGETS),
+    )
+    found = perturbation.max_sensitivity(explain, steady, IMAGES, TARGETS, radius=0.1, draws=6, seed=3)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+    assert (found > 0.01).all()
+
+
 def test_draws_that_change_the_class_do_not_count():
     def fickle(images: np.ndarray) -> np.ndarray:
         changed = ~np.isin(images.reshape(len(images), -1)[:, 0], IMAGES[:, 0, 0, 0])

@@ -66,7 +66,9 @@ def test_a_clear_winner_is_named_whichever_comes_first():
             predicted = {name: {"good": good, "bad": bad}[name] for name in order}
             pair = compare(predicted, labels, np.arange(200), 4, score)[0]
             assert pair.verdict == "good better"
-            assert pair.difference["low"] <= pair.difference["value"] <= pair.difference["high"]
+            lead = 1 if order[0] == "good" else -1
+            assert lead * pair.difference["low"] > 0 and lead * pair.difference["high"] > 0
+            assert lead * pair.difference["value"] == pytest.approx(36 / 200, abs=0.01)
 
 
 def test_images_of_few_patients_are_not_enough_though_mcnemar_says_so():

@@ -15,6 +15,7 @@ import requests
 from PIL import Image
 
 from mri import dataset
+from mri.evaluation import missed_tumours
 from mri.files import read_json
 from tests.test_notebooks import described, saved
 from tests.workspace import THUMBNAIL, TWO_ARCHITECTURES, commit, environment, make, run
@@ -33,8 +34,8 @@ def workspace(tmp_path_factory):
     return folder
 
 
-def is_estimate(value):
-    return set(value) >= {"value", "low", "high"} and value["low"] <= value["value"] <= value["high"]
+def is_share(score):
+    return score["low"] >= 0 and score["high"] <= 1 and "value" in score
 
 
 def test_a_second_repro_does_nothing(workspace):
@@ -47,8 +48,11 @@ def test_summary_names_the_winner_and_holds_the_table(workspace):
     assert summary["dataset"] == "phantom" and summary["rule"] == "fastest_of_the_best"
     assert summary["winner"] in ARCHITECTURES
     assert list(summary["models"]) == ARCHITECTURES
-    for row in summary["models"].values():
-        assert all(is_estimate(row[part][score]) for part in ("val", "test") for score in ("accuracy", "macro_f1"))
+    for name, row in summary["models"].items():
+        evaluated = read_json(workspace / f"metrics/evaluate/{name}.json")
+        for part in ("val", "test"):
+            scores = {score: evaluated[part][score] for score in ("accuracy", "balanced_accuracy", "macro_f1")}
+            assert row[part] == scores | missed_tumours(evaluated[part])
         assert all(row[name] > 0 for name in ("latency_ms_p50", "size_mb", "gmac", "params"))
 
 
@@ -56,7 +60,11 @@ def test_summary_names_the_winner_and_holds_the_table(workspace):
 def test_metrics_of_each_architecture_are_complete(workspace, arch):
     scores = read_json(workspace / f"metrics/evaluate/{arch}.json")
     for part in ("val", "test"):
-        assert all(is_estimate(scores[part][name]) for name in ("accuracy", "balanced_accuracy", "macro_f1"))
+        counts = np.array(scores[part]["confusion"])
+        assert scores[part]["accuracy"]["value"] == pytest.approx(counts.trace() / counts.sum(), rel=1e-5)
+        recalls = counts.diagonal() / counts.sum(1)
+        assert scores[part]["balanced_accuracy"]["value"] == pytest.approx(recalls.mean(), rel=1e-5)
+        assert all(is_share(scores[part][name]) for name in ("accuracy", "balanced_accuracy", "macro_f1"))
         assert set(scores[part]["per_class"]["glioma"]) == {"precision", "recall", "f1", "auc", "support"}
         assert set(scores[part]) >= {"n", "missed_tumour_rate", "nll", "brier", "ece", "confusion"}
         assert np.sum(scores[part]["confusion"]) == scores[part]["n"]
@@ -67,7 +75,7 @@ def test_metrics_of_each_architecture_are_complete(workspace, arch):
         assert set(runtime) >= expected and all(runtime[name] > 0 for name in expected)
     explained = read_json(workspace / f"metrics/explain/{arch}.json")
     for method in explained["methods"].values():
-        assert all(is_estimate(method[score]) and method[score]["chance"] > 0 for score in ("pointing_game", "rma"))
+        assert all(is_share(method[score]) and method[score]["chance"] > 0 for score in ("pointing_game", "rma"))
 
 
 def test_data_metrics_count_every_image_once(workspace):
@@ -120,6 +128,8 @@ def test_dagshub_finds_the_numbers_in_its_own_form(workspace):
     assert lines[0] == "Name,Value,Timestamp,Step"
     score = read_json(workspace / "metrics/summary.json")["models"]["resnet50"]["test"]["macro_f1"]["value"]
     assert any(line.startswith(f'"resnet50/test/macro_f1",{score},') for line in lines)
+    ends = ("missed_tumour_rate", "missed_tumour_rate_low", "missed_tumour_rate_high")
+    assert all(any(line.startswith(f'"resnet50/test/{end}",') for line in lines) for end in ends)
     assert "train.batch: 8" in (workspace / "dagshub/params.yml").read_text()
 
 
