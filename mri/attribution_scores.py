@@ -239,9 +239,9 @@ def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 class Randomisation(NamedTuple):
-    """Maps of the trained network against those of one with random weights.
+    """Maps of the trained network against those of R networks with random weights.
 
-    spearman, ssim: float64 (N,), per image.
+    spearman, ssim: float64 (R, N), per random network and image; NaN where a map is constant.
     spearman_reference, ssim_reference: mean similarity of the trained network's maps of two different images.
     passed: whether the mean of both similarities falls below its reference: random weights change a map more than
         another image does. A method that fails draws what the image looks like, whatever the network learned.
@@ -257,13 +257,14 @@ class Randomisation(NamedTuple):
 def randomisation(maps: np.ndarray, randomised: np.ndarray, seed: int, pairs: int = 50) -> Randomisation:
     """The model-parameter randomisation test (Adebayo et al. 2018), all layers at once; rule: Arun et al. 2021.
 
-    maps, randomised: (N, H, W) of the same images and targets, N >= 2, from the trained and the re-initialised network.
+    maps: (N, H, W), N >= 2, from the trained network. randomised: (R, N, H, W) of the same images and targets, from R
+    networks with random weights.
     The test sorts out methods that ignore the network; it can't rank those that pass (Binder et al. 2023).
     """
     rng = np.random.default_rng(seed)
     first = rng.integers(len(maps), size=pairs)
     second = (first + rng.integers(1, len(maps), size=pairs)) % len(maps)
-    rank, structure = spearman(maps, randomised), ssim(maps, randomised)
+    rank, structure = (np.stack([measure(maps, made) for made in randomised]) for measure in (spearman, ssim))
     references = [_mean(measure(maps[first], maps[second])) for measure in (spearman, ssim)]
     # A comparison with NaN (constant maps) is false: not passed.
     passed = _mean(rank) < references[0] and _mean(structure) < references[1]

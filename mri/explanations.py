@@ -85,7 +85,8 @@ def summarise(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Scores of every method: value, interval, chance level, and skill between the best trivial map and the ceiling.
+    """Scores of every method: value, interval, chance level, lead over chance and over the best trivial map, and skill
+    between that map (0) and the ceiling (1).
 
     maps: {method: (N, S, S)}. pixels: uint8 (N, S, S). masks: bool (N, S, S), none empty. groups: (N,), resampled
     together. grids: of the methods that draw on a coarse one; the others' ceiling is the mask itself.
@@ -94,25 +95,48 @@ def summarise(
     if len(masks) == 0:
         return {"n": 0, "groups": 0, "methods": {}, "baselines": {}}
     weights = resample_weights(groups, resamples, seed)
-    trivial = {name: _scored(made, masks, weights) for name, made in baselines(pixels / 255.0, seed).items()}
-    levels = {name: float(values.mean()) for name, values in chance(masks).items()}
-    result: dict[str, Any] = {"n": len(masks), "groups": len(np.unique(groups)), "methods": {}, "baselines": trivial}
+    trivial = {name: localisation(made, masks) for name, made in baselines(pixels / 255.0, seed).items()}
+    by_chance = chance(masks)
+    result: dict[str, Any] = {"n": len(masks), "groups": len(np.unique(groups)), "methods": {}}
+    result["baselines"] = {name: {score: mean(own[score], weights) for score in CORE} for name, own in trivial.items()}
     for name, made in maps.items():
-        ceiling = _ceiling(masks, grids.get(name))
-        scores = _scored(made, masks, weights)
-        for score, value in scores.items():
-            best_trivial = max(trivial[other][score]["value"] for other in trivial)
-            value["chance"] = levels[score]
-            value["ceiling"] = ceiling[score]
-            reached = skill(value["value"], best_trivial, ceiling[score])
-            value["skill"] = reached if np.isfinite(reached) else None
-        result["methods"][name] = {**scores, "empty": float(empty(made).mean())}
+        own, ceiling = localisation(made, masks), _ceiling(masks, grids.get(name))
+        rows = {
+            score: _row(own[score], by_chance[score], of_score(score, trivial), ceiling[score], weights)
+            for score in CORE
+        }
+        result["methods"][name] = {**rows, "empty": float(empty(made).mean())}
     return result
 
 
-def _scored(maps: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, dict[str, Any]]:
-    scores = localisation(maps, masks)
-    return {name: estimate(float(scores[name].mean()), weights @ scores[name] / weights.sum(1)) for name in CORE}
+def of_score(score: str, scores: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    """{whose: (N,)} of {whose: {score: (N,)}}."""
+    return {name: own[score] for name, own in scores.items()}
+
+
+def _row(
+    own: np.ndarray, by_chance: np.ndarray, trivial: dict[str, np.ndarray], ceiling: float, weights: np.ndarray
+) -> dict[str, Any]:
+    """One score of one method on N images, (N,) as its chance levels and the scores of trivial maps.
+
+    Chance and trivial maps do better on large tumours too, so their levels are no constants: the leads over them are
+    paired, image by image.
+    """
+    best = max(trivial, key=lambda name: float(trivial[name].mean()))
+    reached = skill(float(own.mean()), float(trivial[best].mean()), ceiling)
+    return {
+        **mean(own, weights),
+        "chance": float(by_chance.mean()),
+        "ceiling": ceiling,
+        "skill": reached if np.isfinite(reached) else None,
+        "over_chance": difference(own, by_chance, weights),
+        "over_trivial": {"best": best, **difference(own, trivial[best], weights)},
+    }
+
+
+def mean(values: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+    """Mean of (N,) over images: {value, low, high}. weights: (B, N) from `resample_weights`."""
+    return estimate(float(values.mean()), weights @ values / weights.sum(1))
 
 
 def _ceiling(masks: np.ndarray, grid: Grid | None) -> dict[str, float]:
@@ -125,17 +149,7 @@ def calls_a_tumour(labels: list[str], predicted: np.ndarray) -> np.ndarray:
     return np.array([labels[i] != TUMOUR_FREE for i in predicted])
 
 
-def lead(first: np.ndarray, second: np.ndarray, masks: np.ndarray, weights: np.ndarray) -> dict[str, dict[str, Any]]:
-    """By how much the first maps score higher than the second on the same images, with paired intervals.
-
-    first, second: (N, S, S). weights: (B, N) from `resample_weights`. {score: {value, low, high, distinguishable}}.
-    """
-    one, other = localisation(first, masks), localisation(second, masks)
-    return {name: difference(one[name], other[name], weights) for name in CORE}
-
-
 def difference(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
     """Mean difference of two scores (N,) of the same images: {value, low, high, distinguishable} from 0."""
-    apart = first - second
-    result: dict[str, Any] = dict(estimate(float(apart.mean()), weights @ apart / weights.sum(1)))
+    result: dict[str, Any] = dict(mean(first - second, weights))
     return result | {"distinguishable": not result["low"] <= 0 <= result["high"]}

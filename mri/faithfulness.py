@@ -10,36 +10,44 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from mri import models
-from mri.attribution_baselines import random
+from mri.attribution_baselines import gaussian, intensity, random, sobel
 from mri.attribution_perturbation import deletion_insertion, max_sensitivity, road
-from mri.attribution_scores import entropy, gini, head, outside_head, randomisation
+from mri.attribution_scores import empty, entropy, gini, head, outside_head, randomisation
 from mri.explanations import map_of
 from mri.inference import to_tensor
 from mri.intervals import Estimate, estimate, resample_weights
 from mri.models import Classifier
 
-LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
-STEPS = 10
-DRAWS = 4
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)  # shares of pixels that ROAD removes
+STEPS = 10  # of deletion and insertion
+DRAWS = 4  # of noise, for the sensitivity
+RANDOM_NETWORKS = 3  # that the randomisation test compares with
+TRIVIAL = {"random": random, "gaussian": gaussian, "sobel": sobel, "intensity": intensity}  # maps that know no network
 
 
 def summarise(
     model: Classifier, pixels: np.ndarray, groups: np.ndarray, methods: list[str], resamples: int, seed: int
 ) -> dict[str, Any]:
-    """{"n", "methods": {method: {score: {value, low, high}}}} for the predicted classes of uint8 (N, S, S), N >= 2.
+    """{"n", "settings", "methods": {method: {score: {value, low, high}}}, "baselines": {name: the same}} for the
+    predicted classes of uint8 (N, S, S), N >= 2.
 
     road (above 0 is better), deletion (lower), insertion (higher), with "chance", what a random map gets on the same
-    images; max_sensitivity (lower); gini, entropy; randomisation: how alike maps are to those of a network with random
-    weights, and whether the method passes (`mri.attribution_scores.Randomisation`).
+    images; max_sensitivity (lower); gini, entropy; randomisation: how alike maps are to those of networks with random
+    weights, which share of those is empty, and whether the method passes (`mri.attribution_scores.Randomisation`).
+    baselines: road, deletion and insertion of maps that know no network. settings: LEVELS, STEPS, DRAWS.
     """
     images = to_tensor(pixels).numpy()
     predict = predictor(model)
     target = predict(images).argmax(1)
     weights = resample_weights(groups, resamples, seed)
-    chance = _perturbed(predict, images, random(pixels / 255.0, seed), target, seed)
-    blank = models.build(model.spec, model.classes, seed).eval()
+    trivial = {
+        name: _perturbed(predict, images, make(pixels / 255.0, seed), target, seed) for name, make in TRIVIAL.items()
+    }
+    chance = trivial["random"]
+    blanks = [random_network(model, images, seed + draw) for draw in range(RANDOM_NETWORKS)]
     result: dict[str, Any] = {}
     for method in methods:
         maps = map_of(model, images, target, method)
@@ -51,16 +59,46 @@ def summarise(
         sensitivity = max_sensitivity(_explainer(model, method), predict, images, target, draws=DRAWS, seed=seed)
         for name, values in (("max_sensitivity", sensitivity), ("gini", gini(maps)), ("entropy", entropy(maps))):
             scored[name] = _estimated(values, weights)
-        check = randomisation(maps, map_of(blank, images, target, method), seed)
-        scored["randomisation"] = {
-            "spearman": _mean(check.spearman),
-            "ssim": _mean(check.ssim),
-            "spearman_reference": _number(check.spearman_reference),
-            "ssim_reference": _number(check.ssim_reference),
-            "passed": bool(check.passed),
-        }
+        scored["randomisation"] = _randomised(maps, [map_of(one, images, target, method) for one in blanks], seed)
         result[method] = scored
-    return {"n": len(pixels), "methods": result}
+    return {
+        "n": len(pixels),
+        "settings": {"road_levels": list(LEVELS), "deletion_steps": STEPS, "sensitivity_draws": DRAWS},
+        "methods": result,
+        "baselines": {
+            name: {score: _estimated(values, weights) for score, values in scores.items()}
+            for name, scores in trivial.items()
+        },
+    }
+
+
+def random_network(model: Classifier, images: np.ndarray, seed: int) -> Classifier:
+    """A network of the same kind with random weights, in eval mode, whose batch norm knows the images (N, 1, H, W).
+
+    With the statistics that a new network starts from, activations grow or vanish from layer to layer, and its maps
+    are empty for a reason that has nothing to do with what a trained network has learned.
+    """
+    blank = models.build(model.spec, model.classes, seed).eval()
+    for module in blank.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = None  # the plain mean of what is seen
+            module.reset_running_stats()
+            module.train()
+    with torch.inference_mode():
+        blank(torch.from_numpy(images))
+    return blank.eval()
+
+
+def _randomised(maps: np.ndarray, randomised: list[np.ndarray], seed: int) -> dict[str, Any]:
+    check = randomisation(maps, np.stack(randomised), seed)
+    return {
+        "spearman": _mean(check.spearman),
+        "ssim": _mean(check.ssim),
+        "spearman_reference": _number(check.spearman_reference),
+        "ssim_reference": _number(check.ssim_reference),
+        "empty": float(np.mean([empty(made).mean() for made in randomised])),
+        "passed": bool(check.passed),
+    }
 
 
 def mass_outside_head(

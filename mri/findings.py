@@ -8,15 +8,24 @@ from scipy.stats import spearmanr
 
 
 def findings(summary: dict[str, Any], explanations: dict[str, dict[str, Any]]) -> list[str]:
-    """Sentences about metrics/summary.json and {architecture: metrics/explain/ARCH.json}."""
+    """Sentences about metrics/summary.json and {architecture: metrics/explain/ARCH.json}.
+
+    A map that fails the randomisation test is no explanation: it is named, and out of the running for the best.
+    """
     scored = _named({arch: found["methods"] for arch, found in explanations.items()})
     if not scored:
         return []
-    sentences = [_chance(scored), _trivial(scored), _best(scored)]
-    if len(explanations) > 2:
-        sentences.append(_agreement(summary, explanations))
     changed = _named({arch: found.get("faithfulness", {}).get("methods", {}) for arch, found in explanations.items()})
-    return [*sentences, *([_road(changed), _randomisation(changed)] if changed else [])]
+    failed = {name for name, row in changed.items() if not row["randomisation"]["passed"]}
+    passing = {name: row for name, row in scored.items() if name not in failed}
+    sentences = [_chance(scored), _trivial(scored)]
+    if changed:
+        sentences += [_road(changed), _randomisation(failed)]
+    if passing:
+        sentences.append(_best(passing))
+    if len(explanations) > 2:
+        sentences.append(_agreement(summary, list(explanations), passing))
+    return [sentence for sentence in sentences if sentence]
 
 
 def _named(methods: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -25,41 +34,52 @@ def _named(methods: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _chance(scored: dict[str, Any]) -> str:
-    above = [name for name, row in scored.items() if row["rma"]["low"] > row["rma"]["chance"]]
+    above = [name for name, row in scored.items() if row["rma"]["over_chance"]["low"] > 0]
     rest = [name for name in scored if name not in above]
     return (
         f"{len(above)} of {len(scored)} pairs of network and method put more of their mass into the tumour than noise "
-        f"would (interval above chance){_list('; these do not', rest)}."
+        f"would (interval of the lead above 0){_list('; these do not', rest)}."
     )
 
 
 def _trivial(scored: dict[str, Any]) -> str:
-    better = [name for name, row in scored.items() if (row["rma"]["skill"] or 0) > 0]
+    better = [name for name, row in scored.items() if row["rma"]["over_trivial"]["low"] > 0]
     rest = [name for name in scored if name not in better]
     return (
-        f"{len(better)} of {len(scored)} score higher than the best map that knows no network (random, centre, edges, "
-        f"brightness){_list('; these do not', rest)}."
+        f"{len(better)} of {len(scored)} put more there than the best map that knows no network (random, centre, "
+        f"edges, brightness) does on the same images{_list('; of these that cannot be said', rest)}."
     )
 
 
-def _best(scored: dict[str, Any]) -> str:
-    name = max(scored, key=lambda key: scored[key]["rma"]["value"])
-    share = scored[name]["rma"]
+def _best(passing: dict[str, Any]) -> str:
+    first, *rest = sorted(passing, key=lambda key: -passing[key]["rma"]["value"])
+    next_best = f"; next is {_share(rest[0], passing)}" if rest else ""
     return (
-        f"The highest share of mass in the tumour is {name}: {100 * share['value']:.1f} % "
-        f"[{100 * share['low']:.1f}, {100 * share['high']:.1f}]; chance is {100 * share['chance']:.1f} %."
+        f"Of the maps that pass, the highest share of mass in the tumour is {_share(first, passing)}{next_best}; "
+        f"chance is {100 * passing[first]['rma']['chance']:.1f} %."
     )
 
 
-def _agreement(summary: dict[str, Any], explanations: dict[str, dict[str, Any]]) -> str:
-    names = [name for name, found in explanations.items() if found["methods"]]
-    accuracy = {name: summary["models"][name]["test"]["macro_f1"]["value"] for name in names}
-    maps = {name: max(row["rma"]["value"] for row in explanations[name]["methods"].values()) for name in names}
-    by_accuracy, by_maps = (sorted(names, key=lambda name: -scores[name]) for scores in (accuracy, maps))
-    rank = float(spearmanr([accuracy[name] for name in names], [maps[name] for name in names]).statistic)
+def _share(name: str, scored: dict[str, Any]) -> str:
+    share = scored[name]["rma"]
+    return f"{name}: {100 * share['value']:.1f} % [{100 * share['low']:.1f}, {100 * share['high']:.1f}]"
+
+
+def _agreement(summary: dict[str, Any], names: list[str], passing: dict[str, Any]) -> str:
+    """How the networks rank by accuracy and by their best map that passes; "" where fewer than three have one."""
+    maps = {
+        name: max(shares)
+        for name in names
+        if (shares := [row["rma"]["value"] for key, row in passing.items() if key.startswith(f"{name}'s ")])
+    }
+    if len(maps) < 3:
+        return ""
+    accuracy = {name: summary["models"][name]["test"]["macro_f1"]["value"] for name in maps}
+    by_accuracy, by_maps = (sorted(maps, key=lambda name: -scores[name]) for scores in (accuracy, maps))
+    rank = float(spearmanr([accuracy[name] for name in maps], [maps[name] for name in maps]).statistic)
     return (
         f"By test macro-F1 the networks rank {', '.join(by_accuracy)}; by their best map {', '.join(by_maps)} "
-        f"(rank correlation {rank:.1f} over {len(names)} networks, too few to generalise from)."
+        f"(rank correlation {rank:.1f} over {len(maps)} networks, too few to generalise from)."
     )
 
 
@@ -72,11 +92,13 @@ def _road(changed: dict[str, Any]) -> str:
     )
 
 
-def _randomisation(changed: dict[str, Any]) -> str:
-    failed = [name for name, row in changed.items() if not row["randomisation"]["passed"]]
+def _randomisation(failed: set[str]) -> str:
     if not failed:
         return "Every method's maps change when the network's weights are replaced by random ones."
-    return f"Not to be read as explanations, since a random network draws much the same: {', '.join(failed)}."
+    return (
+        "Not to be read as explanations, since they are as like a random network's as two images' maps are alike: "
+        f"{', '.join(sorted(failed))}."
+    )
 
 
 def _list(introduction: str, names: list[str]) -> str:

@@ -12,8 +12,9 @@ from mri.attribution import explain, explain_many
 from mri.attribution_baselines import blurred_to_entropy
 from mri.attribution_scores import entropy, localisation
 from mri.consensus import Consensus, combine, confidence_weights, consensus_class
+from mri.consensus_scores import Rivals, leads
 from mri.evaluation import area_under_roc
-from mri.explanations import calls_a_tumour, difference, lead, sample
+from mri.explanations import CORE, calls_a_tumour, of_score, sample
 from mri.faithfulness import predictor, removed
 from mri.figures import explanation_sheet, for_sheet, named, outcomes, save
 from mri.files import write_json
@@ -46,7 +47,8 @@ class Called:
 def consensus(params: Params) -> None:
     """Write metrics/consensus.json and plots/sheets/consensus/CLASS.jpg.
 
-    The rivals of the consensus are the best single network, and that one's maps blurred until they are as spread out.
+    The rivals of the consensus are the best single network, and that one's maps blurred until they are as spread out:
+    averaging blurs, and blur alone can raise a score.
     """
     data = dataset.read(SPLITS, params.data.classes)
     chosen = sample(data, params.explain.images)
@@ -67,15 +69,15 @@ def consensus(params: Params) -> None:
     metrics: dict = {"n": 0, "why": "no tumour is called"}
     counted = np.flatnonzero(calls_a_tumour(data.classes, target) & called.masks.any(axis=(1, 2)))
     if len(counted):
-        metrics = _scores(params, called[counted], _at(maps, counted), combined.map[counted])
         few = counted[for_sheet(chosen["label"].iloc[counted].tolist(), params.explain.changed, params.seed)]
-        best = maps[metrics["best_single"]][few]
-        road = _road(params, list(networks.values()), called[few], combined.map[few], best)
-        for rival, scores in road.items():
-            metrics[rival] |= scores
+        scores = [
+            *_localised(params, called[counted], _at(maps, counted), combined.map[counted]),
+            _road(params, list(networks.values()), called[few], _at(maps, few), combined.map[few]),
+        ]
+        metrics = {"n": len(counted), "n_road": len(few), **leads(scores)}
     metrics["agreement"] = _agreement(params, combined, probabilities, called, data.classes)
     write_json(metrics, METRICS / "consensus.json")
-    _sheets(params, called, networks[metrics.get("best_single", names[0])], combined)
+    _sheets(params, called, networks[metrics.get("best_single", {}).get("rma", names[0])], combined)
 
 
 def _at(maps: dict[str, np.ndarray], where: np.ndarray) -> dict[str, np.ndarray]:
@@ -105,35 +107,31 @@ def _probabilities(name: str, ids: pd.Series, classes: list[str]) -> np.ndarray:
     return table.loc[ids, [f"p_{label}" for label in classes]].to_numpy()
 
 
-def _scores(params: Params, called: Called, maps: dict[str, np.ndarray], combined: np.ndarray) -> dict:
-    """Each network's and the consensus' localisation, and the consensus' lead over the best and over mere blur."""
+def _localised(params: Params, called: Called, maps: dict[str, np.ndarray], combined: np.ndarray) -> list[Rivals]:
     weights = resample_weights(called.rows["group"], params.evaluate.resamples, params.seed)
-    everything = maps | {"consensus": combined}
-    rma = {name: localisation(made, called.masks)["rma"] for name, made in everything.items()}
-    best = max(maps, key=lambda name: rma[name].mean())
-    blurred = blurred_to_entropy(maps[best], entropy(combined))
-    return {
-        "n": len(called.target),
-        "rma": {name: estimate(float(v.mean()), weights @ v / weights.sum(1)) for name, v in rma.items()},
-        "best_single": best,
-        "lead_over_best_single": lead(combined, maps[best], called.masks, weights),
-        "lead_over_best_single_blurred_alike": lead(combined, blurred, called.masks, weights),
-    }
+    own = localisation(combined, called.masks)
+    single, blurred = (
+        {name: localisation(made, called.masks) for name, made in each.items()}
+        for each in (maps, _blurred(maps, combined))
+    )
+    return [Rivals(score, own[score], of_score(score, single), of_score(score, blurred), weights) for score in CORE]
 
 
 def _road(
-    params: Params, networks: list[Classifier], called: Called, combined: np.ndarray, best: np.ndarray
-) -> dict[str, dict]:
-    """The consensus' lead in ROAD, asking all networks together, over the same two rivals as in `_scores`."""
-    rivals = {
-        "lead_over_best_single": best,
-        "lead_over_best_single_blurred_alike": blurred_to_entropy(best, entropy(combined)),
-    }
-    predict = predictor(*networks)
+    params: Params, networks: list[Classifier], called: Called, maps: dict[str, np.ndarray], combined: np.ndarray
+) -> Rivals:
+    """ROAD, asking all networks together."""
     weights = resample_weights(called.rows["group"], params.evaluate.resamples, params.seed)
-    own = removed(predict, called.pixels, combined, called.target, params.seed)
-    others = {name: removed(predict, called.pixels, maps, called.target, params.seed) for name, maps in rivals.items()}
-    return {name: {"road": difference(own, other, weights)} for name, other in others.items()}
+
+    def score(made: np.ndarray) -> np.ndarray:
+        return removed(predictor(*networks), called.pixels, made, called.target, params.seed)
+
+    single, blurred = ({name: score(made) for name, made in of.items()} for of in (maps, _blurred(maps, combined)))
+    return Rivals("road", score(combined), single, blurred, weights)
+
+
+def _blurred(maps: dict[str, np.ndarray], combined: np.ndarray) -> dict[str, np.ndarray]:
+    return {name: blurred_to_entropy(made, entropy(combined)) for name, made in maps.items()}
 
 
 def _agreement(
@@ -153,11 +151,15 @@ def _agreement(
     if right.any() and not right.all():
         weights = resample_weights(called.rows["group"], params.evaluate.resamples, params.seed)
         weights = np.concatenate([np.ones((1, len(right))), weights])
-        confidence = probabilities.mean(0).max(1)
-        for name, scores in (("auroc", np.nan_to_num(combined.agreement)), ("confidence_auroc", confidence)):
-            with np.errstate(invalid="ignore"):
-                samples = area_under_roc(scores, right, weights)
-            result[f"{name}_of_being_right"] = estimate(float(samples[0]), samples[1:])
+        telling = {
+            "auroc": np.nan_to_num(combined.agreement),
+            "rank_correlation_auroc": np.nan_to_num(combined.correlation),
+            "confidence_auroc": probabilities.mean(0).max(1),
+        }
+        with np.errstate(invalid="ignore"):
+            samples = {name: area_under_roc(scores, right, weights) for name, scores in telling.items()}
+        samples["confidence_over_agreement"] = samples["confidence_auroc"] - samples["auroc"]
+        result |= {f"{name}_of_being_right": estimate(float(all_[0]), all_[1:]) for name, all_ in samples.items()}
     return result
 
 

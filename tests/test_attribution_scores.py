@@ -299,16 +299,16 @@ def trained_maps() -> np.ndarray:
 
 def test_randomisation_passes_maps_that_change_with_the_weights():
     maps = trained_maps()
-    found = scores.randomisation(maps, random(maps), seed=0)
+    found = scores.randomisation(maps, random(maps)[None], seed=0)
     assert found.passed
-    assert found.spearman.shape == found.ssim.shape == (12,)
+    assert found.spearman.shape == found.ssim.shape == (1, 12)
     assert abs(found.spearman.mean()) < 0.05
     assert found.spearman_reference > found.spearman.mean()
 
 
 def test_randomisation_fails_maps_that_ignore_the_weights():
     edges = trained_maps()
-    found = scores.randomisation(edges, edges, seed=0)
+    found = scores.randomisation(edges, edges[None], seed=0)
     assert not found.passed
     np.testing.assert_allclose(found.spearman, 1)
     assert found.ssim_reference < 1
@@ -317,12 +317,12 @@ def test_randomisation_fails_maps_that_ignore_the_weights():
 @pytest.mark.parametrize("make", [gaussian, np.ones_like])
 def test_randomisation_fails_one_map_for_all_images(make):
     maps = make(np.zeros((6, 32, 32)))
-    assert not scores.randomisation(maps, maps, seed=0).passed
+    assert not scores.randomisation(maps, maps[None], seed=0).passed
 
 
 def test_randomisation_reference_compares_different_images_only():
     maps = np.stack([trained_maps()[0], 1 - trained_maps()[0]])
-    found = scores.randomisation(maps, maps, seed=0)
+    found = scores.randomisation(maps, maps[None], seed=0)
     assert found.spearman_reference == pytest.approx(-1)
 
 

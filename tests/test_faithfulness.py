@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from mri import models
-from mri.explanations import LEGAL
+from mri import faithfulness, models
+from mri.attribution_scores import empty
+from mri.explanations import LEGAL, map_of
 from mri.faithfulness import mass_outside_head, summarise
+from mri.inference import to_tensor
 
 METHODS = ["gradcam", "gradcam_fine", "guided_gradcam"]
 
@@ -42,11 +44,32 @@ def test_scores_are_the_same_again_and_leave_the_model_alone(model, pixels):
     assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
-def test_a_network_that_is_random_itself_fails_the_randomisation_test(model, pixels):
-    """Its seed is that of the random one it is compared with, so both draw the same maps."""
+def test_a_method_that_ignores_the_network_fails_the_randomisation_test(model, pixels, monkeypatch):
+    def edges(model, images, target, method):
+        return np.abs(np.gradient(np.asarray(images)[:, 0], axis=1)).astype(np.float32)
+
+    monkeypatch.setattr(faithfulness, "map_of", edges)
     check = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=0)["methods"]["gradcam"]["randomisation"]
     assert not check["passed"]
     assert check["ssim"] == pytest.approx(1) and check["spearman"] == pytest.approx(1)
+
+
+def test_a_random_network_says_something_of_the_images_and_draws_maps(small_spec, pixels):
+    """A new ResNet101's activations grow from layer to layer until one class is all it knows and its maps are empty."""
+    deep = models.build(small_spec.model_copy(update={"builder": "resnet101"}), 4, seed=0).eval()
+    images = to_tensor(pixels)
+    blank = faithfulness.random_network(deep, images.numpy(), seed=0)
+    with torch.inference_mode():
+        new, settled = deep(images).abs().max(), blank(images).abs().max()
+    assert new > 100 and 0.01 < settled < 10
+    maps = [map_of(blank, images, np.full(4, target), "gradcam") for target in range(4)]
+    assert np.mean([empty(made) for made in maps]) < 0.5
+
+
+def test_trivial_maps_stand_beside_the_methods(model, pixels):
+    found = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
+    assert list(found["baselines"]) == ["random", "gaussian", "sobel", "intensity"]
+    assert found["baselines"]["random"]["road"]["value"] == found["methods"]["gradcam"]["road"]["chance"]
 
 
 def test_mass_outside_the_head_is_held_against_the_backgrounds_share(model, pixels):

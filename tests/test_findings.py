@@ -1,9 +1,11 @@
 from mri.findings import findings
 
 
-def method(value, low, skill, road=(0.1, 0.05), passed=True):
+def method(value, low, over_trivial, road=(0.1, 0.05), passed=True):
+    """over_trivial: the lower end of the lead over the best trivial map."""
+    leads = {"over_chance": {"low": low - 0.02}, "over_trivial": {"low": over_trivial}}
     return (
-        {"rma": {"value": value, "low": low, "high": value + 0.05, "chance": 0.02, "skill": skill}},
+        {"rma": {"value": value, "low": low, "high": value + 0.05, "chance": 0.02, **leads}},
         {"road": {"value": road[0], "low": road[1]}, "randomisation": {"passed": passed}},
     )
 
@@ -21,7 +23,7 @@ def summary(**scores):
 
 EXPLAINED = {
     "a": network(gradcam=method(0.03, 0.01, -0.1), gradient=method(0.2, 0.1, 0.1)),
-    "b": network(gradcam=method(0.3, 0.2, 0.2), gradient=method(0.1, 0.05, None, road=(0.0, -0.1))),
+    "b": network(gradcam=method(0.3, 0.2, 0.2), gradient=method(0.1, 0.05, 0.0, road=(0.0, -0.1))),
     "c": network(gradcam=method(0.1, 0.05, 0.05), gradient=method(0.1, 0.05, 0.05, passed=False)),
 }
 
@@ -29,19 +31,33 @@ EXPLAINED = {
 def test_the_sentences_name_what_is_no_better_than_chance_or_than_trivial_maps():
     chance, trivial, *_ = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
     assert chance.startswith("5 of 6 ") and chance.endswith("these do not: a's gradcam.")
-    assert trivial.startswith("4 of 6 ") and trivial.endswith("these do not: a's gradcam, b's gradient.")
+    assert trivial.startswith("4 of 6 ") and trivial.endswith("cannot be said: a's gradcam, b's gradient.")
 
 
 def test_the_best_map_and_the_order_of_the_networks_are_named():
-    _, _, best, agreement, *_ = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
-    assert "b's gradcam: 30.0 % [20.0, 35.0]; chance is 2.0 %" in best
+    *_, best, agreement = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
+    assert "b's gradcam: 30.0 % [20.0, 35.0]; next is a's gradient: 20.0 % [10.0, 25.0]; chance is 2.0 %" in best
     assert "rank b, a, c; by their best map b, a, c (rank correlation 1.0 over 3" in agreement
 
 
+def test_a_map_that_a_random_network_draws_too_is_not_the_best_however_well_it_hits():
+    explained = EXPLAINED | {"d": network(gradcam=method(0.9, 0.8, 0.5, passed=False), gradient=method(0.03, 0.02, 0))}
+    *_, best, agreement = findings(summary(a=0.7, b=0.9, c=0.5, d=0.8), explained)
+    assert "b's gradcam: 30.0 %" in best and "d's gradcam" not in best
+    assert "by their best map b, a, c, d" in agreement
+
+
+def test_networks_without_a_map_that_passes_are_in_no_order():
+    only = {name: network(gradient=method(0.1, 0.05, 0.05, passed=False)) for name in "abc"}
+    assert not [
+        text for text in findings(summary(a=0.7, b=0.9, c=0.5), only) if "rank" in text or "Of the maps" in text
+    ]
+
+
 def test_maps_that_are_not_true_are_named():
-    *_, road, randomisation = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
+    _, _, road, randomisation, *_ = findings(summary(a=0.7, b=0.9, c=0.5), EXPLAINED)
     assert "tells 5 of 6 from a random order (ROAD above 0); not: b's gradient." in road
-    assert randomisation.endswith("much the same: c's gradient.")
+    assert randomisation.endswith("two images' maps are alike: c's gradient.")
     (only,) = (text for text in findings(summary(a=0.7), {"a": EXPLAINED["a"]}) if "random ones" in text)
     assert only.startswith("Every method's maps change")
 
