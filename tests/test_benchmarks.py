@@ -1,6 +1,6 @@
 import pytest
 
-from benchmarks import serving, training
+from benchmarks import scoring, serving, training
 from mri import index, models
 from mri.errors import UserError
 from mri.serving import Package
@@ -95,3 +95,10 @@ def test_both_servers_answer_the_same_requests_and_say_how_fast(tmp_path):
                 assert 50 < row["proportional_mb"] < row["resident_mb"]
     assert found["runtime"]["precision"] == "fp32" and found["runtime"]["gemm_share"] > 0
     assert all(ratio > 0 for ratio in serving.ratios(found).values())
+
+
+def test_scoring_is_timed_with_how_busy_the_processor_was(params):
+    found = scoring.timed(lambda: scoring.score(params, images=260))
+    assert found["seconds"] > 0 and found["cpu_per_wall"] > 0
+    one = params.model_copy(update={"model": params.model.model_copy(update={"architectures": {}})})
+    assert scoring.timed(lambda: scoring.explain(one, images=1, size=32))["seconds"] < found["seconds"]

@@ -1,0 +1,89 @@
+"""Time what scores and explanations of all four networks take, and write results/benchmarks/scoring.json.
+
+    python -m benchmarks.scoring
+
+- scores: everything that is told of four networks' predictions on 1,300 images in 130 groups, with intervals from 2,000
+  resamples: scores in all and per class, calibration, abstaining, prediction sets, and the tests of all six pairs.
+- maps: Grad-CAM, Guided Backprop and Guided Grad-CAM of four networks on 200 images of 224 pixels a side.
+
+Predictions are drawn at random, and the networks have random weights: what they say doesn't change how long it takes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mri import calibration_error, conformal, hardware, models, risk_coverage
+from mri.cli import Parser, guarded
+from mri.comparison import compare
+from mri.compose import compose
+from mri.evaluation import summarise
+from mri.explanations import maps_of
+from mri.files import write_json
+from mri.memory import keep_freed_memory
+from mri.params import Params, parse
+
+OUT = Path("results/benchmarks/scoring.json")
+PREDICTED, GROUPS = 1300, 130
+EXPLAINED, SIZE, METHODS = 200, 224, ["gradcam", "guided_backprop", "guided_gradcam"]
+
+
+def timed(work: Callable[[], Any]) -> dict[str, float]:
+    """Seconds on the wall, and processor seconds per second, which tell an idle machine from a busy one."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    work()
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return {"seconds": wall, "cpu_per_wall": cpu / wall}
+
+
+def score(params: Params, images: int = PREDICTED) -> None:
+    """All scores of all networks on made predictions."""
+    random = np.random.default_rng(0)
+    classes, resamples = params.data.classes, params.evaluate.resamples
+    labels, groups = random.integers(0, len(classes), images), np.arange(images) % GROUPS
+    said = {}
+    for name in params.model.architectures:
+        logits = random.normal(size=(images, len(classes))) + 3 * np.eye(len(classes))[labels]
+        said[name] = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        summarise(said[name], labels, groups, classes, resamples)
+        calibration_error.noise_floor(said[name])
+        risk_coverage.summarise(said[name], labels, groups, resamples, 0)
+        for coverage in params.evaluate.coverage:
+            threshold = conformal.fit_threshold(said[name], labels, 1 - coverage)
+            sets = conformal.prediction_sets(said[name], threshold)
+            conformal.summarise(sets, labels, groups, classes, resamples, 0)
+    called = {name: made.argmax(1) for name, made in said.items()}
+    compare(called, labels, groups, len(classes), resamples=resamples)
+
+
+def explain(params: Params, images: int = EXPLAINED, size: int = SIZE) -> None:
+    """All maps of all networks on random pictures."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, size, size), np.uint8)
+    for spec in params.model.architectures.values():
+        maps_of(models.build(spec, len(params.data.classes), 0).eval(), pixels, METHODS)
+
+
+def main() -> None:
+    Parser("benchmarks.scoring", __doc__).parse_args()
+    keep_freed_memory()  # as every stage does
+    params = parse(compose([]))
+    content = {
+        "hardware": hardware.describe(),
+        "command": "python -m benchmarks.scoring",
+        "date": date.today().isoformat(),
+        "networks": list(params.model.architectures),
+        "scores": {"images": PREDICTED, "resamples": params.evaluate.resamples, **timed(lambda: score(params))},
+        "maps": {"images": EXPLAINED, "size_px": SIZE, "methods": METHODS, **timed(lambda: explain(params))},
+    }
+    write_json(content, OUT)
+    print(f"scores {content['scores']['seconds']:.1f} s, maps {content['maps']['seconds']:.0f} s")
+
+
+if __name__ == "__main__":
+    guarded(main)
