@@ -28,6 +28,7 @@ from mri.compose import compose
 from mri.errors import UserError
 from mri.files import read_json
 from mri.params import parse
+from mri.tables import interval
 from tests.test_cli import PROGRAMS
 from tests.workspace import ROOT, THUMBNAIL, TWO_ARCHITECTURES, environment, make, run
 
@@ -318,6 +319,15 @@ def test_the_prose_says_what_the_published_runs_found():
         assert all(explained["methods"][method]["auroc"]["value"] < bell for method in ("gradcam", "gradcam_aligned"))
     load = read_json(ROOT / "results/benchmarks/load.json")
     assert load["unplanned_5xx"] == 0 and load["recorded_exactly_once"] and abs(load["memory_growth"]) < 0.05
+
+
+def test_the_prose_has_the_cross_validations_numbers():
+    folds = read_json(ROOT / "results/figshare/folds.json")
+    pooled, text = folds["pooled"], " ".join(README.split())
+    assert f"On figshare's {pooled['n']:,} slices alone" in text and folds["folds"] == 5
+    assert f"reaches {interval(pooled['accuracy'])} % accuracy over five folds" in text
+    settings = yaml.safe_load((ROOT / "results/figshare/params.yaml").read_text())
+    assert settings["teacher"]["architectures"] == {} and len(settings["data"]["classes"]) == 3
 
 
 def test_the_prose_tells_the_tumours_of_other_collections_apart():
