@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import threading
 import time
@@ -36,6 +37,7 @@ needs_browser = pytest.mark.skipif(
 )
 NOTICE = "Research software, not a medical device: not for diagnosis."
 ANSWER = ".result .verdict"
+PUBLISHED = Path(__file__).parents[1] / "results/kaggle/package"
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +53,10 @@ def app(folder):
     return create(folder)
 
 
-def create(folder: Path):
+def create(folder: Path, **settings):
     """The application over folder/package."""
-    return api.create(Predictor(folder / "package"), Settings(monitoring_url=store_url(folder), rollup_seconds=0))
+    own = Settings(monitoring_url=store_url(folder), rollup_seconds=0, **settings)
+    return api.create(Predictor(folder / "package"), own)
 
 
 def store_url(folder: Path) -> str:
@@ -373,7 +376,7 @@ def test_everything_is_reachable_by_keyboard(page):
     before = overlays(page)
     page.keyboard.press("ArrowRight")  # among the methods
     expect(page.get_by_role("radio", name="Guided Backprop")).to_be_checked()
-    expect(page.locator(".pair figcaption").last).to_contain_text("Guided Backprop")
+    expect(page.locator(".pair figcaption").last).to_contain_text("Guided Backprop for ")
     assert overlays(page) != before
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowLeft")
@@ -421,13 +424,43 @@ def test_the_report_is_a_picture_of_one_page_and_so_is_the_print(page, tmp_path)
 
 
 @needs_browser
+@pytest.mark.parametrize("published", [True, False], ids=["published", "of-two-networks"])
+def test_the_reference_s_commands_work_with_the_package_that_is_served(browser, folder, tmp_path, published):
+    shutil.copytree(PUBLISHED if published else folder / "package", tmp_path / "package")
+    app = create(tmp_path)
+    client = TestClient(app)
+    with running(app) as url, browser.new_page() as page:
+        page.goto(f"{url}/docs")
+        shown = {route: command(page, route) for route in ("/predict", "/predict_batch", "/feedback")}
+    for route in ("/predict", "/predict_batch"):
+        fields = [
+            word.split("=", 1) for flag, word in zip(shown[route], shown[route][1:], strict=False) if flag == "-F"
+        ]
+        files = [(name, packages.scan()) for name, value in fields if value[0] == "@"]
+        data = {name: value for name, value in fields if value[0] != "@"}
+        answer = client.post(route, files=files, data=data)
+        assert answer.status_code == 200, answer.json()
+        assert data["model"] == client.get("/models").json()["default"]
+    said = json.loads(shown["/feedback"][shown["/feedback"].index("-d") + 1])
+    assert said["request_id"] == "<request_id of an answer>"
+    assert said["label"] in client.get("/models").json()["classes"]
+
+
+def command(page: Page, route: str) -> list[str]:
+    """The words of the command that the reference shows for a route."""
+    return shlex.split(
+        page.locator(".operation").filter(has=page.get_by_text(route, exact=True)).locator("pre").inner_text()
+    )
+
+
+@needs_browser
 def test_the_reference_describes_every_route(browser, url, app):
     page = browser.new_page()
     page.goto(f"{url}/docs")
     paths = list(TestClient(app).get("/docs.json").json()["paths"])
     expect(page.locator(".operation code[data-slot=path]")).to_have_text(paths)
     expect(page.locator(".operation", has_text="/predict_batch").locator("pre")).to_contain_text(
-        f"curl -F images=@first.png -F images=@second.png -F model=efficientnet_b0 {url}/predict_batch"
+        f"curl -F images=@first.png -F images=@second.png -F model=winner {url}/predict_batch"
     )
     page.close()
 
