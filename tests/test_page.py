@@ -228,6 +228,18 @@ def test_compare_shows_every_network_beside_the_consensus(page):
 
 
 @needs_browser
+def test_no_class_is_confirmed_by_a_click_on_what_was_chosen_beforehand(page):
+    upload(page, file("head.png"))
+    button = page.get_by_role("button", name="Tell the service")
+    expect(button).to_be_disabled()
+    expect(page.get_by_label("Confirmed class")).to_have_value("")
+    page.get_by_label("Confirmed class").select_option("Glioma")
+    expect(button).to_be_enabled()
+    page.get_by_label("Confirmed class").select_option("Choose…")
+    expect(button).to_be_disabled()
+
+
+@needs_browser
 def test_the_confirmed_class_is_told_to_the_service(page, folder):
     upload(page, file("head.png"))
     page.get_by_label("Confirmed class").select_option("No tumour")
@@ -245,6 +257,7 @@ def test_feedback_that_the_service_does_not_take_is_said(browser, url):
     watched = Watched(browser, url)
     watched.page.route("**/feedback", lambda route: route.fulfill(status=503, json={"detail": "the store is away"}))
     upload(watched.page, file("head.png"))
+    watched.page.get_by_label("Confirmed class").select_option("Glioma")
     watched.page.get_by_role("button", name="Tell the service").click()
     expect(watched.page.get_by_role("alert")).to_have_text("The store is away.")
     expect(watched.page.locator(".feedback .hint")).not_to_contain_text("Recorded")

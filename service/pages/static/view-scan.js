@@ -64,7 +64,11 @@ function feedback(scan, answer, classes) {
   const [root, slots] = stamp("feedback");
   const recorded = () => (slots.said.textContent = `Recorded: ${className(scan.confirmed).toLowerCase()}.`);
   for (const name of classes) slots.classes.append(new Option(className(name), name));
-  slots.classes.value = scan.confirmed || answer.label;
+  // Nothing is chosen beforehand: the network's own answer, confirmed by one careless click, would count as right.
+  slots.classes.value = scan.confirmed;
+  const offer = () => (slots.tell.disabled = !slots.classes.value);
+  slots.classes.addEventListener("change", offer);
+  offer();
   if (scan.confirmed) recorded();
   root.addEventListener("submit", async event => {
     event.preventDefault();
