@@ -325,6 +325,82 @@ def test_several_files_make_a_table_that_leads_to_each(browser, url):
 
 
 @needs_browser
+def test_a_table_of_large_files_is_asked_for_in_parts_that_the_service_takes(page):
+    noise = np.random.default_rng(0).integers(0, 255, (1700, 1700), dtype=np.uint8)
+    large = packages.png(noise)
+    assert 8 * len(large) > Settings().max_bytes
+    upload(page, *({"name": f"{i}.png", "mimeType": "image/png", "buffer": large} for i in range(9)))
+    expect(page.locator(".results tbody .number:not(:empty)")).to_have_count(9)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+
+
+@needs_browser
+def test_a_part_that_fails_is_said_in_its_rows_and_asked_for_again_when_the_table_is(browser, url):
+    page = Watched(browser, url).page
+    answers = iter([{"status": 500, "json": {"detail": "the disk is away"}}])
+    page.route(
+        "**/predict_batch", lambda route: route.fulfill(**how) if (how := next(answers, None)) else route.continue_()
+    )
+    upload(page, *(file(f"{i}.png", i) for i in range(11)))
+    rows = page.locator(".results tbody tr")
+    expect(rows.filter(has_text="failed").filter(has_text="The disk is away.")).to_have_count(8)
+    expect(rows.locator(".number:not(:empty)")).to_have_count(3)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    expect(page.locator(".agreement")).to_contain_text("failed 8")
+    expect(page.locator("#scans li", has_text="failed")).to_have_count(8)
+    page.get_by_role("link", name="9.png").first.click()
+    page.get_by_role("link", name="Results table").click()
+    expect(rows.locator(".number:not(:empty)")).to_have_count(11)
+    page.context.close()
+
+
+@needs_browser
+def test_files_that_are_too_large_together_are_sent_one_by_one(browser, tmp_path):
+    packages.package(tmp_path / "package")
+    with running(create(tmp_path, max_bytes=3 * len(packages.scan()))) as url:
+        page = Watched(browser, url).page
+        large = {"name": "large.png", "mimeType": "image/png", "buffer": packages.scan(side=256)}
+        upload(page, *(file(f"{i}.png", i) for i in range(3)), large, file("last.png", 4))
+        rows = page.locator(".results tbody tr")
+        expect(rows.locator(".number:not(:empty)")).to_have_count(4)
+        expect(rows.filter(has_text="large.png")).to_contain_text("failed")
+        page.context.close()
+
+
+@needs_browser
+def test_lists_say_abstains_where_there_is_no_answer_and_unreadable_where_there_is_no_scan(page, app):
+    answers = [TestClient(app).post("/predict", files={"image": packages.scan(i)}).json() for i in range(3)]
+    assert any(answer["abstain"] for answer in answers)
+    upload(page, *(file(f"{i}.png", i) for i in range(3)), BROKEN)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    for answer, listed, row in zip(
+        answers, page.locator("#scans li").all(), page.locator(".results tbody tr").all(), strict=False
+    ):
+        called = {"notumor": "No tumour"}.get(answer["label"], answer["label"].capitalize())
+        expect(listed.locator("span")).to_have_text("abstains" if answer["abstain"] else called)
+        said = f"abstainsmost probable: {called.lower()}" if answer["abstain"] else called
+        expect(row.locator("[data-slot=label]")).to_have_text(said)
+    expect(page.locator("#scans li").last.locator("span")).to_have_text("unreadable")
+    expect(page.locator(".results tbody tr").last.locator("[data-slot=label]")).to_have_text("unreadable")
+    expect(page.locator(".agreement")).to_contain_text(f"abstains on {sum(answer['abstain'] for answer in answers)}")
+
+
+@needs_browser
+def test_a_phone_shows_every_word_of_the_table(browser, url):
+    page = Watched(browser, url, viewport={"width": 375, "height": 800}).page
+    upload(page, file("1.2.840.113619.2.5.1762583153.215519.978957063.78.png"), BROKEN)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    cells = page.locator(".results tbody tr > *, .results tbody .tag, .results tbody .doubted")
+    edges = cells.evaluate_all(
+        "cells => cells.map(cell => [cell.getBoundingClientRect().right, cell.scrollWidth - cell.clientWidth])"
+    )
+    assert len(edges) == 2 * 6 + 3
+    assert max(right for right, _ in edges) <= 375 and max(hidden for _, hidden in edges[:6]) <= 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    page.context.close()
+
+
+@needs_browser
 def test_a_bad_file_is_answered_with_a_sentence(browser, url):
     watched = Watched(browser, url)
     upload(watched.page, BROKEN)

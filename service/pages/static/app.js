@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { complain, make } from "./dom.js";
 import { className, modelName } from "./names.js";
+import { abstainTag, failureTag } from "./parts.js";
 import * as session from "./scans.js";
 import { compareView } from "./view-compare.js";
 import { scanView } from "./view-scan.js";
@@ -83,13 +84,17 @@ function listScans() {
   $("session").hidden = session.scans.length === 0;
   $("scans").replaceChildren(
     ...session.scans.map(scan => {
-      const answer = scan.answers.get(model);
-      const remark = answer ? className(answer.label) : scan.failures.has(model) ? "no answer" : "";
       const link = make("a", scan.name, { href: `#/scan/${scan.id}` });
       if (/^#\/scan\/(\d+)/.exec(location.hash)?.[1] === String(scan.id)) link.setAttribute("aria-current", "page");
-      return make("li", [link, make("span", remark, { className: "hint" })]);
+      return make("li", [link, remark(scan.answers.get(model), scan.failures.get(model))]);
     }),
   );
+}
+
+function remark(answer, failure) {
+  if (answer?.abstain) return abstainTag();
+  if (answer) return make("span", className(answer.label), { className: "hint" });
+  return failure ? failureTag(failure) : "";
 }
 
 function sampleItem(name) {

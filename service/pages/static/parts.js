@@ -1,4 +1,5 @@
 // Parts that several views share: a network's verdict, and the controls of the map.
+import { UNREADABLE } from "./api.js";
 import { make, stamp } from "./dom.js";
 import { abstainSentence, className, methodAbout, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 
@@ -49,6 +50,11 @@ export function showMap(slots, name, answer, method) {
   slots.map.alt = `${methodName(method)} of ${modelName(answer.model)} for ${className(explanation.target).toLowerCase()}`;
   slots.map.style.opacity = display.opacity / 100;
 }
+
+/** Why there is no answer, in one word: the file, or the service. */
+export const failureTag = failure => make("span", failure.status === UNREADABLE ? "unreadable" : "failed", { className: "tag bad" });
+
+export const abstainTag = () => make("span", "abstains", { className: "tag warn" });
 
 /** Method switch, opacity slider and legend. `changed` runs when another method is chosen. */
 export function controls(methods, changed) {

@@ -2,7 +2,8 @@
 import * as api from "./api.js";
 import { NO_METHOD, sentence } from "./names.js";
 
-const BATCH = 8; // files per request, so that progress shows and no request grows large
+const BATCH = 8; // files per request, so that progress shows
+const BATCH_BYTES = 15e6; // of their files: the service takes 20 MB by default, and a form is larger than what it holds
 
 /** A file and what networks said of it. `answers` and `failures` are by model. */
 class Scan {
@@ -24,7 +25,7 @@ class Scan {
     try {
       return this.learn(model, await api.predict(this.file, model, method));
     } catch (failure) {
-      if (!known) this.failures.set(model, failure.message);
+      if (!known) this.failures.set(model, failure);
       throw failure;
     }
   }
@@ -59,16 +60,49 @@ export function clear() {
   scans.length = 0;
 }
 
-/** Ask for every scan that `model` has said nothing of; calls `progress` after each part. Stops when `wanted()` is false. */
+/**
+ * Ask for every scan that `model` has said nothing of, and again for those where the service was at fault; calls
+ * `progress` after each part. Stops when `wanted()` is false.
+ */
 export async function predictAll(model, progress, wanted) {
-  const waiting = scans.filter(scan => !scan.answers.has(model) && !scan.failures.has(model));
-  for (let start = 0; start < waiting.length && wanted(); start += BATCH) {
-    const part = waiting.slice(start, start + BATCH);
-    const predictions = await api.predictBatch(part.map(scan => scan.file), model);
-    for (const { index, prediction, error } of predictions) {
-      if (prediction) part[index].learn(model, prediction);
-      else part[index].failures.set(model, sentence(error.detail));
+  const waiting = scans.filter(scan => !scan.answers.has(model) && !isFinal(scan.failures.get(model)));
+  for (const scan of waiting) scan.failures.delete(model);
+  const queue = parts(waiting);
+  while (queue.length && wanted()) {
+    const part = queue.shift();
+    try {
+      await predictPart(part, model, wanted);
+    } catch (failure) {
+      // A service with a lower limit may still take each file on its own.
+      if (failure.status === 413 && part.length > 1) queue.unshift(...part.map(scan => [scan]));
+      else for (const scan of part) scan.failures.set(model, failure);
     }
     progress();
   }
+}
+
+async function predictPart(part, model, wanted) {
+  const predictions = await api.predictBatch(part.map(scan => scan.file), model, wanted);
+  for (const { index, prediction, error } of predictions) {
+    if (prediction) part[index].learn(model, prediction);
+    else part[index].failures.set(model, new api.Failure(sentence(error.detail), api.UNREADABLE));
+  }
+}
+
+/** Whether asking again would fail again, for the file is at fault. */
+const isFinal = failure => failure?.status >= 400 && failure.status < 500;
+
+/** The scans in parts, none with too many files or bytes. */
+function parts(waiting) {
+  const found = [];
+  let bytes = 0;
+  for (const scan of waiting) {
+    bytes += scan.file.size;
+    if (found.length && found.at(-1).length < BATCH && bytes <= BATCH_BYTES) found.at(-1).push(scan);
+    else {
+      found.push([scan]);
+      bytes = scan.file.size;
+    }
+  }
+  return found;
 }
