@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -10,6 +11,7 @@ import shlex
 import shutil
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +21,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from mri.errors import UserError
 from mri.phantom.lesions import CLASSES
 from service import api, pages
+from service.limits import BusyError
 from service.monitoring.store import Store
 from service.pages import samples
 from service.predictor import Predictor
@@ -121,8 +125,52 @@ def page(watched) -> Page:
     return watched.page
 
 
+class Places:
+    """In place of the service's: explains for one at a time, taking a while; who comes meanwhile is told to wait.
+
+    taken: how many were let in. refused: how many weren't. error: raised for all, where it is one. busy: so many are
+    told to wait in any case.
+    """
+
+    def __init__(self, seconds: float = 0, busy: int = 0, error: Exception | None = None):
+        self.seconds, self.busy, self.error = seconds, busy, error
+        self.taken_now = self.taken_in_all = self.refused = 0
+
+    @contextlib.asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        if self.error:
+            raise self.error
+        if self.taken_now or self.refused < self.busy:
+            self.refused += 1
+            raise BusyError
+        self.taken_now += 1
+        self.taken_in_all += 1
+        await asyncio.sleep(self.seconds)
+        try:
+            yield
+        finally:
+            self.taken_now -= 1
+
+
+@pytest.fixture
+def places(app):
+    """Sets what the service explains in, for one test."""
+    before = app.state.explaining
+
+    def explain_in(**how) -> Places:
+        app.state.explaining = Places(**how)
+        return app.state.explaining
+
+    yield explain_in
+    app.state.explaining = before
+
+
 def file(name: str, seed: int = 0) -> dict:
     return {"name": name, "mimeType": "image/png", "buffer": packages.scan(seed)}
+
+
+def caption(page: Page):
+    return page.locator(".pair figcaption").last
 
 
 BROKEN = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"}
@@ -225,6 +273,124 @@ def test_compare_shows_every_network_beside_the_consensus(page):
     assert page.pdf(prefer_css_page_size=True).count(b"/Type /Page\n") == 1
     page.get_by_role("link", name="Back to one model").click()
     expect(page.locator(ANSWER)).to_be_visible()
+
+
+def choose_by_keyboard(page: Page, steps: int) -> None:
+    """The method that is so many steps behind Grad-CAM."""
+    page.get_by_role("radio", name="Grad-CAM", exact=True).focus()
+    for _ in range(steps):
+        page.keyboard.press("ArrowRight")
+
+
+@needs_browser
+def test_compare_asks_for_one_expensive_map_at_a_time_and_for_none_that_is_no_longer_chosen(page, places):
+    upload(page, file("head.png"))
+    expect(page.locator(ANSWER)).to_be_visible()
+    explaining = places(seconds=1)
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card figcaption")).to_have_text(
+        [re.compile("Grad-CAM for "), re.compile("Grad-CAM for "), re.compile("Consensus for ")]
+    )
+    choose_by_keyboard(page, steps=2)
+    expect(page.locator(".card figcaption", has_text="Guided Grad-CAM for ")).to_have_count(2)
+    assert len(set(overlays(page))) == 3
+    # Consensus; Guided Backprop of the first network, which was under way; Guided Grad-CAM of both.
+    assert (explaining.taken_in_all, explaining.refused) == (4, 0)
+
+
+@needs_browser
+def test_cards_never_show_a_map_under_the_name_of_another(browser, url):
+    watched = Watched(browser, url)
+    page = watched.page
+    upload(page, file("head.png"))
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card .map[src]")).to_have_count(3)
+    page.route("**/predict", lambda route: route.fulfill(status=503, json={"detail": "the disk is away"}))
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(page.get_by_role("alert")).to_have_text("The disk is away.")
+    expect(page.locator(".card figcaption", has_text="No map by Guided Backprop. The disk is away.")).to_have_count(2)
+    expect(page.locator(".card .map[src]")).to_have_count(1)  # the consensus
+    expect(page.locator(".card .bars")).to_have_count(2)
+    page.get_by_role("radio", name="Grad-CAM", exact=True).check()
+    expect(page.locator(".card .map[src]")).to_have_count(3)
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.context.close()
+
+
+@needs_browser
+def test_that_networks_disagree_is_said_on_every_card_however_late_the_consensus_comes(page, app, places):
+    seed = next(seed for seed in range(20) if "models_disagree" in doubts(app, seed))
+    places(seconds=1)
+    upload(page, file("head.png", seed))
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card .bars")).to_have_count(2)
+    expect(page.locator(".card .abstains", has_text="name different classes")).to_have_count(2)
+    expect(page.locator(".agreement")).to_contain_text("All two abstain.")
+
+
+def doubts(app, seed: int) -> list[str]:
+    """The codes of why the answer to a scan should not be relied on, all networks asked."""
+    client = TestClient(app)
+    answer = client.post("/predict", files={"image": packages.scan(seed)}, data={"explain": "consensus"}).json()
+    return [reason["code"] for reason in answer["reasons"]]
+
+
+@needs_browser
+def test_a_busy_service_is_asked_again(browser, url, places):
+    explaining = places(busy=2)
+    page = Watched(browser, url).page
+    upload(page, file("head.png"))
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(caption(page)).to_contain_text("Guided Backprop for ")
+    expect(page.get_by_role("alert")).to_be_empty()
+    assert (explaining.refused, explaining.taken_in_all) == (2, 1)
+    page.context.close()
+
+
+@needs_browser
+def test_a_method_that_fails_leaves_the_one_that_is_shown_in_the_switch_and_the_report(browser, url, places):
+    page = Watched(browser, url).page
+    upload(page, file("head.png"))
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    before = overlays(page)
+    places(error=UserError("no memory is left"))
+    choose_by_keyboard(page, steps=1)
+    expect(page.get_by_role("alert")).to_have_text("Guided Backprop can't be shown. No memory is left.")
+    expect(page.get_by_role("radio", name="Grad-CAM", exact=True)).to_be_checked()
+    expect(page.get_by_role("radio", name="Grad-CAM", exact=True)).to_be_focused()
+    expect(page.locator(".controls .hint")).to_contain_text("Regions that raise")
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    assert overlays(page) == before
+    with page.expect_download():
+        page.get_by_role("button", name="Download report").click()
+    page.context.close()
+
+
+@needs_browser
+def test_the_report_can_be_had_while_another_map_is_awaited(page):
+    upload(page, file("head.png"))
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    page.route("**/predict", lambda route: None)
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(caption(page)).to_have_text("Guided Backprop …")
+    assert overlays(page) == [""]
+    with page.expect_download():
+        page.get_by_role("button", name="Download report").click()
+
+
+@needs_browser
+def test_a_first_answer_whose_map_fails_comes_with_the_cheapest_one(browser, url, places):
+    page = Watched(browser, url).page
+    upload(page, file("first.png"))
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(caption(page)).to_contain_text("Guided Backprop for ")
+    places(error=UserError("no memory is left"))
+    upload(page, file("second.png", 1))
+    expect(page.get_by_role("heading", name="second.png")).to_be_visible()
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    expect(page.get_by_role("radio", name="Grad-CAM", exact=True)).to_be_checked()
+    expect(page.get_by_role("alert")).to_contain_text("Guided Backprop can't be shown.")
+    page.context.close()
 
 
 @needs_browser

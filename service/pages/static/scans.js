@@ -4,6 +4,17 @@ import { NO_METHOD, sentence } from "./names.js";
 
 const BATCH = 8; // files per request, so that progress shows
 const BATCH_BYTES = 15e6; // of their files: the service takes 20 MB by default, and a form is larger than what it holds
+const CHEAP = new Set([NO_METHOD, "gradcam"]); // the service explains otherwise for a few at a time only
+const DISAGREE = "models_disagree";
+
+let turn = Promise.resolve();
+
+/** Do `task` when those before it are done: one page alone never fills the places that a service has for all. */
+function inTurn(task) {
+  const done = turn.then(task);
+  turn = done.catch(() => {});
+  return done;
+}
 
 /** A file and what networks said of it. `answers` and `failures` are by model. */
 class Scan {
@@ -17,15 +28,23 @@ class Scan {
     this.preview = /^image\/(png|jpeg)$/.test(file.type) ? URL.createObjectURL(file) : null;
   }
 
-  /** The answer of a model with the map of `method`, if any; asks the service for what isn't known yet. */
-  async explained(model, method) {
-    const known = this.answers.get(model);
+  /** The answer of a model with the map of `method`, if that is known; null otherwise. */
+  known(model, method) {
+    const answer = this.answers.get(model);
     // Answers of a batch have no request of their own.
-    if (known?.explanations[method] || (method === NO_METHOD && known?.request_id)) return known;
+    return answer?.explanations[method] || (method === NO_METHOD && answer?.request_id) ? answer : null;
+  }
+
+  /** The same, asking the service for what isn't known yet; null where that was no longer `wanted()`. */
+  async explained(model, method, wanted) {
+    const ask = async () => {
+      if (this.known(model, method) || !wanted()) return this.known(model, method);
+      return this.learn(model, await api.predict(this.file, model, method, wanted));
+    };
     try {
-      return this.learn(model, await api.predict(this.file, model, method));
+      return await (CHEAP.has(method) || this.known(model, method) ? ask() : inTurn(ask));
     } catch (failure) {
-      if (!known) this.failures.set(model, failure);
+      if (!this.answers.has(model)) this.failures.set(model, failure);
       throw failure;
     }
   }
@@ -33,14 +52,18 @@ class Scan {
   learn(model, answer) {
     const known = this.answers.get(model);
     const explanations = { ...known?.explanations, ...answer.explanations };
-    // What the networks together said against it (consensus) still holds when another map is asked for.
-    const reasons = [...answer.reasons];
-    for (const reason of known?.reasons ?? []) if (!reasons.some(({ code }) => code === reason.code)) reasons.push(reason);
-    const merged = { ...answer, scan: answer.scan ?? known?.scan, explanations, reasons, abstain: reasons.length > 0, time: new Date() };
-    this.answers.set(model, merged);
+    this.answers.set(model, { ...answer, scan: answer.scan ?? known?.scan, explanations, time: new Date() });
     this.failures.delete(model);
-    return merged;
+    this.disagreement ??= answer.reasons.find(({ code }) => code === DISAGREE);
+    // That the networks disagree (consensus) speaks against each of them, whichever was asked and whatever is asked next.
+    if (this.disagreement) for (const [name, one] of this.answers) this.answers.set(name, doubted(one, this.disagreement));
+    return this.answers.get(model);
   }
+}
+
+function doubted(answer, reason) {
+  const others = answer.reasons.filter(({ code }) => code !== reason.code);
+  return { ...answer, reasons: [...others, reason], abstain: true };
 }
 
 export const scans = [];
