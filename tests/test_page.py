@@ -566,6 +566,44 @@ def test_a_phone_shows_every_word_of_the_table(browser, url):
     page.context.close()
 
 
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory):
+    """Of a package whose networks know scans."""
+    folder = tmp_path_factory.mktemp("scanned")
+    packages.package(folder / "package")
+    about = folder / "package/service.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"synthetic": False}))
+    return folder
+
+
+DRAWN = "drawn, not scanned"
+
+
+@needs_browser
+def test_networks_that_know_scans_say_that_samples_are_drawn(browser, scanned):
+    with running(create(scanned)) as url:
+        page = Watched(browser, url).page
+        expect(page.locator("aside")).to_contain_text("Drawn, not scanned.")
+        page.get_by_role("button", name="Synthetic sample: Glioma").click()
+        expect(page.locator(ANSWER)).to_be_visible()
+        expect(page.locator("#view")).to_contain_text(DRAWN)
+        page.get_by_role("link", name="Compare all two").click()
+        expect(page.locator("#view")).to_contain_text(DRAWN)
+        upload(page, file("head.png"))
+        expect(page.locator(ANSWER)).to_be_visible()
+        expect(page.locator("#view")).not_to_contain_text(DRAWN)
+        page.get_by_role("link", name="Results table").click()
+        expect(page.locator(".results tbody .remark", has_text=DRAWN)).to_have_count(1)
+        page.context.close()
+
+
+@needs_browser
+def test_networks_that_know_drawings_say_nothing_against_samples(page):
+    page.get_by_role("button", name="Synthetic sample: Glioma").click()
+    expect(page.locator(ANSWER)).to_be_visible()
+    assert DRAWN not in page.locator("body").inner_text().lower()
+
+
 @needs_browser
 def test_a_bad_file_is_answered_with_a_sentence(browser, url):
     watched = Watched(browser, url)

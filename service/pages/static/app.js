@@ -22,6 +22,7 @@ async function start() {
     return;
   }
   $("synthetic").hidden = !about.synthetic;
+  $("drawn").hidden = about.synthetic;
   $("trained").textContent = `Trained on: ${about.dataset}${about.synthetic ? " (synthetic)" : ""}, version ${about.data_version}`;
   for (const { name } of about.models) {
     const text = name === about.default ? `${modelName(name)} (default)` : modelName(name);
@@ -63,9 +64,9 @@ function describeModel(name) {
   $("model-facts").textContent = `Sees ${model.size_px} × ${model.size_px} pixels, ${model.size_mb.toFixed(0)} MB, ${model.precision}`;
 }
 
-function take(files) {
+function take(files, drawn = false) {
   if (!about || !files.length) return;
-  const added = session.add(files);
+  const added = session.add(files, drawn);
   go(added.length === 1 ? `#/scan/${added[0].id}` : "#/results");
 }
 
@@ -103,7 +104,7 @@ function sampleItem(name) {
   button.setAttribute("aria-label", `Synthetic sample: ${className(name)}`);
   button.addEventListener("click", async () => {
     const picture = await fetch(image.src);
-    take([new File([await picture.blob()], `synthetic-${name}.png`, { type: "image/png" })]);
+    take([new File([await picture.blob()], `synthetic-${name}.png`, { type: "image/png" })], true);
   });
   return make("li", button);
 }

@@ -1,10 +1,10 @@
 // One page to keep: scan, map, probabilities, and what has to be known with them, drawn as a picture.
-import { abstainSentence, className, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
+import { abstainSentence, className, drawnSentence, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 import { png } from "./parts.js";
 
 // A4 at 150 dots per inch.
 const WIDTH = 1240, HEIGHT = 1754, MARGIN = 96;
-const INK = "#17212b", MUTED = "#5a6772", LINE = "#d5dbe0", ACCENT = "#1b6e80", PALE = "#b9c4cc";
+const INK = "#17212b", MUTED = "#5a6772", LINE = "#d5dbe0", ACCENT = "#1b6e80", PALE = "#b9c4cc", WARN = "#8a3b12";
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif";
 
 const short = value => value.toLocaleString("en", { maximumSignificantDigits: 3 });
@@ -41,12 +41,13 @@ async function drawReport(scan, answer, { method, opacity }) {
   const page = new Page(canvas.getContext("2d"));
   page.text("Brain-tumour MRI classifier", 26, MUTED);
   page.text(scan.name, 44, INK, "600");
-  page.text(answer.notice, 26, "#8a3b12", "600");
+  page.text(answer.notice, 26, WARN, "600");
+  if (drawnSentence(scan, answer)) page.text(drawnSentence(scan, answer), 26, WARN);
   page.rule();
   if (method !== NO_METHOD) await drawMap(page, answer, method, opacity);
   const headline = answer.abstain ? "No answer" : `${className(answer.label)}, ${percent(answer.probabilities[answer.label])}`;
   page.text(headline, 52, INK, "600");
-  if (answer.abstain) page.text(abstainSentence(answer), 26, "#8a3b12");
+  if (answer.abstain) page.text(abstainSentence(answer), 26, WARN);
   for (const [name, share] of Object.entries(answer.probabilities)) page.bar(className(name), share, answer.set.includes(name));
   page.text(setSentence(answer), 26, MUTED);
   page.rule();

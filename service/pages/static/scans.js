@@ -16,11 +16,12 @@ function inTurn(task) {
   return done;
 }
 
-/** A file and what networks said of it. `answers` and `failures` are by model. */
+/** A file and what networks said of it. `answers` and `failures` are by model. drawn: whether it is the page's sample. */
 class Scan {
-  constructor(id, file) {
+  constructor(id, file, drawn) {
     this.id = id;
     this.file = file;
+    this.drawn = drawn;
     this.name = file.name;
     this.answers = new Map();
     this.confirmed = ""; // the class that somebody told the service
@@ -68,8 +69,8 @@ function doubted(answer, reason) {
 
 export const scans = [];
 
-export function add(files) {
-  const added = [...files].map((file, i) => new Scan(scans.length + i + 1, file));
+export function add(files, drawn = false) {
+  const added = [...files].map((file, i) => new Scan(scans.length + i + 1, file, drawn));
   scans.push(...added);
   return added;
 }

@@ -1,6 +1,6 @@
 // One scan and what every network says of it, side by side; last, the map that they make together.
 import { announce, complain, make, stamp } from "./dom.js";
-import { className, count, list, methodName, modelName, NO_METHOD } from "./names.js";
+import { className, count, drawnSentence, list, methodName, modelName, NO_METHOD } from "./names.js";
 import { chooseAmong, controls, display, hideMap, showMap, verdict } from "./parts.js";
 
 const TOGETHER = "consensus", BUSY = "is looking at it …";
@@ -11,6 +11,7 @@ export function compareView(scan, { about, model, wanted, changed }) {
   const names = about.models.map(({ name }) => name);
   chooseAmong(methods);
   slots.name.textContent = scan.name;
+  slots.drawn.textContent = drawnSentence(scan, about);
   slots.back.href = `#/scan/${scan.id}`;
   slots.print.addEventListener("click", () => print());
   slots.controls.append(controls(methods, load)[0]);

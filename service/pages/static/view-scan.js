@@ -1,7 +1,7 @@
 // One scan and what one network says of it.
 import * as api from "./api.js";
 import { announce, complain, make, stamp } from "./dom.js";
-import { abstainSentence, className, count, methodName, modelName, NO_METHOD, percent } from "./names.js";
+import { abstainSentence, className, count, drawnSentence, methodName, modelName, NO_METHOD, percent } from "./names.js";
 import { chooseAmong, controls, display, hideMap, png, showMap, verdict } from "./parts.js";
 import { facts, saveReport } from "./report.js";
 
@@ -12,6 +12,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
   slots.compare.textContent = `Compare all ${count(about.models.length)}`;
   slots.print.addEventListener("click", () => print());
   slots.report.addEventListener("click", () => saveReport(scan, scan.answers.get(model), { ...display, method: shown }));
+  slots.drawn.textContent = drawnSentence(scan, about);
   chooseAmong(about.methods);
   const [switches, choose] = controls(about.methods, load);
   slots.controls.append(switches);

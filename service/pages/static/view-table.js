@@ -1,7 +1,7 @@
 // All scans of the session and what the chosen network says of them.
 import { UNREADABLE } from "./api.js";
 import { announce, make, stamp } from "./dom.js";
-import { className, modelName, percent } from "./names.js";
+import { className, drawnSentence, modelName, percent } from "./names.js";
 import { abstainTag, failureTag } from "./parts.js";
 import { predictAll, scans } from "./scans.js";
 
@@ -43,7 +43,7 @@ function row(scan, model) {
     slots.label.append(...called(answer));
     slots.probability.textContent = percent(answer.probabilities[answer.label]);
     slots.set.textContent = answer.set.map(className).join(", ") || "none";
-    slots.remark.textContent = answer.reasons.map(reason => reason.detail).join(" ");
+    slots.remark.textContent = [...answer.reasons.map(reason => reason.detail), drawnSentence(scan, answer)].join(" ").trim();
   } else if (failure) {
     slots.label.append(failureTag(failure));
     slots.remark.textContent = failure.message;
