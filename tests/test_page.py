@@ -717,6 +717,18 @@ def test_the_report_is_a_picture_of_one_page_and_so_is_the_print(page, tmp_path)
 
 
 @needs_browser
+@pytest.mark.parametrize("name", ["1.2.840.113619.2.5." + 4 * "1762583153.", "9" * 230])
+def test_a_long_name_stays_on_the_report_s_sheet(page, tmp_path, name):
+    upload(page, file(f"{name}png"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download report").click()
+    download.value.save_as(tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as report:
+        sheet = np.asarray(report.convert("L"))
+    assert (sheet[:, -90:] == 255).all() and (sheet[-20:] == 255).all()  # its margins
+
+
+@needs_browser
 @pytest.mark.parametrize("published", [True, False], ids=["published", "of-two-networks"])
 def test_the_reference_s_commands_work_with_the_package_that_is_served(browser, folder, tmp_path, published):
     shutil.copytree(PUBLISHED if published else folder / "package", tmp_path / "package")
