@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
 import re
+import shlex
 import shutil
 import threading
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +21,10 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from mri.errors import UserError
 from mri.phantom.lesions import CLASSES
 from service import api, pages
+from service.limits import BusyError
 from service.monitoring.store import Store
 from service.pages import samples
 from service.predictor import Predictor
@@ -36,6 +41,7 @@ needs_browser = pytest.mark.skipif(
 )
 NOTICE = "Research software, not a medical device: not for diagnosis."
 ANSWER = ".result .verdict"
+PUBLISHED = Path(__file__).parents[1] / "results/kaggle/package"
 
 
 @pytest.fixture(scope="module")
@@ -51,9 +57,10 @@ def app(folder):
     return create(folder)
 
 
-def create(folder: Path):
+def create(folder: Path, **settings):
     """The application over folder/package."""
-    return api.create(Predictor(folder / "package"), Settings(monitoring_url=store_url(folder), rollup_seconds=0))
+    own = Settings(monitoring_url=store_url(folder), rollup_seconds=0, **settings)
+    return api.create(Predictor(folder / "package"), own)
 
 
 def store_url(folder: Path) -> str:
@@ -118,8 +125,52 @@ def page(watched) -> Page:
     return watched.page
 
 
+class Places:
+    """In place of the service's: explains for one at a time, taking a while; who comes meanwhile is told to wait.
+
+    taken: how many were let in. refused: how many weren't. error: raised for all, where it is one. busy: so many are
+    told to wait in any case.
+    """
+
+    def __init__(self, seconds: float = 0, busy: int = 0, error: Exception | None = None):
+        self.seconds, self.busy, self.error = seconds, busy, error
+        self.taken_now = self.taken_in_all = self.refused = 0
+
+    @contextlib.asynccontextmanager
+    async def taken(self) -> AsyncIterator[None]:
+        if self.error:
+            raise self.error
+        if self.taken_now or self.refused < self.busy:
+            self.refused += 1
+            raise BusyError
+        self.taken_now += 1
+        self.taken_in_all += 1
+        await asyncio.sleep(self.seconds)
+        try:
+            yield
+        finally:
+            self.taken_now -= 1
+
+
+@pytest.fixture
+def places(app):
+    """Sets what the service explains in, for one test."""
+    before = app.state.explaining
+
+    def explain_in(**how) -> Places:
+        app.state.explaining = Places(**how)
+        return app.state.explaining
+
+    yield explain_in
+    app.state.explaining = before
+
+
 def file(name: str, seed: int = 0) -> dict:
     return {"name": name, "mimeType": "image/png", "buffer": packages.scan(seed)}
+
+
+def caption(page: Page):
+    return page.locator(".pair figcaption").last
 
 
 BROKEN = {"name": "broken.png", "mimeType": "image/png", "buffer": b"no picture"}
@@ -224,6 +275,136 @@ def test_compare_shows_every_network_beside_the_consensus(page):
     expect(page.locator(ANSWER)).to_be_visible()
 
 
+def choose_by_keyboard(page: Page, steps: int) -> None:
+    """The method that is so many steps behind Grad-CAM."""
+    page.get_by_role("radio", name="Grad-CAM", exact=True).focus()
+    for _ in range(steps):
+        page.keyboard.press("ArrowRight")
+
+
+@needs_browser
+def test_compare_asks_for_one_expensive_map_at_a_time_and_for_none_that_is_no_longer_chosen(page, places):
+    upload(page, file("head.png"))
+    expect(page.locator(ANSWER)).to_be_visible()
+    explaining = places(seconds=1)
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card figcaption")).to_have_text(
+        [re.compile("Grad-CAM for "), re.compile("Grad-CAM for "), re.compile("Consensus for ")]
+    )
+    choose_by_keyboard(page, steps=2)
+    expect(page.locator(".card figcaption", has_text="Guided Grad-CAM for ")).to_have_count(2)
+    assert len(set(overlays(page))) == 3
+    # Consensus; Guided Backprop of the first network, which was under way; Guided Grad-CAM of both.
+    assert (explaining.taken_in_all, explaining.refused) == (4, 0)
+
+
+@needs_browser
+def test_cards_never_show_a_map_under_the_name_of_another(browser, url):
+    watched = Watched(browser, url)
+    page = watched.page
+    upload(page, file("head.png"))
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card .map[src]")).to_have_count(3)
+    page.route("**/predict", lambda route: route.fulfill(status=503, json={"detail": "the disk is away"}))
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(page.get_by_role("alert")).to_have_text("The disk is away.")
+    expect(page.locator(".card figcaption", has_text="No map by Guided Backprop. The disk is away.")).to_have_count(2)
+    expect(page.locator(".card .map[src]")).to_have_count(1)  # the consensus
+    expect(page.locator(".card .bars")).to_have_count(2)
+    page.get_by_role("radio", name="Grad-CAM", exact=True).check()
+    expect(page.locator(".card .map[src]")).to_have_count(3)
+    expect(page.get_by_role("alert")).to_be_empty()
+    page.context.close()
+
+
+@needs_browser
+def test_that_networks_disagree_is_said_on_every_card_however_late_the_consensus_comes(page, app, places):
+    seed = next(seed for seed in range(20) if "models_disagree" in doubts(app, seed))
+    places(seconds=1)
+    upload(page, file("head.png", seed))
+    page.get_by_role("link", name="Compare all two").click()
+    expect(page.locator(".card .bars")).to_have_count(2)
+    expect(page.locator(".card .abstains", has_text="name different classes")).to_have_count(2)
+    expect(page.locator(".agreement")).to_contain_text("All two abstain.")
+
+
+def doubts(app, seed: int) -> list[str]:
+    """The codes of why the answer to a scan should not be relied on, all networks asked."""
+    client = TestClient(app)
+    answer = client.post("/predict", files={"image": packages.scan(seed)}, data={"explain": "consensus"}).json()
+    return [reason["code"] for reason in answer["reasons"]]
+
+
+@needs_browser
+def test_a_busy_service_is_asked_again(browser, url, places):
+    explaining = places(busy=2)
+    page = Watched(browser, url).page
+    upload(page, file("head.png"))
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(caption(page)).to_contain_text("Guided Backprop for ")
+    expect(page.get_by_role("alert")).to_be_empty()
+    assert (explaining.refused, explaining.taken_in_all) == (2, 1)
+    page.context.close()
+
+
+@needs_browser
+def test_a_method_that_fails_leaves_the_one_that_is_shown_in_the_switch_and_the_report(browser, url, places):
+    page = Watched(browser, url).page
+    upload(page, file("head.png"))
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    before = overlays(page)
+    places(error=UserError("no memory is left"))
+    choose_by_keyboard(page, steps=1)
+    expect(page.get_by_role("alert")).to_have_text("Guided Backprop can't be shown. No memory is left.")
+    expect(page.get_by_role("radio", name="Grad-CAM", exact=True)).to_be_checked()
+    expect(page.get_by_role("radio", name="Grad-CAM", exact=True)).to_be_focused()
+    expect(page.locator(".controls .hint")).to_contain_text("Regions that raise")
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    assert overlays(page) == before
+    with page.expect_download():
+        page.get_by_role("button", name="Download report").click()
+    page.context.close()
+
+
+@needs_browser
+def test_the_report_can_be_had_while_another_map_is_awaited(page):
+    upload(page, file("head.png"))
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    page.route("**/predict", lambda route: None)
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(caption(page)).to_have_text("Guided Backprop …")
+    assert overlays(page) == [""]
+    with page.expect_download():
+        page.get_by_role("button", name="Download report").click()
+
+
+@needs_browser
+def test_a_first_answer_whose_map_fails_comes_with_the_cheapest_one(browser, url, places):
+    page = Watched(browser, url).page
+    upload(page, file("first.png"))
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(caption(page)).to_contain_text("Guided Backprop for ")
+    places(error=UserError("no memory is left"))
+    upload(page, file("second.png", 1))
+    expect(page.get_by_role("heading", name="second.png")).to_be_visible()
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    expect(page.get_by_role("radio", name="Grad-CAM", exact=True)).to_be_checked()
+    expect(page.get_by_role("alert")).to_contain_text("Guided Backprop can't be shown.")
+    page.context.close()
+
+
+@needs_browser
+def test_no_class_is_confirmed_by_a_click_on_what_was_chosen_beforehand(page):
+    upload(page, file("head.png"))
+    button = page.get_by_role("button", name="Tell the service")
+    expect(button).to_be_disabled()
+    expect(page.get_by_label("Confirmed class")).to_have_value("")
+    page.get_by_label("Confirmed class").select_option("Glioma")
+    expect(button).to_be_enabled()
+    page.get_by_label("Confirmed class").select_option("Choose…")
+    expect(button).to_be_disabled()
+
+
 @needs_browser
 def test_the_confirmed_class_is_told_to_the_service(page, folder):
     upload(page, file("head.png"))
@@ -242,6 +423,7 @@ def test_feedback_that_the_service_does_not_take_is_said(browser, url):
     watched = Watched(browser, url)
     watched.page.route("**/feedback", lambda route: route.fulfill(status=503, json={"detail": "the store is away"}))
     upload(watched.page, file("head.png"))
+    watched.page.get_by_label("Confirmed class").select_option("Glioma")
     watched.page.get_by_role("button", name="Tell the service").click()
     expect(watched.page.get_by_role("alert")).to_have_text("The store is away.")
     expect(watched.page.locator(".feedback .hint")).not_to_contain_text("Recorded")
@@ -309,6 +491,120 @@ def test_several_files_make_a_table_that_leads_to_each(browser, url):
 
 
 @needs_browser
+def test_a_table_of_large_files_is_asked_for_in_parts_that_the_service_takes(page):
+    noise = np.random.default_rng(0).integers(0, 255, (1700, 1700), dtype=np.uint8)
+    large = packages.png(noise)
+    assert 8 * len(large) > Settings().max_bytes
+    upload(page, *({"name": f"{i}.png", "mimeType": "image/png", "buffer": large} for i in range(9)))
+    expect(page.locator(".results tbody .number:not(:empty)")).to_have_count(9)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+
+
+@needs_browser
+def test_a_part_that_fails_is_said_in_its_rows_and_asked_for_again_when_the_table_is(browser, url):
+    page = Watched(browser, url).page
+    answers = iter([{"status": 500, "json": {"detail": "the disk is away"}}])
+    page.route(
+        "**/predict_batch", lambda route: route.fulfill(**how) if (how := next(answers, None)) else route.continue_()
+    )
+    upload(page, *(file(f"{i}.png", i) for i in range(11)))
+    rows = page.locator(".results tbody tr")
+    expect(rows.filter(has_text="failed").filter(has_text="The disk is away.")).to_have_count(8)
+    expect(rows.locator(".number:not(:empty)")).to_have_count(3)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    expect(page.locator(".agreement")).to_contain_text("failed 8")
+    expect(page.locator("#scans li", has_text="failed")).to_have_count(8)
+    page.get_by_role("link", name="9.png").first.click()
+    page.get_by_role("link", name="Results table").click()
+    expect(rows.locator(".number:not(:empty)")).to_have_count(11)
+    page.context.close()
+
+
+@needs_browser
+def test_files_that_are_too_large_together_are_sent_one_by_one(browser, tmp_path):
+    packages.package(tmp_path / "package")
+    with running(create(tmp_path, max_bytes=3 * len(packages.scan()))) as url:
+        page = Watched(browser, url).page
+        large = {"name": "large.png", "mimeType": "image/png", "buffer": packages.scan(side=256)}
+        upload(page, *(file(f"{i}.png", i) for i in range(3)), large, file("last.png", 4))
+        rows = page.locator(".results tbody tr")
+        expect(rows.locator(".number:not(:empty)")).to_have_count(4)
+        expect(rows.filter(has_text="large.png")).to_contain_text("failed")
+        page.context.close()
+
+
+@needs_browser
+def test_lists_say_abstains_where_there_is_no_answer_and_unreadable_where_there_is_no_scan(page, app):
+    answers = [TestClient(app).post("/predict", files={"image": packages.scan(i)}).json() for i in range(3)]
+    assert any(answer["abstain"] for answer in answers)
+    upload(page, *(file(f"{i}.png", i) for i in range(3)), BROKEN)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    for answer, listed, row in zip(
+        answers, page.locator("#scans li").all(), page.locator(".results tbody tr").all(), strict=False
+    ):
+        called = {"notumor": "No tumour"}.get(answer["label"], answer["label"].capitalize())
+        expect(listed.locator("span")).to_have_text("abstains" if answer["abstain"] else called)
+        said = f"abstainsmost probable: {called.lower()}" if answer["abstain"] else called
+        expect(row.locator("[data-slot=label]")).to_have_text(said)
+    expect(page.locator("#scans li").last.locator("span")).to_have_text("unreadable")
+    expect(page.locator(".results tbody tr").last.locator("[data-slot=label]")).to_have_text("unreadable")
+    expect(page.locator(".agreement")).to_contain_text(f"abstains on {sum(answer['abstain'] for answer in answers)}")
+
+
+@needs_browser
+def test_a_phone_shows_every_word_of_the_table(browser, url):
+    page = Watched(browser, url, viewport={"width": 375, "height": 800}).page
+    upload(page, file("1.2.840.113619.2.5.1762583153.215519.978957063.78.png"), BROKEN)
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    cells = page.locator(".results tbody tr > *, .results tbody .tag, .results tbody .doubted")
+    edges = cells.evaluate_all(
+        "cells => cells.map(cell => [cell.getBoundingClientRect().right, cell.scrollWidth - cell.clientWidth])"
+    )
+    assert len(edges) == 2 * 6 + 3
+    assert max(right for right, _ in edges) <= 375 and max(hidden for _, hidden in edges[:6]) <= 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 375
+    page.context.close()
+
+
+@pytest.fixture(scope="module")
+def scanned(tmp_path_factory):
+    """Of a package whose networks know scans."""
+    folder = tmp_path_factory.mktemp("scanned")
+    packages.package(folder / "package")
+    about = folder / "package/service.json"
+    about.write_text(json.dumps(json.loads(about.read_text()) | {"synthetic": False}))
+    return folder
+
+
+DRAWN = "drawn, not scanned"
+
+
+@needs_browser
+def test_networks_that_know_scans_say_that_samples_are_drawn(browser, scanned):
+    with running(create(scanned)) as url:
+        page = Watched(browser, url).page
+        expect(page.locator("aside")).to_contain_text("Drawn, not scanned.")
+        page.get_by_role("button", name="Synthetic sample: Glioma").click()
+        expect(page.locator(ANSWER)).to_be_visible()
+        expect(page.locator("#view")).to_contain_text(DRAWN)
+        page.get_by_role("link", name="Compare all two").click()
+        expect(page.locator("#view")).to_contain_text(DRAWN)
+        upload(page, file("head.png"))
+        expect(page.locator(ANSWER)).to_be_visible()
+        expect(page.locator("#view")).not_to_contain_text(DRAWN)
+        page.get_by_role("link", name="Results table").click()
+        expect(page.locator(".results tbody .remark", has_text=DRAWN)).to_have_count(1)
+        page.context.close()
+
+
+@needs_browser
+def test_networks_that_know_drawings_say_nothing_against_samples(page):
+    page.get_by_role("button", name="Synthetic sample: Glioma").click()
+    expect(page.locator(ANSWER)).to_be_visible()
+    assert DRAWN not in page.locator("body").inner_text().lower()
+
+
+@needs_browser
 def test_a_bad_file_is_answered_with_a_sentence(browser, url):
     watched = Watched(browser, url)
     upload(watched.page, BROKEN)
@@ -373,7 +669,7 @@ def test_everything_is_reachable_by_keyboard(page):
     before = overlays(page)
     page.keyboard.press("ArrowRight")  # among the methods
     expect(page.get_by_role("radio", name="Guided Backprop")).to_be_checked()
-    expect(page.locator(".pair figcaption").last).to_contain_text("Guided Backprop")
+    expect(page.locator(".pair figcaption").last).to_contain_text("Guided Backprop for ")
     assert overlays(page) != before
     page.keyboard.press("Tab")
     page.keyboard.press("ArrowLeft")
@@ -421,13 +717,55 @@ def test_the_report_is_a_picture_of_one_page_and_so_is_the_print(page, tmp_path)
 
 
 @needs_browser
+@pytest.mark.parametrize("name", ["1.2.840.113619.2.5." + 4 * "1762583153.", "9" * 230])
+def test_a_long_name_stays_on_the_report_s_sheet(page, tmp_path, name):
+    upload(page, file(f"{name}png"))
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Download report").click()
+    download.value.save_as(tmp_path / "report.png")
+    with Image.open(tmp_path / "report.png") as report:
+        sheet = np.asarray(report.convert("L"))
+    assert (sheet[:, -90:] == 255).all() and (sheet[-20:] == 255).all()  # its margins
+
+
+@needs_browser
+@pytest.mark.parametrize("published", [True, False], ids=["published", "of-two-networks"])
+def test_the_reference_s_commands_work_with_the_package_that_is_served(browser, folder, tmp_path, published):
+    shutil.copytree(PUBLISHED if published else folder / "package", tmp_path / "package")
+    app = create(tmp_path)
+    client = TestClient(app)
+    with running(app) as url, browser.new_page() as page:
+        page.goto(f"{url}/docs")
+        shown = {route: command(page, route) for route in ("/predict", "/predict_batch", "/feedback")}
+    for route in ("/predict", "/predict_batch"):
+        fields = [
+            word.split("=", 1) for flag, word in zip(shown[route], shown[route][1:], strict=False) if flag == "-F"
+        ]
+        files = [(name, packages.scan()) for name, value in fields if value[0] == "@"]
+        data = {name: value for name, value in fields if value[0] != "@"}
+        answer = client.post(route, files=files, data=data)
+        assert answer.status_code == 200, answer.json()
+        assert data["model"] == client.get("/models").json()["default"]
+    said = json.loads(shown["/feedback"][shown["/feedback"].index("-d") + 1])
+    assert said["request_id"] == "<request_id of an answer>"
+    assert said["label"] in client.get("/models").json()["classes"]
+
+
+def command(page: Page, route: str) -> list[str]:
+    """The words of the command that the reference shows for a route."""
+    return shlex.split(
+        page.locator(".operation").filter(has=page.get_by_text(route, exact=True)).locator("pre").inner_text()
+    )
+
+
+@needs_browser
 def test_the_reference_describes_every_route(browser, url, app):
     page = browser.new_page()
     page.goto(f"{url}/docs")
     paths = list(TestClient(app).get("/docs.json").json()["paths"])
     expect(page.locator(".operation code[data-slot=path]")).to_have_text(paths)
     expect(page.locator(".operation", has_text="/predict_batch").locator("pre")).to_contain_text(
-        f"curl -F images=@first.png -F images=@second.png -F model=efficientnet_b0 {url}/predict_batch"
+        f"curl -F images=@first.png -F images=@second.png -F model=winner {url}/predict_batch"
     )
     page.close()
 

@@ -1,33 +1,61 @@
 // The API as the page uses it: answers as objects, failures as sentences.
 import { sentence } from "./names.js";
 
-const TIMEOUT_SECONDS = 60;
+const TIMEOUT_SECONDS = 60; // for a request with all its repetitions
+export const UNREADABLE = 422;
+const RETRIES = 4, LONGEST_PAUSE_SECONDS = 10;
 
-/** A request that failed; the message is a sentence for people. */
-export class Failure extends Error {}
+/** A request that failed; the message is a sentence for people. status: of the answer, 0 where none came. */
+export class Failure extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
 
-async function request(path, body, headers = {}) {
+/** The answer, as an object. A busy service is asked again, each time after twice as long, while `wanted()`. */
+async function request(path, body, { headers = {}, wanted = () => true } = {}) {
   const aborter = new AbortController();
   const timer = setTimeout(() => aborter.abort(), TIMEOUT_SECONDS * 1000);
-  let response, text;
+  const options = { method: body ? "POST" : "GET", body, headers, signal: aborter.signal };
   try {
-    response = await fetch(path, { method: body ? "POST" : "GET", body, headers, signal: aborter.signal });
-    text = await response.text();
-  } catch {
-    throw new Failure(
-      aborter.signal.aborted
-        ? `The service did not answer within ${TIMEOUT_SECONDS} seconds: it may be busy, try again in a moment.`
-        : "The service can't be reached: check that it runs and that you are connected, then try again.",
-    );
+    let response = await send(path, options);
+    for (let retry = 0; retry < RETRIES && response.pause <= LONGEST_PAUSE_SECONDS; retry++) {
+      await sleep(response.pause * 2 ** retry);
+      if (!wanted()) break;
+      response = await send(path, options);
+    }
+    return answerOf(response);
   } finally {
     clearTimeout(timer);
   }
+}
+
+/** {ok, status, text, pause}; pause: the seconds after which a busy service may be asked again, or NaN. */
+async function send(path, options) {
+  try {
+    const response = await fetch(path, options);
+    const { ok, status, headers } = response;
+    return { ok, status, text: await response.text(), pause: status === 503 ? parseFloat(headers.get("Retry-After")) : NaN };
+  } catch {
+    throw new Failure(
+      options.signal.aborted
+        ? `The service did not answer within ${TIMEOUT_SECONDS} seconds: it may be busy, try again in a moment.`
+        : "The service can't be reached: check that it runs and that you are connected, then try again.",
+    );
+  }
+}
+
+const sleep = seconds => new Promise(done => setTimeout(done, 1000 * seconds));
+
+function answerOf({ ok, status, text }) {
   const answer = parsed(text);
-  if (response.ok && (answer !== null || response.status === 204)) return answer;
+  if (ok && (answer !== null || status === 204)) return answer;
   throw new Failure(
     typeof answer?.detail === "string"
       ? sentence(answer.detail)
-      : `The service could not answer (status ${response.status}): try again, or look at its log.`,
+      : `The service could not answer (status ${status}): try again, or look at its log.`,
+    status,
   );
 }
 
@@ -50,13 +78,15 @@ export const models = () => request("models");
 export const schema = () => request("docs.json");
 
 /** One file's answer, with the map of one method. */
-export const predict = (file, model, method) =>
-  request("predict", form([["image", file], ["model", model], ["explain", method]]));
+export const predict = (file, model, method, wanted) =>
+  request("predict", form([["image", file], ["model", model], ["explain", method]]), { wanted });
 
 /** Tell the confirmed class of an answered request. */
 export const feedback = (requestId, label) =>
-  request("feedback", JSON.stringify({ request_id: requestId, label }), { "Content-Type": "application/json" });
+  request("feedback", JSON.stringify({ request_id: requestId, label }), { headers: { "Content-Type": "application/json" } });
 
 /** [{index, prediction} or {index, error}] in the order of the files. */
-export const predictBatch = async (files, model) =>
-  (await request("predict_batch", form([...files.map(file => ["images", file]), ["model", model]]))).predictions;
+export const predictBatch = async (files, model, wanted) => {
+  const body = form([...files.map(file => ["images", file]), ["model", model]]);
+  return (await request("predict_batch", body, { wanted })).predictions;
+};

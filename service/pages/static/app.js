@@ -2,6 +2,7 @@
 import * as api from "./api.js";
 import { complain, make } from "./dom.js";
 import { className, modelName } from "./names.js";
+import { abstainTag, failureTag } from "./parts.js";
 import * as session from "./scans.js";
 import { compareView } from "./view-compare.js";
 import { scanView } from "./view-scan.js";
@@ -21,6 +22,7 @@ async function start() {
     return;
   }
   $("synthetic").hidden = !about.synthetic;
+  $("drawn").hidden = about.synthetic;
   $("trained").textContent = `Trained on: ${about.dataset}${about.synthetic ? " (synthetic)" : ""}, version ${about.data_version}`;
   for (const { name } of about.models) {
     const text = name === about.default ? `${modelName(name)} (default)` : modelName(name);
@@ -62,9 +64,9 @@ function describeModel(name) {
   $("model-facts").textContent = `Sees ${model.size_px} × ${model.size_px} pixels, ${model.size_mb.toFixed(0)} MB, ${model.precision}`;
 }
 
-function take(files) {
+function take(files, drawn = false) {
   if (!about || !files.length) return;
-  const added = session.add(files);
+  const added = session.add(files, drawn);
   go(added.length === 1 ? `#/scan/${added[0].id}` : "#/results");
 }
 
@@ -83,13 +85,17 @@ function listScans() {
   $("session").hidden = session.scans.length === 0;
   $("scans").replaceChildren(
     ...session.scans.map(scan => {
-      const answer = scan.answers.get(model);
-      const remark = answer ? className(answer.label) : scan.failures.has(model) ? "no answer" : "";
       const link = make("a", scan.name, { href: `#/scan/${scan.id}` });
       if (/^#\/scan\/(\d+)/.exec(location.hash)?.[1] === String(scan.id)) link.setAttribute("aria-current", "page");
-      return make("li", [link, make("span", remark, { className: "hint" })]);
+      return make("li", [link, remark(scan.answers.get(model), scan.failures.get(model))]);
     }),
   );
+}
+
+function remark(answer, failure) {
+  if (answer?.abstain) return abstainTag();
+  if (answer) return make("span", className(answer.label), { className: "hint" });
+  return failure ? failureTag(failure) : "";
 }
 
 function sampleItem(name) {
@@ -98,7 +104,7 @@ function sampleItem(name) {
   button.setAttribute("aria-label", `Synthetic sample: ${className(name)}`);
   button.addEventListener("click", async () => {
     const picture = await fetch(image.src);
-    take([new File([await picture.blob()], `synthetic-${name}.png`, { type: "image/png" })]);
+    take([new File([await picture.blob()], `synthetic-${name}.png`, { type: "image/png" })], true);
   });
   return make("li", button);
 }

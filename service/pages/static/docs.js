@@ -3,11 +3,18 @@ import * as api from "./api.js";
 import { complain, make, stamp } from "./dom.js";
 
 const MULTIPART = "multipart/form-data", JSON_BODY = "application/json";
+const PLACEHOLDERS = { request_id: "<request_id of an answer>" }; // what nobody but the reader knows
 let schemas = {};
+let told = {}; // what a field of that name may hold in this service, where the schema can only give an example
 
 async function start() {
   try {
-    const schema = await api.schema();
+    const [schema, about] = await Promise.all([api.schema(), api.models()]);
+    told = {
+      model: about.default,
+      explain: about.methods[0] ?? "none",
+      label: about.classes[0],
+    };
     schemas = schema.components?.schemas ?? {};
     for (const [path, methods] of Object.entries(schema.paths)) {
       for (const [method, operation] of Object.entries(methods)) {
@@ -47,7 +54,7 @@ function addFields(where, title, rows) {
   slots.group.setAttribute("aria-label", title);
   for (const [name, schema, required, description] of rows) {
     const cells = [make("code", name), required ? " " : "", required ? make("span", "required", { className: "tag" }) : ""];
-    slots.rows.append(make("tr", [make("td", cells), make("td", type(schema)), make("td", meaning(schema, description))]));
+    slots.rows.append(make("tr", [make("td", cells), make("td", type(schema)), make("td", meaning(name, schema, description))]));
   }
   where.append(root);
 }
@@ -89,35 +96,35 @@ function type(schema = {}) {
   return properties ? title : kind ?? "any";
 }
 
-function meaning(schema, description = "") {
-  const { enum: choices, default: standard, examples } = resolve(schema);
+function meaning(name, schema, description = "") {
+  const { enum: choices, default: standard } = resolve(schema);
   const parts = [description];
   if (choices) parts.push(`One of: ${choices.join(", ")}.`);
   if (standard !== undefined && standard !== null && String(standard) !== "") parts.push(`Default: ${text(standard)}`);
-  if (examples?.length) parts.push(`Example: ${text(examples[0])}`);
+  if (example(name, schema) !== undefined) parts.push(`Example: ${text(example(name, schema))}`);
   return parts.filter(Boolean).map(part => (/[.!?]$/.test(part) ? part : `${part}.`)).join(" ");
 }
 
 const text = value => (typeof value === "string" ? value : JSON.stringify(value));
 
-/** A command that works: required fields, and what has an example. */
+/** A command that works here: required fields, and what has an example. */
 function curl(path, method, body) {
   const address = new URL(path.replace(/^\//, ""), document.baseURI).href;
   if (body[MULTIPART]) {
     const parts = fields(body[MULTIPART].schema).flatMap(([name, schema, required]) => {
       if (type(schema) === "file") return [`-F ${name}=@scan.png`];
       if (type(schema) === "list of file") return [`-F ${name}=@first.png`, `-F ${name}=@second.png`];
-      return required || example(schema) !== undefined ? [`-F ${name}=${text([example(schema) ?? ""].flat()[0])}`] : [];
+      return required || example(name, schema) !== undefined ? [`-F ${name}=${text(example(name, schema) ?? "")}`] : [];
     });
     return ["curl", ...parts, address].join(" ");
   }
   if (body[JSON_BODY]) {
-    const values = fields(body[JSON_BODY].schema).map(([name, schema]) => [name, example(schema) ?? ""]);
+    const values = fields(body[JSON_BODY].schema).map(([name, schema]) => [name, example(name, schema) ?? PLACEHOLDERS[name] ?? ""]);
     return `curl -H 'Content-Type: ${JSON_BODY}' -d '${JSON.stringify(Object.fromEntries(values))}' ${address}`;
   }
   return method === "GET" ? `curl ${address}` : `curl -X ${method} ${address}`;
 }
 
-const example = schema => resolve(schema).examples?.[0];
+const example = (name, schema) => told[name] ?? resolve(schema).examples?.[0];
 
 start();

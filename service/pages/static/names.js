@@ -40,6 +40,12 @@ export function setSentence(answer) {
   return `Prediction set: ${list(names)}${names.length === 1 ? " alone" : ""}. ${promise}`;
 }
 
+/** What has to be said of a sample whose networks know scans; "" elsewhere. `answer` may be what GET /models says. */
+export function drawnSentence(scan, answer) {
+  if (!scan.drawn || answer.synthetic) return "";
+  return "This sample is drawn, not scanned. This service learned from real scans, so its answer here means little.";
+}
+
 /** Why a network abstains, as sentences. */
 export function abstainSentence(answer) {
   const reasons = answer.reasons.map(reason => sentence(reason.detail));

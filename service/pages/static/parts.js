@@ -1,4 +1,5 @@
 // Parts that several views share: a network's verdict, and the controls of the map.
+import { UNREADABLE } from "./api.js";
 import { make, stamp } from "./dom.js";
 import { abstainSentence, className, methodAbout, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 
@@ -39,7 +40,7 @@ function bar(answer, name, share) {
   return root;
 }
 
-/** Show the map of `method` over the scan, for elements {scan, map}; without a method there is none. */
+/** Show the map of `method` over the scan, for elements {scan, map, caption}; without a method there is none. */
 export function showMap(slots, name, answer, method) {
   if (method === NO_METHOD) return;
   const explanation = answer.explanations[method];
@@ -48,22 +49,48 @@ export function showMap(slots, name, answer, method) {
   slots.map.src = png(explanation.overlay);
   slots.map.alt = `${methodName(method)} of ${modelName(answer.model)} for ${className(explanation.target).toLowerCase()}`;
   slots.map.style.opacity = display.opacity / 100;
+  slots.caption.textContent = caption(explanation, method);
 }
 
-/** Method switch, opacity slider and legend. `changed` runs when another method is chosen. */
+/** Take the map away, so that none is seen under another's name, and say why in its place. */
+export function hideMap(slots, why) {
+  slots.map.removeAttribute("src");
+  slots.map.alt = "";
+  slots.caption.textContent = why;
+}
+
+function caption({ target, agreement }, method) {
+  const agreed = agreement === null || agreement === undefined ? "" : `, agreement ${agreement.toFixed(2)} of 1`;
+  return `${methodName(method)} for ${className(target).toLowerCase()}${agreed}`;
+}
+
+/** Why there is no answer, in one word: the file, or the service. */
+export const failureTag = failure => make("span", failure.status === UNREADABLE ? "unreadable" : "failed", { className: "tag bad" });
+
+export const abstainTag = () => make("span", "abstains", { className: "tag warn" });
+
+/** Method switch, opacity slider and legend, and what chooses a method; `changed` runs when a person does. */
 export function controls(methods, changed) {
   const [root, slots] = stamp("controls");
+  const inputs = new Map();
   root.hidden = methods.length === 0;
+  const choose = method => {
+    // Arrow keys move on from the method that is focused: it has to be the one that is chosen.
+    if ([...inputs.values()].includes(document.activeElement)) inputs.get(method).focus();
+    inputs.get(method).checked = true;
+    display.method = method;
+    slots.about.textContent = methodAbout(method);
+  };
   for (const method of methods) {
-    const input = make("input", "", { type: "radio", name: "method", value: method, checked: method === display.method });
+    const input = make("input", "", { type: "radio", name: "method", value: method });
     input.addEventListener("change", () => {
-      display.method = method;
-      slots.about.textContent = methodAbout(method);
+      choose(method);
       changed();
     });
+    inputs.set(method, input);
     slots.methods.append(make("label", [input, make("span", methodName(method))]));
   }
-  slots.about.textContent = methodAbout(display.method);
+  if (methods.length) choose(display.method);
   slots.opacity.value = display.opacity;
   const show = () => {
     display.opacity = Number(slots.opacity.value);
@@ -73,5 +100,5 @@ export function controls(methods, changed) {
   };
   slots.opacity.addEventListener("input", show);
   show();
-  return root;
+  return [root, choose];
 }

@@ -1,10 +1,10 @@
 // One page to keep: scan, map, probabilities, and what has to be known with them, drawn as a picture.
-import { abstainSentence, className, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
+import { abstainSentence, className, drawnSentence, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 import { png } from "./parts.js";
 
 // A4 at 150 dots per inch.
 const WIDTH = 1240, HEIGHT = 1754, MARGIN = 96;
-const INK = "#17212b", MUTED = "#5a6772", LINE = "#d5dbe0", ACCENT = "#1b6e80", PALE = "#b9c4cc";
+const INK = "#17212b", MUTED = "#5a6772", LINE = "#d5dbe0", ACCENT = "#1b6e80", PALE = "#b9c4cc", WARN = "#8a3b12";
 const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu Sans', sans-serif";
 
 const short = value => value.toLocaleString("en", { maximumSignificantDigits: 3 });
@@ -40,13 +40,14 @@ async function drawReport(scan, answer, { method, opacity }) {
   const canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
   const page = new Page(canvas.getContext("2d"));
   page.text("Brain-tumour MRI classifier", 26, MUTED);
-  page.text(scan.name, 44, INK, "600");
-  page.text(answer.notice, 26, "#8a3b12", "600");
+  page.text(scan.name, scan.name.length > 80 ? 22 : 44, INK, "600"); // large, it would push the facts off the sheet
+  page.text(answer.notice, 26, WARN, "600");
+  if (drawnSentence(scan, answer)) page.text(drawnSentence(scan, answer), 26, WARN);
   page.rule();
   if (method !== NO_METHOD) await drawMap(page, answer, method, opacity);
   const headline = answer.abstain ? "No answer" : `${className(answer.label)}, ${percent(answer.probabilities[answer.label])}`;
   page.text(headline, 52, INK, "600");
-  if (answer.abstain) page.text(abstainSentence(answer), 26, "#8a3b12");
+  if (answer.abstain) page.text(abstainSentence(answer), 26, WARN);
   for (const [name, share] of Object.entries(answer.probabilities)) page.bar(className(name), share, answer.set.includes(name));
   page.text(setSentence(answer), 26, MUTED);
   page.rule();
@@ -92,20 +93,27 @@ class Page {
     this.context.fillText(text, x, y);
   }
 
-  /** Text over the full width from x, broken between words. */
+  /** Text over the full width from x. */
   text(text, size, colour = INK, weight = "400", x = MARGIN) {
     this.context.font = `${weight} ${size}px ${FONT}`;
-    let line = "";
-    for (const word of text.split(" ")) {
-      const longer = line ? `${line} ${word}` : word;
-      if (line && this.context.measureText(longer).width > WIDTH - MARGIN - x) {
-        this.write(line, x, this.y, size, colour, weight);
-        this.y += size * 1.35;
-        line = word;
-      } else line = longer;
+    for (const line of this.lines(text, WIDTH - MARGIN - x)) {
+      this.write(line, x, this.y, size, colour, weight);
+      this.y += size * 1.35;
     }
-    this.write(line, x, this.y, size, colour, weight);
-    this.y += size * 1.5;
+    this.y += size * 0.15;
+  }
+
+  /** Text in the current font, broken between words, and inside a word that is too long for a line of its own. */
+  lines(text, width) {
+    const fits = part => this.context.measureText(part).width <= width;
+    const pieces = text.split(" ").flatMap(word => (fits(word) ? [` ${word}`] : [" ", ...word]));
+    const lines = [""];
+    for (const piece of pieces) {
+      const longer = (lines.at(-1) + piece).trimStart();
+      if (fits(longer)) lines[lines.length - 1] = longer;
+      else lines.push(piece.trimStart());
+    }
+    return lines;
   }
 
   columns(texts, step) {

@@ -2,13 +2,26 @@
 import * as api from "./api.js";
 import { NO_METHOD, sentence } from "./names.js";
 
-const BATCH = 8; // files per request, so that progress shows and no request grows large
+const BATCH = 8; // files per request, so that progress shows
+const BATCH_BYTES = 15e6; // of their files: the service takes 20 MB by default, and a form is larger than what it holds
+const CHEAP = new Set([NO_METHOD, "gradcam"]); // the service explains otherwise for a few at a time only
+const DISAGREE = "models_disagree";
 
-/** A file and what networks said of it. `answers` and `failures` are by model. */
+let turn = Promise.resolve();
+
+/** Do `task` when those before it are done: one page alone never fills the places that a service has for all. */
+function inTurn(task) {
+  const done = turn.then(task);
+  turn = done.catch(() => {});
+  return done;
+}
+
+/** A file and what networks said of it. `answers` and `failures` are by model. drawn: whether it is the page's sample. */
 class Scan {
-  constructor(id, file) {
+  constructor(id, file, drawn) {
     this.id = id;
     this.file = file;
+    this.drawn = drawn;
     this.name = file.name;
     this.answers = new Map();
     this.confirmed = ""; // the class that somebody told the service
@@ -16,15 +29,23 @@ class Scan {
     this.preview = /^image\/(png|jpeg)$/.test(file.type) ? URL.createObjectURL(file) : null;
   }
 
-  /** The answer of a model with the map of `method`, if any; asks the service for what isn't known yet. */
-  async explained(model, method) {
-    const known = this.answers.get(model);
+  /** The answer of a model with the map of `method`, if that is known; null otherwise. */
+  known(model, method) {
+    const answer = this.answers.get(model);
     // Answers of a batch have no request of their own.
-    if (known?.explanations[method] || (method === NO_METHOD && known?.request_id)) return known;
+    return answer?.explanations[method] || (method === NO_METHOD && answer?.request_id) ? answer : null;
+  }
+
+  /** The same, asking the service for what isn't known yet; null where that was no longer `wanted()`. */
+  async explained(model, method, wanted) {
+    const ask = async () => {
+      if (this.known(model, method) || !wanted()) return this.known(model, method);
+      return this.learn(model, await api.predict(this.file, model, method, wanted));
+    };
     try {
-      return this.learn(model, await api.predict(this.file, model, method));
+      return await (CHEAP.has(method) || this.known(model, method) ? ask() : inTurn(ask));
     } catch (failure) {
-      if (!known) this.failures.set(model, failure.message);
+      if (!this.answers.has(model)) this.failures.set(model, failure);
       throw failure;
     }
   }
@@ -32,20 +53,24 @@ class Scan {
   learn(model, answer) {
     const known = this.answers.get(model);
     const explanations = { ...known?.explanations, ...answer.explanations };
-    // What the networks together said against it (consensus) still holds when another map is asked for.
-    const reasons = [...answer.reasons];
-    for (const reason of known?.reasons ?? []) if (!reasons.some(({ code }) => code === reason.code)) reasons.push(reason);
-    const merged = { ...answer, scan: answer.scan ?? known?.scan, explanations, reasons, abstain: reasons.length > 0, time: new Date() };
-    this.answers.set(model, merged);
+    this.answers.set(model, { ...answer, scan: answer.scan ?? known?.scan, explanations, time: new Date() });
     this.failures.delete(model);
-    return merged;
+    this.disagreement ??= answer.reasons.find(({ code }) => code === DISAGREE);
+    // That the networks disagree (consensus) speaks against each of them, whichever was asked and whatever is asked next.
+    if (this.disagreement) for (const [name, one] of this.answers) this.answers.set(name, doubted(one, this.disagreement));
+    return this.answers.get(model);
   }
+}
+
+function doubted(answer, reason) {
+  const others = answer.reasons.filter(({ code }) => code !== reason.code);
+  return { ...answer, reasons: [...others, reason], abstain: true };
 }
 
 export const scans = [];
 
-export function add(files) {
-  const added = [...files].map((file, i) => new Scan(scans.length + i + 1, file));
+export function add(files, drawn = false) {
+  const added = [...files].map((file, i) => new Scan(scans.length + i + 1, file, drawn));
   scans.push(...added);
   return added;
 }
@@ -59,16 +84,49 @@ export function clear() {
   scans.length = 0;
 }
 
-/** Ask for every scan that `model` has said nothing of; calls `progress` after each part. Stops when `wanted()` is false. */
+/**
+ * Ask for every scan that `model` has said nothing of, and again for those where the service was at fault; calls
+ * `progress` after each part. Stops when `wanted()` is false.
+ */
 export async function predictAll(model, progress, wanted) {
-  const waiting = scans.filter(scan => !scan.answers.has(model) && !scan.failures.has(model));
-  for (let start = 0; start < waiting.length && wanted(); start += BATCH) {
-    const part = waiting.slice(start, start + BATCH);
-    const predictions = await api.predictBatch(part.map(scan => scan.file), model);
-    for (const { index, prediction, error } of predictions) {
-      if (prediction) part[index].learn(model, prediction);
-      else part[index].failures.set(model, sentence(error.detail));
+  const waiting = scans.filter(scan => !scan.answers.has(model) && !isFinal(scan.failures.get(model)));
+  for (const scan of waiting) scan.failures.delete(model);
+  const queue = parts(waiting);
+  while (queue.length && wanted()) {
+    const part = queue.shift();
+    try {
+      await predictPart(part, model, wanted);
+    } catch (failure) {
+      // A service with a lower limit may still take each file on its own.
+      if (failure.status === 413 && part.length > 1) queue.unshift(...part.map(scan => [scan]));
+      else for (const scan of part) scan.failures.set(model, failure);
     }
     progress();
   }
+}
+
+async function predictPart(part, model, wanted) {
+  const predictions = await api.predictBatch(part.map(scan => scan.file), model, wanted);
+  for (const { index, prediction, error } of predictions) {
+    if (prediction) part[index].learn(model, prediction);
+    else part[index].failures.set(model, new api.Failure(sentence(error.detail), api.UNREADABLE));
+  }
+}
+
+/** Whether asking again would fail again, for the file is at fault. */
+const isFinal = failure => failure?.status >= 400 && failure.status < 500;
+
+/** The scans in parts, none with too many files or bytes. */
+function parts(waiting) {
+  const found = [];
+  let bytes = 0;
+  for (const scan of waiting) {
+    bytes += scan.file.size;
+    if (found.length && found.at(-1).length < BATCH && bytes <= BATCH_BYTES) found.at(-1).push(scan);
+    else {
+      found.push([scan]);
+      bytes = scan.file.size;
+    }
+  }
+  return found;
 }

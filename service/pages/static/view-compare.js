@@ -1,71 +1,91 @@
 // One scan and what every network says of it, side by side; last, the map that they make together.
 import { announce, complain, make, stamp } from "./dom.js";
-import { className, count, list, modelName } from "./names.js";
-import { chooseAmong, controls, display, showMap, verdict } from "./parts.js";
+import { className, count, drawnSentence, list, methodName, modelName, NO_METHOD } from "./names.js";
+import { chooseAmong, controls, display, hideMap, showMap, verdict } from "./parts.js";
 
-const TOGETHER = "consensus";
+const TOGETHER = "consensus", BUSY = "is looking at it …";
 
-export function compareView(scan, { about, model, wanted }) {
+export function compareView(scan, { about, model, wanted, changed }) {
   const [root, slots] = stamp("compare-view");
   const methods = about.methods.filter(method => method !== TOGETHER);
+  const names = about.models.map(({ name }) => name);
   chooseAmong(methods);
   slots.name.textContent = scan.name;
+  slots.drawn.textContent = drawnSentence(scan, about);
   slots.back.href = `#/scan/${scan.id}`;
   slots.print.addEventListener("click", () => print());
-  slots.controls.append(controls(methods, load));
+  slots.controls.append(controls(methods, load)[0]);
   slots.controls.hidden = methods.length === 0;
-  const cards = about.models.map(({ name }) => card(modelName(name)));
+  const cards = names.map(name => card(modelName(name)));
   const joint = about.methods.includes(TOGETHER) ? card("Consensus") : null;
   slots.cards.append(...[...cards, joint].filter(Boolean).map(([element]) => element));
   load();
-  if (joint) fillJoint();
+  if (joint) fillJoint(joint[1]);
   return root;
 
-  async function load() {
-    const method = display.method;
+  function load() {
     complain("");
-    const answers = await Promise.all(about.models.map(({ name }, i) => fill(cards[i][1], name, method)));
-    if (!wanted() || !answers.every(Boolean)) return;
-    slots.verdict.textContent = agreement(answers);
-    announce(slots.verdict.textContent);
+    names.forEach((name, i) => fill(cards[i][1], name, display.method));
   }
 
   async function fill(card, name, method) {
-    const answer = await explained(card, name, method);
-    if (!answer || !wanted() || method !== display.method) return answer;
-    card.answer.replaceChildren(verdict(answer, ""));
-    card.frame.hidden = !answer.scan;
-    showMap(card, scan.name, answer, method);
-    return answer;
+    const isChosen = () => wanted() && method === display.method;
+    card.explained.hidden = method === NO_METHOD;
+    card.busy.textContent = scan.answers.has(name) ? "" : BUSY;
+    if (!scan.known(name, method)) hideMap(card, `${methodName(method)} …`);
+    try {
+      const answer = await scan.explained(name, method, isChosen);
+      if (!isChosen()) return;
+      card.busy.textContent = "";
+      showMap(card, scan.name, answer, method);
+    } catch (failure) {
+      if (!isChosen()) return;
+      fail(card, scan.answers.get(name), `No map by ${methodName(method)}.`, failure);
+    }
+    tell();
   }
 
-  async function fillJoint() {
-    const answer = await explained(joint[1], model, TOGETHER);
-    if (!answer || !wanted()) return;
+  async function fillJoint(card) {
+    card.busy.textContent = BUSY;
+    try {
+      const answer = await scan.explained(model, TOGETHER, wanted);
+      if (!wanted()) return;
+      card.busy.textContent = "";
+      showJoint(card, answer);
+      tell();
+    } catch (failure) {
+      if (wanted()) fail(card, null, "No map.", failure);
+    }
+  }
+
+  function showJoint(card, answer) {
     const { target, agreement } = answer.explanations[TOGETHER];
-    showMap(joint[1], scan.name, answer, TOGETHER);
-    joint[1].map.alt = `Map of all networks together for ${className(target).toLowerCase()}`;
-    joint[1].answer.append(
-      make("p", `One map of all networks, for ${className(target).toLowerCase()}.`, { className: "set" }),
+    showMap(card, scan.name, answer, TOGETHER);
+    card.map.alt = `Map of all networks together for ${className(target).toLowerCase()}`;
+    card.caption.textContent = `Consensus for ${className(target).toLowerCase()}`; // how far they agree stands beside it
+    card.answer.append(
+      make("p", "One map of all networks, each weighed by how sure it is of that class.", { className: "set" }),
       make("p", agreement === null ? "Too few of them are sure of it to measure agreement." :
         `They agree on where to look by ${agreement.toFixed(2)}: 1 when all point to the same pixels, 0 when no two do.`,
       { className: "set" }),
     );
   }
 
-  /** The answer, or null with the failure written on the card. */
-  async function explained(card, name, method) {
-    card.busy.textContent = "is looking at it …";
-    try {
-      const answer = await scan.explained(name, method);
-      card.busy.textContent = "";
-      return answer;
-    } catch (failure) {
-      card.busy.textContent = failure.message;
-      if (wanted()) complain(failure.message);
-      return null;
-    }
+  /** Every verdict, as each answer may change the others': the networks disagree. */
+  function tell() {
+    const answers = names.map(name => scan.answers.get(name));
+    answers.forEach((answer, i) => answer && cards[i][1].answer.replaceChildren(verdict(answer, "")));
+    changed();
+    if (!answers.every(Boolean) || slots.verdict.textContent === agreement(answers)) return;
+    slots.verdict.textContent = agreement(answers);
+    announce(slots.verdict.textContent);
   }
+}
+
+function fail(card, answer, what, failure) {
+  hideMap(card, answer ? `${what} ${failure.message}` : what);
+  card.busy.textContent = answer ? "" : failure.message;
+  complain(failure.message);
 }
 
 function card(title) {
@@ -78,7 +98,8 @@ function agreement(answers) {
   const voters = new Map();
   for (const { label, model } of answers) voters.set(label, [...(voters.get(label) ?? []), modelName(model)]);
   const abstaining = answers.filter(answer => answer.abstain).map(answer => modelName(answer.model));
-  const abstains = abstaining.length ? ` ${list(abstaining)} ${abstaining.length === 1 ? "abstains" : "abstain"}.` : "";
+  const who = abstaining.length > 1 && abstaining.length === answers.length ? `All ${count(answers.length)}` : list(abstaining);
+  const abstains = abstaining.length ? ` ${who} ${abstaining.length === 1 ? "abstains" : "abstain"}.` : "";
   if (voters.size === 1) return `All ${count(answers.length)} find ${className(answers[0].label).toLowerCase()} most probable.${abstains}`;
   const parts = [...voters].map(([label, names]) => `${className(label).toLowerCase()} (${list(names)})`);
   return `The networks disagree: ${list(parts)}.${abstains}`;

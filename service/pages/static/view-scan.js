@@ -1,8 +1,8 @@
 // One scan and what one network says of it.
 import * as api from "./api.js";
 import { announce, complain, make, stamp } from "./dom.js";
-import { abstainSentence, className, count, methodName, modelName, NO_METHOD, percent } from "./names.js";
-import { chooseAmong, controls, display, png, showMap, verdict } from "./parts.js";
+import { abstainSentence, className, count, drawnSentence, methodName, modelName, NO_METHOD, percent } from "./names.js";
+import { chooseAmong, controls, display, hideMap, png, showMap, verdict } from "./parts.js";
 import { facts, saveReport } from "./report.js";
 
 export function scanView(scan, { about, model, wanted, changed }) {
@@ -11,37 +11,51 @@ export function scanView(scan, { about, model, wanted, changed }) {
   slots.compare.href = `#/scan/${scan.id}/compare`;
   slots.compare.textContent = `Compare all ${count(about.models.length)}`;
   slots.print.addEventListener("click", () => print());
-  slots.report.addEventListener("click", () => saveReport(scan, scan.answers.get(model), display));
+  slots.report.addEventListener("click", () => saveReport(scan, scan.answers.get(model), { ...display, method: shown }));
+  slots.drawn.textContent = drawnSentence(scan, about);
   chooseAmong(about.methods);
-  slots.controls.append(controls(about.methods, load));
+  const [switches, choose] = controls(about.methods, load);
+  slots.controls.append(switches);
   slots.explained.hidden = about.methods.length === 0;
+  let shown = null; // the method whose answer is in place
   load();
   return root;
 
   async function load() {
     const method = display.method;
-    slots.busy.textContent = `${modelName(model)} is looking at it …`;
+    const isChosen = () => wanted() && method === display.method;
     complain("");
+    slots.busy.textContent = `${modelName(model)} is looking at it …`;
+    if (!scan.known(model, method)) hideMap(slots, `${methodName(method)} …`);
     try {
-      const answer = await scan.explained(model, method);
-      if (wanted() && method === display.method) show(answer, method);
+      const answer = await scan.explained(model, method, isChosen);
+      if (isChosen()) show(answer, method);
     } catch (failure) {
-      if (!wanted()) return;
-      complain(failure.message);
-      changed();
-    } finally {
-      slots.busy.textContent = "";
+      if (isChosen()) await giveUp(method, failure);
     }
   }
 
+  /** Back to what was shown; before the first answer, to the first method, which asks least of the service. */
+  async function giveUp(method, failure) {
+    slots.busy.textContent = "";
+    complain(failure.message);
+    changed();
+    const other = shown ?? (failure.status >= 500 ? about.methods[0] : method);
+    if (!other || other === method) return;
+    choose(other);
+    await load();
+    if (shown && wanted()) complain(`${methodName(method)} can't be shown. ${failure.message}`);
+  }
+
   function show(answer, method) {
+    shown = method;
+    slots.busy.textContent = "";
     slots.answer.replaceChildren(verdict(answer));
     if (method === NO_METHOD) showFile();
     else {
       slots.plain.src = png(answer.scan);
       slots.plain.alt = `${scan.name}, cropped and scaled as the network saw it`;
       showMap(slots, scan.name, answer, method);
-      slots.caption.textContent = caption(answer, method);
     }
     slots.facts.replaceChildren(...facts(answer).map(([term, value]) => make("div", [make("dt", term), make("dd", value)])));
     slots.feedback.replaceChildren(feedback(scan, answer, about.classes));
@@ -64,7 +78,11 @@ function feedback(scan, answer, classes) {
   const [root, slots] = stamp("feedback");
   const recorded = () => (slots.said.textContent = `Recorded: ${className(scan.confirmed).toLowerCase()}.`);
   for (const name of classes) slots.classes.append(new Option(className(name), name));
-  slots.classes.value = scan.confirmed || answer.label;
+  // Nothing is chosen beforehand: the network's own answer, confirmed by one careless click, would count as right.
+  slots.classes.value = scan.confirmed;
+  const offer = () => (slots.tell.disabled = !slots.classes.value);
+  slots.classes.addEventListener("change", offer);
+  offer();
   if (scan.confirmed) recorded();
   root.addEventListener("submit", async event => {
     event.preventDefault();
@@ -80,12 +98,6 @@ function feedback(scan, answer, classes) {
     }
   });
   return root;
-}
-
-function caption(answer, method) {
-  const { target, agreement } = answer.explanations[method];
-  const agreed = agreement === null || agreement === undefined ? "" : `, agreement ${agreement.toFixed(2)} of 1`;
-  return `${methodName(method)} for ${className(target).toLowerCase()}${agreed}`;
 }
 
 function spoken(answer) {

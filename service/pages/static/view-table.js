@@ -1,33 +1,32 @@
 // All scans of the session and what the chosen network says of them.
-import { announce, complain, make, stamp } from "./dom.js";
-import { className, modelName, percent } from "./names.js";
+import { UNREADABLE } from "./api.js";
+import { announce, make, stamp } from "./dom.js";
+import { className, drawnSentence, modelName, percent } from "./names.js";
+import { abstainTag, failureTag } from "./parts.js";
 import { predictAll, scans } from "./scans.js";
 
 export function tableView({ model, wanted, changed }, cleared) {
   const [root, slots] = stamp("table-view");
   slots.clear.addEventListener("click", cleared);
-  refresh();
   load();
   return root;
 
   async function load() {
-    try {
-      await predictAll(model, () => wanted() && refresh(), wanted);
-      if (wanted()) announce(slots.summary.textContent);
-    } catch (failure) {
-      if (wanted()) complain(failure.message);
-    }
-    if (wanted()) slots.progress.hidden = true;
+    const done = predictAll(model, () => wanted() && refresh(), wanted);
+    refresh(); // with what is asked for again as waiting
+    await done;
+    if (!wanted()) return;
+    announce(slots.summary.textContent);
   }
 
   function refresh() {
     const answers = scans.map(scan => scan.answers.get(model)).filter(Boolean);
-    const failed = scans.filter(scan => scan.failures.has(model)).length;
+    const failures = scans.map(scan => scan.failures.get(model)).filter(Boolean);
     slots.progress.max = scans.length;
-    slots.progress.value = answers.length + failed;
-    slots.progress.hidden = answers.length + failed === scans.length;
+    slots.progress.value = answers.length + failures.length;
+    slots.progress.hidden = answers.length + failures.length === scans.length;
     slots.rows.replaceChildren(...scans.map(scan => row(scan, model)));
-    slots.summary.textContent = summary(answers, failed, model);
+    slots.summary.textContent = summary(answers, failures, model);
     changed();
   }
 }
@@ -41,25 +40,33 @@ function row(scan, model) {
   if (scan.preview) Object.assign(slots.thumb, { src: scan.preview, hidden: false });
   slots.thumb.addEventListener("error", () => (slots.thumb.hidden = true));
   if (answer) {
-    slots.label.append(make("span", className(answer.label), { className: answer.abstain ? "doubted" : "answered" }));
+    slots.label.append(...called(answer));
     slots.probability.textContent = percent(answer.probabilities[answer.label]);
     slots.set.textContent = answer.set.map(className).join(", ") || "none";
-    if (answer.abstain) slots.remark.append(make("span", "abstains", { className: "tag warn" }), " ", answer.reasons.map(reason => reason.detail).join(" "));
+    slots.remark.textContent = [...answer.reasons.map(reason => reason.detail), drawnSentence(scan, answer)].join(" ").trim();
   } else if (failure) {
-    slots.label.append(make("span", "no answer", { className: "tag bad" }));
-    slots.remark.textContent = failure;
+    slots.label.append(failureTag(failure));
+    slots.remark.textContent = failure.message;
   } else {
     slots.label.append(make("span", "waiting", { className: "hint" }));
   }
   return root;
 }
 
-function summary(answers, failed, model) {
+/** The class, or that there is none to rely on. */
+function called(answer) {
+  if (!answer.abstain) return [make("span", className(answer.label), { className: "answered" })];
+  return [abstainTag(), make("span", `most probable: ${className(answer.label).toLowerCase()}`, { className: "doubted" })];
+}
+
+function summary(answers, failures, model) {
   const counts = new Map();
-  for (const { label } of answers) counts.set(label, (counts.get(label) ?? 0) + 1);
+  const sure = answers.filter(answer => !answer.abstain);
+  for (const { label } of sure) counts.set(label, (counts.get(label) ?? 0) + 1);
   const parts = [...counts].sort((a, b) => b[1] - a[1]).map(([label, n]) => `${className(label).toLowerCase()} ${n}`);
-  const abstaining = answers.filter(answer => answer.abstain).length;
-  if (abstaining) parts.push(`abstained on ${abstaining} of them`);
-  if (failed) parts.push(`unreadable ${failed}`);
+  const unreadable = failures.filter(failure => failure.status === UNREADABLE).length;
+  if (answers.length > sure.length) parts.push(`abstains on ${answers.length - sure.length}`);
+  if (unreadable) parts.push(`unreadable ${unreadable}`);
+  if (failures.length > unreadable) parts.push(`failed ${failures.length - unreadable}`);
   return `${modelName(model)} on ${scans.length} ${scans.length === 1 ? "file" : "files"}: ${parts.join(", ") || "asking"}.`;
 }
