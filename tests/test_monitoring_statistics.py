@@ -1,14 +1,20 @@
+import shutil
 import time
 import uuid
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from mri.drift import Reference, Sample, fit
 from mri.intervals import wilson
+from mri.serving import REFERENCE, Package
 from service.monitoring import drift
+from service.monitoring.background import Background
 from service.monitoring.statistics import POINTS, summary
 from service.monitoring.store import Store
+from service.settings import Settings
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
@@ -90,7 +96,8 @@ def predictions(n: int, seed: int, moved: float = 0.0) -> Sample:
 
 @pytest.fixture(scope="module")
 def reference() -> Reference:
-    return fit(predictions(200, 0), np.arange(200), np.eye(16), {"model": "small", "data_version": "v"}, splits=399)
+    about = {"model": "small", "data_version": "v", "model_version": "first"}
+    return fit(predictions(200, 0), np.arange(200), np.eye(16), about, splits=399)
 
 
 def insert(store, sample: Sample, **changes) -> None:
@@ -98,6 +105,7 @@ def insert(store, sample: Sample, **changes) -> None:
         row(
             time=time.time(),
             data_version="v",
+            model_version="first",
             label=CLASSES[sample.labels[i]],
             confidence=float(sample.confidence[i]),
             statistics=sample.statistics[i].tolist(),
@@ -113,7 +121,7 @@ def test_every_full_window_is_compared_once_and_the_rest_waits(store, reference)
     insert(store, window)
     insert(store, predictions(30, 2), model="other")
     insert(store, predictions(20, 3))
-    store.insert([failed(model="small", data_version="v")])
+    store.insert([failed(model="small", data_version="v", model_version="first")])
     assert drift.compare_new(store, reference, CLASSES) == 1 and drift.compare_new(store, reference, CLASSES) == 0
     found = drift.summary(store, reference, 0, time.time())
     assert found["waiting"] == 20 and len(found["windows"]) == 1
@@ -135,5 +143,57 @@ def test_drift_goes_on_after_all_rows_were_deleted(store, reference):
     assert drift.compare_new(store, reference, CLASSES) == 1
 
 
-def test_without_a_reference_there_is_no_drift(store, tmp_path):
-    assert drift.load(tmp_path) is None and drift.summary(store, None, 0, 1) is None
+def test_predictions_without_a_projection_of_the_references_length_are_in_no_window(store, reference):
+    for projection in ([], [0.5] * 15, None):
+        insert(store, predictions(50, 1), projection=projection)
+    window = predictions(50, 2)
+    insert(store, window)
+    assert drift.compare_new(store, reference, CLASSES) == 1
+    found = drift.summary(store, reference, 0, time.time())
+    assert found["waiting"] == 0 and found["windows"][0]["strengths"] == pytest.approx(reference.strengths(window))
+
+
+def test_two_trainings_on_the_same_data_never_share_a_window(store, reference):
+    second = replace(reference, about=reference.about | {"model_version": "second"})
+    insert(store, predictions(30, 1))
+    insert(store, predictions(40, 2), model_version="second")
+    assert drift.compare_new(store, reference, CLASSES) == drift.compare_new(store, second, CLASSES) == 0
+    insert(store, predictions(20, 3))
+    assert drift.compare_new(store, reference, CLASSES) == 1 and drift.compare_new(store, second, CLASSES) == 0
+    assert len(drift.summary(store, reference, 0, time.time())["windows"]) == 1
+    found = drift.summary(store, second, 0, time.time())
+    assert (found["waiting"], found["windows"], found["alarms"]) == (40, [], [])
+
+
+def test_one_failing_job_is_said_once_and_the_others_go_on(store, reference, monkeypatch, caplog):
+    store.insert([row(time=time.time() - 2 * 86_400), row(time=time.time())])
+    insert(store, predictions(50, 1), label="a class of another package")
+    rolled_up = []
+    monkeypatch.setattr("service.monitoring.background.rollup.waiting", lambda store: rolled_up.append(1))
+    settings = Settings(monitoring_url=store.url, days=1, rollup_seconds=1e-9)
+    background = Background(store, settings, reference, CLASSES)
+    background._tick()
+    background._tick()
+    assert len(store.select("id")) == 51 and len(rolled_up) == 2
+    (said,) = [line for line in caplog.records if line.levelname == "ERROR"]
+    assert said.getMessage().startswith("drift: failed") and said.exc_info[0] is ValueError
+
+
+def test_a_tick_compares_what_can_be_compared_although_the_winner_has_changed(store, reference):
+    insert(store, predictions(60, 1), projection=[])
+    insert(store, predictions(50, 2))
+    Background(store, Settings(monitoring_url=store.url, rollup_seconds=0), reference, CLASSES)._tick()
+    assert len(drift.summary(store, reference, 0, time.time())["windows"]) == 1
+
+
+def test_a_reference_is_about_the_packaged_training_and_one_of_another_network_is_not_used(store, package, tmp_path):
+    assert drift.load(Package(package)) is None and drift.summary(store, None, 0, 1) is None
+    copy = Path(shutil.copytree(package, tmp_path / "copy"))
+    for model in ("winner", "gone"):
+        about = {"model": model, "data_version": "v"}
+        fit(predictions(40, 0), np.arange(40), np.eye(16), about, splits=99).save(copy / REFERENCE)
+        loaded, packaged = drift.load(Package(copy)), Package(copy)
+        if model == "winner":
+            assert loaded.about == about | {"model_version": packaged.version("winner")}
+        else:
+            assert loaded is None

@@ -34,7 +34,7 @@ class Monitoring:
 
     def __init__(self, predictor: Predictor, settings: Settings):
         self.predictor = predictor
-        self.reference = drift.load(predictor.package.folder)
+        self.reference = drift.load(predictor.package)
         self.store = Store(settings.monitoring_url)
         self.recorder = Recorder(self.store)
         self.started = False

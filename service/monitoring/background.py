@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -35,6 +36,7 @@ class Background(threading.Thread):
         self._store, self._settings, self._reference, self._classes = store, settings, reference, classes
         self._me = str(uuid.uuid4())
         self._stopping = threading.Event()
+        self._failed: set[str] = set()
         self._rollup: subprocess.Popen[bytes] | None = None
         self._rollup_started = time.monotonic()  # the first comes when one interval has passed
 
@@ -55,10 +57,26 @@ class Background(threading.Thread):
             logger.debug("the store can't be used: %s", error)
 
     def _work(self) -> None:
+        self._try("retention", self._forget)
+        self._try("drift", self._compare)
+        self._try("roll-ups", self._roll_up)
+
+    def _try(self, name: str, job: Callable[[], None]) -> None:
+        """Whatever is wrong with one job, the others go on, and this one when it can. It is said once."""
+        try:
+            job()
+            self._failed.discard(name)
+        except Exception:
+            if name not in self._failed:
+                logger.exception("%s: failed, and is tried again every %g seconds", name, TICK_SECONDS)
+            self._failed.add(name)
+
+    def _forget(self) -> None:
         self._store.forget(time.time() - 86400 * self._settings.days)
+
+    def _compare(self) -> None:
         if self._reference:
             drift.compare_new(self._store, self._reference, self._classes)
-        self._roll_up()
 
     def _roll_up(self) -> None:
         """Start the next roll-up when it is time, look after the running one."""

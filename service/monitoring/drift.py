@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,25 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from mri.drift import Reference, Sample, alarms
-from mri.paths import SERVICE
-from mri.serving import REFERENCE
+from mri.serving import REFERENCE, Package
 from service.monitoring.store import Store, requests, windows
 
 NEEDED = ("id", "time", "label", "confidence", "statistics", "projection")
+# What a reference is about; rows and windows of anything else aren't compared with it.
+SAME = ("model", "data_version", "model_version")
 
 
-def load(folder: Path = SERVICE) -> Reference | None:
-    """The packaged reference; None where a package has none. Raises UserError when it is damaged."""
-    return Reference.load(folder / REFERENCE) if (folder / REFERENCE).exists() else None
+def load(package: Package) -> Reference | None:
+    """The packaged reference, about the packaged training; None where there is none of a network in the package.
+
+    Raises UserError when it is damaged.
+    """
+    if not (package.folder / REFERENCE).exists():
+        return None
+    reference = Reference.load(package.folder / REFERENCE)
+    if (model := reference.about.get("model", "")) not in package.names:
+        return None
+    return replace(reference, about=reference.about | {"model_version": package.version(model) or ""})
 
 
 def compare_new(store: Store, reference: Reference, classes: list[str]) -> int:
@@ -29,8 +39,7 @@ def compare_new(store: Store, reference: Reference, classes: list[str]) -> int:
         strengths = reference.strengths(_sample(rows, classes))
         before = [window["strengths"] for window in _compared(store, reference, 1)]
         row = {
-            "model": reference.about["model"],
-            "data_version": reference.about["data_version"],
+            **{name: reference.about[name] for name in SAME},
             "last_row": rows[-1].id,
             "time": rows[-1].time,
             "strengths": strengths,
@@ -65,31 +74,33 @@ def summary(store: Store, reference: Reference | None, since: float, until: floa
 
 
 def _uncompared(store: Store, reference: Reference) -> list[sa.Row]:
-    """The oldest predictions that are in no window yet, one window's at most."""
-    known = (windows.c.model == reference.about["model"]) & (windows.c.data_version == reference.about["data_version"])
-    last = sa.select(sa.func.coalesce(sa.func.max(windows.c.last_row), 0)).where(known).scalar_subquery()
+    """The oldest predictions that are in no window yet, one window's at most.
+
+    A network that wasn't the winner when it was asked has rows without a projection: they can't be compared.
+    """
+    last = sa.select(sa.func.coalesce(sa.func.max(windows.c.last_row), 0)).where(*_of(windows, reference))
     query = (
         sa.select(*(requests.c[name] for name in NEEDED))
-        .where(requests.c.id > last, *_by(reference), requests.c.label.is_not(None))
+        .where(requests.c.id > last.scalar_subquery(), *_of(requests, reference), requests.c.label.is_not(None))
+        .where(sa.cast(requests.c.projection, sa.String) != "[]")  # there may be very many: the database skips them
         .order_by(requests.c.id)
-        .limit(reference.window)
+        .execution_options(yield_per=reference.window)
     )
+    length = reference.sample.projection.shape[1]
     with store.begin() as connection:
-        return list(connection.execute(query).all())
+        rows = (row for row in connection.execute(query) if len(row.projection or ()) == length)
+        return list(islice(rows, reference.window))
 
 
-def _by(reference: Reference) -> tuple[Any, Any]:
-    """Conditions: predictions of the network that the reference is of."""
-    return (
-        requests.c.model == reference.about["model"],
-        requests.c.data_version == reference.about["data_version"],
-    )
+def _of(table: sa.Table, reference: Reference) -> list[Any]:
+    """Conditions: rows of the training that the reference is of."""
+    return [table.c[name] == reference.about[name] for name in SAME]
 
 
 def _compared(store: Store, reference: Reference, newest: int, *conditions: Any) -> list[dict[str, Any]]:
     """The newest windows, oldest first."""
-    known = (windows.c.model == reference.about["model"]) & (windows.c.data_version == reference.about["data_version"])
-    query = sa.select(windows.c.time, windows.c.strengths, windows.c.alarms).where(known, *conditions)
+    query = sa.select(windows.c.time, windows.c.strengths, windows.c.alarms)
+    query = query.where(*_of(windows, reference), *conditions)
     with store.begin() as connection:
         found = connection.execute(query.order_by(windows.c.id.desc()).limit(newest)).all()
     return [dict(row._mapping) for row in reversed(found)]

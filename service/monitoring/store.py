@@ -52,12 +52,13 @@ requests = sa.Table(
     sqlite_autoincrement=True,  # no number is given twice, not even after all rows were deleted
 )
 
-# What `mri.drift` found in consecutive windows of one network's predictions.
+# What `mri.drift` found in consecutive windows of one training's predictions.
 windows = sa.Table(
     "windows",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("model", sa.String(64), nullable=False),
+    sa.Column("model_version", sa.String(64)),  # empty in windows of before there was one
     sa.Column("data_version", sa.String(64), nullable=False),
     sa.Column("last_row", sa.Integer, nullable=False),
     sa.Column("time", sa.Float, nullable=False, index=True),  # of the last prediction
@@ -225,13 +226,14 @@ class Store:
         self._made = True
 
     def _add_columns(self) -> None:
-        """Give `requests` the columns that it lacks because an older version made it."""
-        known = {column["name"] for column in sa.inspect(self._engine).get_columns(requests.name)}
-        for column in requests.columns:
-            if column.name not in known:
-                kind = column.type.compile(self._engine.dialect)
-                with self._engine.begin() as connection:
-                    connection.execute(sa.text(f"ALTER TABLE {requests.name} ADD COLUMN {column.name} {kind}"))
+        """Give tables the columns that they lack because an older version made them."""
+        for table in (requests, windows):
+            known = {column["name"] for column in sa.inspect(self._engine).get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in known:
+                    kind = column.type.compile(self._engine.dialect)
+                    with self._engine.begin() as connection:
+                        connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
 
 
 def _make_file(file: Path) -> None:
