@@ -99,9 +99,9 @@ MISTAKES: list[tuple[type[UserError], int, str]] = [
 def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
     """The application over one predictor, with its limits and its monitoring; settings: of the environment by default.
 
-    What the parts tell each other of a request: `request.state.request_id`; `request.state.predictions`, a list of what
-    was found for each image, `Prediction` or `ImageError`; and, where an error was answered, `request.state.error`, its
-    short name.
+    What the parts tell each other of a request: `request.state.request_id`; `request.state.model`, which network was
+    asked, once that is known; `request.state.predictions`, a list of what was found for each image, `Prediction` or
+    `ImageError`; and, where an error was answered, `request.state.error`, its short name.
     """
     settings = settings or Settings.read()
     monitoring = Monitoring(predictor, settings)
@@ -155,11 +155,19 @@ def _add_predict(app: FastAPI, predictor: Predictor) -> None:
         maps: Maps = False,
     ) -> schemas.Answer:
         """Classify one MRI slice, and explain it if asked to."""
+        _note_model(request, predictor, model)
         data = await image.read()
         wanted = [name.strip() for part in explain for name in part.split(",") if name.strip()]
         slots = app.state.explaining if set(wanted) - CHEAP else app.state.working
         async with slots.taken():
             return await run_in_threadpool(_answer, request, predictor, data, _called(image), model, wanted, maps)
+
+
+def _note_model(request: Request, predictor: Predictor, model: str) -> None:
+    """Let the monitoring know who was asked, whatever comes of it; a name that isn't packaged is the asker's text."""
+    name = model or predictor.package.default
+    if name in predictor.package.names:
+        request.state.model = name
 
 
 def _answer(
@@ -188,6 +196,7 @@ def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
         model: Model = "",
     ) -> schemas.BatchAnswer:
         """Classify several MRI slices; a bad file doesn't fail the others."""
+        _note_model(request, predictor, model)
         files = [(await image.read(), _called(image)) for image in images]
         async with app.state.working.taken():
             found, milliseconds = await run_in_threadpool(predictor.predict_batch, files, model)

@@ -75,6 +75,20 @@ def test_a_refused_request_is_a_row_with_its_error(serving):
     ]
 
 
+def test_failed_requests_count_for_the_network_that_was_asked(serving):
+    client, store = serving
+    bad = {"image": b"no image"}
+    for model in ("other", "", "winner", "not packaged"):
+        client.post("/predict", files=bad, data={"model": model})
+    client.post("/predict_batch", files=[("images", b"no image"), ("images", picture())], data={"model": "other"})
+    client.post("/predict", files=bad, data={"model": "other", "explain": "no such method"})
+    assert [row[0] for row in rows(store, 7, "model")] == ["other", "winner", "winner", None, "other", "other", "other"]
+    found = client.get("/api/monitoring", params={"model": "other"}).json()
+    assert found["totals"]["requests"] == 4 and found["totals"]["error_rate"] == 0.75
+    assert [one["error"] for one in found["recent_errors"]] == ["bad_request", *["unreadable_image"] * 2]
+    assert found["models"]["winner"]["error_rate"] == 1 and set(found["models"]) == {"winner", "other"}
+
+
 def test_a_batch_is_one_row_per_image_and_a_bad_one_takes_no_feedback(serving):
     client, store = serving
     files = [("images", picture()), ("images", b"no image"), ("images", picture(seed=1))]
@@ -145,7 +159,7 @@ def test_a_recorded_request_keeps_nothing_of_its_images(predictor, tmp_path):
         client.post("/predict", files={"image": picture()})
         client.post("/predict_batch", files=[("images", picture()), ("images", b"no image")])
     states = [scope["state"] for scope in kept if scope["type"] == "http"]
-    assert [set(state) for state in states] == [{"request_id"}] * 2
+    assert [set(state) for state in states] == [{"request_id", "model"}] * 2
 
 
 def test_figures_count_what_was_asked(serving):

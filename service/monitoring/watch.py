@@ -83,7 +83,9 @@ def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[d
     or not, until its timeout is over, which under load is a gigabyte of them.
     """
     told, name = state(scope), request_id(scope)
-    common = {"time": time.time(), "route": scope["path"], "ms": ms}
+    asked = told.get("model")
+    version = monitoring.predictor.package.version(asked) if asked else None
+    common = {"time": time.time(), "route": scope["path"], "ms": ms, "model": asked, "model_version": version}
     found = told.pop("predictions", [])
     if status != 200 or not found:
         error = told.get("error") or (None if status < 400 else "internal_error")
@@ -105,8 +107,6 @@ def _told(prediction: Prediction, monitoring: Monitoring) -> dict[str, Any]:
     followed = reference is not None and reference.about["model"] == said.model
     projection = reference.project(said.pooled[None])[0] if reference and followed else np.empty(0)
     return {
-        "model": said.model,
-        "model_version": monitoring.predictor.package.version(said.model),
         "data_version": monitoring.predictor.about["data_version"],
         "label": said.label,
         "confidence": said.probabilities[said.label],
