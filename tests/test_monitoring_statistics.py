@@ -3,14 +3,16 @@ import time
 import uuid
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from sqlalchemy.dialects import mssql, mysql, oracle, postgresql
 
 from mri.drift import Reference, Sample, fit
 from mri.intervals import wilson
 from mri.serving import REFERENCE, Package
-from service.monitoring import drift
+from service.monitoring import drift, statistics
 from service.monitoring.background import Background
 from service.monitoring.statistics import POINTS, summary
 from service.monitoring.store import Store
@@ -63,6 +65,49 @@ def test_the_series_puts_every_row_into_its_stretch(store):
     store.insert([row(time=float(t)) for t in (0, 9, 10, 599, 600)])
     counts = [part["requests"] for part in summary(store, 0, 600)["series"]]
     assert counts[:2] == [2, 1] and counts[-1] == 2 and sum(counts) == 5
+
+
+def test_a_sample_of_many_rows_gives_the_quantiles_of_all_of_them_and_takes_no_side(store, monkeypatch):
+    monkeypatch.setattr(statistics, "SAMPLE", 6000)
+    latencies = np.random.default_rng(0).lognormal(3, 0.5, 40_000)
+    models = ("a", "b", "c", "d")  # in turn, as by a client that compares them
+    store.insert([row(time=i / 10, ms=float(ms), model=models[i % 4]) for i, ms in enumerate(latencies)])
+    store.insert([row(time=4000.0, ms=5000.0, model="rare")])
+    read = []
+    sample = statistics.sample
+    monkeypatch.setattr(statistics, "sample", lambda *args: read.extend(sample(*args)) or read)
+    found = summary(store, 0, 4000)
+    assert 5000 < len(read) < 7000 and len({(one.stretch, one.model) for one in read}) == 4 * POINTS + 1
+    assert found["totals"]["requests"] == 40_001 and found["models"]["rare"]["latency_ms"]["p50"] == 5000.0
+    for i, name in enumerate(models):
+        assert found["models"][name]["latency_ms"]["p50"] == pytest.approx(np.median(latencies[i::4]), rel=0.05)
+    p50, p95 = np.percentile(latencies, (50, 95))
+    assert found["totals"]["latency_ms"]["p50"] == pytest.approx(p50, rel=0.03)
+    assert found["totals"]["latency_ms"]["p95"] == pytest.approx(p95, rel=0.05)
+    assert all(part["latency_ms"]["p50"] == pytest.approx(p50, rel=0.25) for part in found["series"])
+
+
+def test_quantiles_are_those_of_a_busy_and_a_quiet_stretch_together(store, monkeypatch):
+    monkeypatch.setattr(statistics, "SAMPLE", 400)
+    store.insert([row(time=1.0 + i / 100, ms=10.0) for i in range(2000)])
+    store.insert([row(time=599.0, ms=50.0) for _ in range(100)])
+    assert summary(store, 0, 600)["totals"]["latency_ms"] == {"p50": 10.0, "p95": 10.0, "p99": 50.0}
+
+
+@pytest.mark.parametrize("dialect", [postgresql, mysql, oracle, mssql])
+def test_what_is_counted_can_be_asked_of_other_databases(dialect):
+    asked = []
+
+    def execute(query):
+        asked.append(str(query.compile(dialect=dialect.dialect())).lower())
+        return SimpleNamespace(all=list)
+
+    connection = SimpleNamespace(execute=execute)
+    statistics.counts(connection, [], [1.0, 2.0])
+    counted = [SimpleNamespace(stretch=1, model="small", label="glioma", number=3)]
+    assert statistics.sample(connection, [], counted, [1.0, 2.0]) == []
+    # How these round, or whether they are there at all, is another matter in every database.
+    assert len(asked) == 2 and not any(word in query for query in asked for word in ("cast(", "floor(", "round("))
 
 
 def test_a_range_and_a_model_choose_rows(store):

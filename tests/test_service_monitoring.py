@@ -2,6 +2,7 @@
 
 import io
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from service import api
+from service.monitoring import statistics
 from service.monitoring.store import Store
 from service.predictor import Predictor
 from service.settings import Settings
@@ -174,6 +176,33 @@ def test_figures_count_what_was_asked(serving):
     assert client.get("/api/monitoring", params={"hours": 0}).status_code == 400
 
 
+def test_a_summary_is_made_by_one_at_a_time_and_given_again_for_some_seconds(serving, monkeypatch):
+    client, _ = serving
+    at_once, most, made = 0, 0, []
+
+    def slow(*arguments):
+        nonlocal at_once, most
+        at_once += 1
+        most = max(most, at_once)
+        time.sleep(0.2)
+        made.append(found := summary(*arguments))
+        at_once -= 1
+        return found
+
+    summary = statistics.summary
+    monkeypatch.setattr(statistics, "summary", slow)
+    monkeypatch.setattr("service.monitoring.KEEP_SECONDS", 4)
+    monkeypatch.setattr("service.monitoring.KEEP_TIMES", 0)
+    with ThreadPoolExecutor(6) as pool:
+        asked = [1, 1, 1, 24, 24, 24]
+        answers = list(pool.map(lambda hours: client.get("/api/monitoring", params={"hours": hours}).json(), asked))
+    assert most == 1 and len(made) == 2
+    assert [round(one["until"] - one["since"]) for one in answers] == [3600 * hours for hours in asked]
+    time.sleep(4.1)
+    client.get("/api/monitoring", params={"hours": 1})
+    assert len(made) == 3
+
+
 def test_unknown_paths_and_methods_have_the_stable_form(serving):
     client, _ = serving
     asked = [("GET", "/nothing"), ("POST", "/predict/"), ("GET", "/models/"), ("GET", "/ui/nothing")]
@@ -195,8 +224,6 @@ def test_the_dashboard_and_its_files_are_served_with_a_strict_policy(serving):
 
 
 def test_parallel_requests_give_the_serial_answers(serving):
-    from concurrent.futures import ThreadPoolExecutor
-
     client, _ = serving
     scans = [picture(seed=i) for i in range(8)]
 

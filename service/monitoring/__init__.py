@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from sqlalchemy.exc import SQLAlchemyError
 
 from mri.errors import UserError
+from service.limits import Slots
 from service.monitoring import drift, statistics
 from service.monitoring.background import Background
 from service.monitoring.recorder import Recorder
@@ -23,6 +25,9 @@ STATIC = Path(__file__).parent / "static"
 FILES = {"monitoring.css": "text/css", "monitoring.js": "text/javascript", "charts.js": "text/javascript"}
 # Feedback may come before another worker has written the row that it is about.
 FEEDBACK_SECONDS = 1.0
+# A summary is given again for so many seconds, or ten times as long as it took: whoever looks takes a tenth of a core.
+KEEP_SECONDS, KEEP_TIMES = 5.0, 10
+KEPT = 16  # summaries, at most
 
 
 class StoreUnavailableError(UserError):
@@ -40,6 +45,8 @@ class Monitoring:
         self.started = False
         self._settings = settings
         self._background: Background | None = None
+        self._kept: dict[tuple[float, str], tuple[float, dict[str, Any]]] = {}  # until when, and which
+        self._summing = Slots(1, settings.queue)
 
     def start(self) -> None:
         """Begin the work beside the answering."""
@@ -63,8 +70,28 @@ class Monitoring:
             raise StoreUnavailableError("the monitoring store can't be used at the moment: try again later") from None
         return known
 
-    def summary(self, hours: float, model: str) -> dict[str, Any]:
-        """What the dashboard shows of the last so many hours, of one network or of all ("")."""
+    async def summary(self, hours: float, model: str) -> dict[str, Any]:
+        """What the dashboard shows of the last so many hours, of one network or of all (""), some seconds old at most.
+
+        One is made at a time: whoever waits for it holds up no thread. Raises BusyError when too many wait.
+        """
+        async with self._summing.taken():
+            until, found = self._kept.get((hours, model), (0.0, {}))
+            if until < time.monotonic():
+                found = await run_in_threadpool(self._summarise, hours, model)
+            return found
+
+    def _summarise(self, hours: float, model: str) -> dict[str, Any]:
+        started = time.monotonic()
+        found = self._summary(hours, model)
+        ended = time.monotonic()
+        self._kept.pop((hours, model), None)
+        self._kept[hours, model] = (ended + max(KEEP_SECONDS, KEEP_TIMES * (ended - started)), found)
+        if len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]  # the oldest
+        return found
+
+    def _summary(self, hours: float, model: str) -> dict[str, Any]:
         until = time.time()
         since = until - 3600 * hours
         try:
@@ -81,12 +108,12 @@ class Monitoring:
         router = APIRouter()
 
         @router.get("/api/monitoring", responses=REFUSALS)
-        def monitoring(
+        async def monitoring(
             hours: Annotated[float, Query(gt=0, le=24 * 366, description="how far back")] = 24,
             model: Annotated[str, Query(max_length=64, description="one network; all when left out")] = "",
         ) -> dict[str, Any]:
             """Figures of the last hours: counts, latencies, classes, confidence, drift, accuracy, recent errors."""
-            return self.summary(hours, model)
+            return await self.summary(hours, model)
 
         @router.get("/monitoring", include_in_schema=False)
         def page() -> FileResponse:

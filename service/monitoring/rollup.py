@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from mri.delivery import tracking_uri
 from mri.errors import UserError
 from mri.tracking import flatten
-from service.monitoring.statistics import COLUMNS, figures
+from service.monitoring.statistics import by_model, counts, figures, sample
 from service.monitoring.store import Store, requests, rollups
 from service.settings import Settings
 
@@ -52,27 +52,25 @@ def _claim_some(store: Store) -> bool:
         free = sa.select(requests.c.id).where(requests.c.rollup.is_(None)).order_by(requests.c.id).limit(LARGEST)
         claimed = sa.update(requests).where(requests.c.id.in_(free), requests.c.rollup.is_(None))
         connection.execute(claimed.values(rollup=number))
-        wanted = sa.select(*(requests.c[name] for name in COLUMNS)).where(requests.c.rollup == number)
-        rows = list(connection.execute(wanted).all())
-        mine = rollups.c.id == number
-        if not rows:
+        mine = [requests.c.rollup == number]
+        last = connection.execute(sa.select(sa.func.max(requests.c.time)).where(*mine)).scalar()
+        if last is None:
             connection.rollback()
             return False
-        values = {"metrics": _metrics(rows), "time": max(row.time for row in rows)}
-        connection.execute(sa.update(rollups).where(mine).values(**values))
+        values = {"metrics": _metrics(connection, mine), "time": last}
+        connection.execute(sa.update(rollups).where(rollups.c.id == number).values(**values))
     return True
 
 
-def _metrics(rows: list[Any]) -> dict[str, float]:
+def _metrics(connection: sa.Connection, where: list[Any]) -> dict[str, float]:
     """Numbers by name: "all/requests", "resnet50/latency_ms.p50", ..."""
-    groups = {"all": rows}
-    for name in sorted({row.model for row in rows if row.model}):
-        groups[name] = [row for row in rows if row.model == name]
-    named = {name: flatten(figures(group)) for name, group in groups.items()}
+    counted = counts(connection, where)
+    sampled = sample(connection, where, counted)
+    named = {"all": figures(counted, sampled), **by_model(counted, sampled)}
     return {
         f"{name}/{key}": float(value)
         for name, values in named.items()
-        for key, value in values.items()
+        for key, value in flatten(values).items()
         if value is not None
     }
 

@@ -1,98 +1,217 @@
-"""What the store says of a stretch of time: counts, rates, latencies, predictions, accuracy, recent errors."""
+"""What the store says of a stretch of time: counts, rates, latencies, predictions, accuracy, recent errors.
+
+The database counts, in SQL that all of them have. Quantiles come from a sample of bounded size, spread over the whole
+stretch: a summary of a busy store takes little time and memory.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+import sqlalchemy as sa
 
 from mri.intervals import wilson
 from service.monitoring.store import Store, requests
 
-COLUMNS = ("time", "status", "error", "ms", "model", "label", "confidence", "abstain", "feedback")
-# Rows that one summary reads, at most: the newest. Some seconds' work; a summary that left some out says so.
-MOST_ROWS = 200_000
 POINTS = 60  # of every line on the dashboard
+# Predictions whose latency and confidence are read for one summary, about; as many of each network and each point.
+SAMPLE = 20_000
 RECENT_ERRORS = 20
 CONFIDENCE_BINS = 10
+# Multiples of the golden ratio spread evenly over a circle, whatever rows are asked for: a sample by their ids takes no
+# side where networks take turns, and misses no stretch. Small enough for products that are 32-bit integers.
+CIRCLE, GOLDEN = 10_007, 6185
+
+Conditions = Sequence[Any]
+
+
+class Sampled(NamedTuple):
+    """One prediction; weight: how many it stands for."""
+
+    stretch: int
+    model: str
+    ms: float
+    confidence: float | None
+    weight: float
 
 
 def summary(store: Store, since: float, until: float, model: str = "") -> dict[str, Any]:
     """Figures of the answers between two times (seconds since 1970), of one network or of all.
 
-    {since, until, rows, truncated, totals, series, models, confidence, recent_errors}; `totals`, each part of `series`
-    and of `models` have the form of `figures`.
+    {since, until, model, rows, totals, series, models, confidence, recent_errors}; `totals`, each part of `series` and
+    of `models` have the form of `figures`.
     """
     inside = [requests.c.time >= since, requests.c.time <= until]
-    rows = store.select(*COLUMNS, where=inside, newest=MOST_ROWS)
-    truncated = len(rows) == MOST_ROWS
-    names = sorted({row.model for row in rows if row.model})
-    chosen = [row for row in rows if not model or row.model == model]
+    of_model = [*inside, requests.c.model == model] if model else inside
+    starts = np.linspace(since, until, POINTS, endpoint=False).tolist()
+    with store.begin() as connection:
+        counted = counts(connection, inside, starts[1:])
+        sampled = sample(connection, inside, counted, starts[1:])
+        confidence = _confidence(connection, of_model)
+        errors = _recent_errors(connection, of_model)
+    named = by_model(counted, sampled)
+    if model:
+        counted, sampled = ([row for row in rows if row.model == model] for rows in (counted, sampled))
+    totals = figures(counted, sampled)
     return {
         "since": since,
         "until": until,
         "model": model or None,
-        "rows": len(chosen),
-        "truncated": truncated,
-        "totals": figures(chosen),
-        "series": _series(chosen, since, until),
-        "models": {name: figures([row for row in rows if row.model == name]) for name in names},
-        "confidence": _confidence(chosen),
-        "recent_errors": _recent_errors(chosen),
+        "rows": totals["requests"],
+        "totals": totals,
+        "series": _series(counted, sampled, starts),
+        "models": named,
+        "confidence": confidence,
+        "recent_errors": errors,
     }
 
 
-def figures(rows: list[Any]) -> dict[str, Any]:
-    """Of rows with COLUMNS: {requests, predictions, errors, refused, error_rate, abstained, abstention_rate,
+def counts(connection: sa.Connection, where: Conditions, edges: Sequence[float] = ()) -> list[Any]:
+    """How many rows there are of each kind: (stretch, model, status, label, abstain, confirmed, number).
+
+    edges: times, ascending, which part the stretches. confirmed: 1 or 0 where feedback has come, otherwise None.
+    """
+    right = sa.case((requests.c.feedback.is_(None), None), (requests.c.feedback == requests.c.label, 1), else_=0)
+    kind = (requests.c[name] for name in ("model", "status", "label", "abstain"))
+    stretch = _pick(requests.c.time, edges, range(len(edges) + 1))
+    # Not every database groups by a name of its own SELECT, so there are two of them.
+    rows = sa.select(stretch.label("stretch"), *kind, right.label("confirmed")).where(*where).subquery()
+    return list(connection.execute(sa.select(rows, sa.func.count().label("number")).group_by(*rows.c)).all())
+
+
+def sample(
+    connection: sa.Connection, where: Conditions, counted: list[Any], edges: Sequence[float] = ()
+) -> list[Sampled]:
+    """Of the predictions that were counted: all of a few, evenly spread ones of many."""
+    there: Counter[tuple[int, str]] = Counter()
+    for row in counted:
+        if row.label is not None:
+            there[row.stretch, row.model] += row.number
+    most = SAMPLE / max(1, len(there))
+    stretches = range(len(edges) + 1)
+    taken = [
+        (requests.c.model == name, _pick(requests.c.time, edges, [_share(there[i, name], most) for i in stretches]))
+        for name in {name for _, name in there}
+    ]
+    if not taken:
+        return []
+    stretch = _pick(requests.c.time, edges, stretches).label("stretch")
+    query = sa.select(stretch, requests.c.model, requests.c.ms, requests.c.confidence).where(*where)
+    place = requests.c.id % CIRCLE * GOLDEN % CIRCLE
+    query = query.where(requests.c.label.is_not(None), place < sa.case(*taken, else_=0))
+    rows = connection.execute(query).all()
+    found = Counter((row.stretch, row.model) for row in rows)
+    return [Sampled(*row, there[row.stretch, row.model] / found[row.stretch, row.model]) for row in rows]
+
+
+def _share(number: int, most: float) -> int:
+    """How much of the circle to take so that about so many of a number are left."""
+    return CIRCLE if number <= most else int(max(1, CIRCLE * most / number))
+
+
+def _pick(column: Any, edges: Sequence[float], values: Sequence[int]) -> Any:
+    """That of the values (one more than edges) in whose stretch a column is, as SQL: by halves, so in a few steps.
+
+    Databases differ in how they make an integer of a number; comparing they all do alike.
+    """
+    if not edges:
+        return sa.literal_column(str(values[0]), sa.Integer)
+    half = len(edges) // 2
+    below = _pick(column, edges[:half], values[: half + 1])
+    return sa.case((column < edges[half], below), else_=_pick(column, edges[half + 1 :], values[half + 1 :]))
+
+
+def by_model(counted: Iterable[Any], sampled: Iterable[Sampled]) -> dict[str, dict[str, Any]]:
+    """`figures` of each network."""
+    parts: dict[str, tuple[list[Any], list[Sampled]]] = defaultdict(lambda: ([], []))
+    for place, rows in enumerate((counted, sampled)):
+        for row in rows:
+            parts[row.model or ""][place].append(row)
+    return {name: figures(*parts[name]) for name in sorted(parts) if name}
+
+
+def figures(counted: list[Any], sampled: list[Sampled]) -> dict[str, Any]:
+    """Of `counts` and their `sample`: {requests, predictions, errors, refused, error_rate, abstained, abstention_rate,
     latency_ms, confidence, classes, accuracy}.
 
     errors: answers 5xx; refused: 4xx (the request was wrong). Both together over requests are the error rate.
     latency_ms: {p50, p95, p99} of predictions. confidence: {p10, p50, p90}. accuracy: {value, low, high, n} where
     confirmed classes have come back. What there are no rows for is None.
     """
-    predictions = [row for row in rows if row.label is not None]
-    errors = sum(row.status >= 500 for row in rows)
-    refused = sum(400 <= row.status < 500 for row in rows)
-    abstained = sum(bool(row.abstain) for row in predictions)
-    confirmed = [row.label == row.feedback for row in predictions if row.feedback is not None]
+    predictions = [row for row in counted if row.label is not None]
+    total, predicted = _number(counted), _number(predictions)
+    errors = _number(row for row in counted if row.status >= 500)
+    refused = _number(row for row in counted if 400 <= row.status < 500)
+    abstained = _number(row for row in predictions if row.abstain)
+    classes: Counter[str] = Counter()
+    for row in predictions:
+        classes[row.label] += row.number
+    sure = [row for row in sampled if row.confidence is not None]
     return {
-        "requests": len(rows),
-        "predictions": len(predictions),
+        "requests": total,
+        "predictions": predicted,
         "errors": errors,
         "refused": refused,
-        "error_rate": (errors + refused) / len(rows) if rows else None,
+        "error_rate": (errors + refused) / total if total else None,
         "abstained": abstained,
-        "abstention_rate": abstained / len(predictions) if predictions else None,
-        "latency_ms": _quantiles([row.ms for row in predictions], (50, 95, 99)),
-        "confidence": _quantiles([row.confidence for row in predictions if row.confidence is not None], (10, 50, 90)),
-        "classes": dict(sorted(Counter(row.label for row in predictions).items())),
-        "accuracy": wilson(sum(confirmed), len(confirmed)) | {"n": len(confirmed)} if confirmed else None,
+        "abstention_rate": abstained / predicted if predicted else None,
+        "latency_ms": _quantiles([row.ms for row in sampled], [row.weight for row in sampled], (50, 95, 99)),
+        "confidence": _quantiles([row.confidence for row in sure], [row.weight for row in sure], (10, 50, 90)),
+        "classes": dict(sorted(classes.items())),
+        "accuracy": accuracy(predictions),
     }
 
 
-def _quantiles(values: list[float], percent: tuple[int, ...]) -> dict[str, float] | None:
+def accuracy(counted: list[Any]) -> dict[str, Any] | None:
+    """{value, low, high, n} of `counts`; None where no class was confirmed."""
+    confirmed = _number(row for row in counted if row.confirmed is not None)
+    right = _number(row for row in counted if row.confirmed)
+    return wilson(right, confirmed) | {"n": confirmed} if confirmed else None
+
+
+def _number(counted: Iterable[Any]) -> int:
+    return sum(row.number for row in counted)
+
+
+def _quantiles(values: list[Any], weights: list[float], percent: tuple[int, ...]) -> dict[str, float] | None:
+    """As np.percentile of values that are each there `weight` times, without making them."""
     if not values:
         return None
-    found = np.percentile(values, percent)
+    order = np.argsort(values)
+    ordered, ends = np.array(values)[order], np.cumsum(np.array(weights)[order])
+    at = (ends[-1] - 1) * np.array(percent) / 100
+    low, high = (
+        ordered[np.minimum(np.searchsorted(ends, ends_at, side="right"), len(ordered) - 1)]
+        for ends_at in (np.floor(at), np.ceil(at))
+    )
+    found = low + (high - low) * (at % 1)
     return {f"p{share}": round(float(value), 4) for share, value in zip(percent, found, strict=True)}
 
 
-def _series(rows: list[Any], since: float, until: float) -> list[dict[str, Any]]:
-    """Figures of POINTS equal stretches of time, each with the time at which it starts."""
-    step = (until - since) / POINTS
-    parts: list[list[Any]] = [[] for _ in range(POINTS)]
-    for row in rows:
-        parts[min(int((row.time - since) / step), POINTS - 1)].append(row)
-    return [{"time": since + i * step, **figures(part)} for i, part in enumerate(parts)]
+def _series(counted: list[Any], sampled: list[Sampled], starts: list[float]) -> list[dict[str, Any]]:
+    """Figures of equal stretches of time, each with the time at which it starts."""
+    parts: list[tuple[list[Any], list[Sampled]]] = [([], []) for _ in starts]
+    for row in counted:
+        parts[row.stretch][0].append(row)
+    for one in sampled:
+        parts[one.stretch][1].append(one)
+    return [{"time": start, **figures(*part)} for start, part in zip(starts, parts, strict=True)]
 
 
-def _confidence(rows: list[Any]) -> list[int]:
+def _confidence(connection: sa.Connection, where: Conditions) -> list[int]:
     """How many predictions have a confidence of up to 0.1, 0.2, ... 1."""
-    values = [row.confidence for row in rows if row.confidence is not None]
-    return np.histogram(values, CONFIDENCE_BINS, (0, 1))[0].tolist()
+    edges = [i / CONFIDENCE_BINS for i in range(1, CONFIDENCE_BINS)]
+    tenth = _pick(requests.c.confidence, edges, range(CONFIDENCE_BINS)).label("tenth")
+    rows = sa.select(tenth).where(*where, requests.c.confidence.is_not(None)).subquery()
+    found = connection.execute(sa.select(rows.c.tenth, sa.func.count()).group_by(rows.c.tenth)).all()
+    numbers: dict[int, int] = dict(tuple(row) for row in found)
+    return [numbers.get(i, 0) for i in range(CONFIDENCE_BINS)]
 
 
-def _recent_errors(rows: list[Any]) -> list[dict[str, Any]]:
-    failed = [row for row in rows if row.status >= 400][-RECENT_ERRORS:]
-    return [{"time": row.time, "status": row.status, "error": row.error, "model": row.model} for row in failed[::-1]]
+def _recent_errors(connection: sa.Connection, where: Conditions) -> list[dict[str, Any]]:
+    query = sa.select(*(requests.c[name] for name in ("time", "status", "error", "model")))
+    query = query.where(*where, requests.c.status >= 400).order_by(requests.c.id.desc()).limit(RECENT_ERRORS)
+    return [dict(row._mapping) for row in connection.execute(query)]

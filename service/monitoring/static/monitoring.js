@@ -36,7 +36,7 @@ function tiles(found) {
   const t = found.totals, a = t.accuracy;
   const range = a ? `${percent(a.low)} to ${percent(a.high)}, ${a.n} confirmed` : "no confirmed classes yet";
   const list = [
-    tile("Requests", short(t.requests), found.truncated ? "the newest only" : `${short(t.predictions)} predictions`),
+    tile("Requests", short(t.requests), `${short(t.predictions)} predictions`),
     tile("Errors", percent(t.error_rate), `${t.errors} failures, ${t.refused} refused`, t.errors > 0),
     tile("Abstained", percent(t.abstention_rate), `${short(t.abstained)} predictions`),
     tile("Latency", ms(t.latency_ms?.p50), `p95 ${ms(t.latency_ms?.p95)}, p99 ${ms(t.latency_ms?.p99)}`),
