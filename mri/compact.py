@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from mri.errors import UserError
-from mri.files import read_json, write_json
+from mri.files import read_json
 from mri.runtime import PRECISIONS, Runtime, core, read_card, softmax, write_card
-from mri.serving import ABOUT, GATE, REFERENCE, list_files
+from mri.serving import ABOUT, GATE, REFERENCE, list_files, write_about
 
 LIMIT_MB = 10.0
 # What compact weights may change of a probability; what is served equals what was evaluated to this.
@@ -55,7 +55,7 @@ def _write(package: Path, target: Path, name: str, pixels: np.ndarray) -> float:
     if (package / REFERENCE).is_file():
         shutil.copy(package / REFERENCE, target)
     about = read_json(package / ABOUT)
-    write_json(about | {"winner": name, "models": [name], "test": {name: about["test"][name]}}, target / ABOUT)
+    write_about(about | {"winner": name, "models": [name], "test": {name: about["test"][name]}}, target)
     _check_answers(source, folder, pixels)
     return _check_size(target, name)
 

@@ -2,6 +2,7 @@
 
 A package is a folder that the package stage wrote: service.json and models/ARCH, each an exported network with its
 temperature, the thresholds of its prediction sets and its gate. Nothing is unpickled, and PyTorch is not needed.
+Every byte that decides an answer is under a SHA-256: of what a card lists, and of the cards, which service.json lists.
 """
 
 from __future__ import annotations
@@ -19,13 +20,25 @@ import numpy as np
 
 from mri.conformal import prediction_sets
 from mri.errors import UserError
-from mri.files import sha256
+from mri.files import sha256, write_json
 from mri.gate import Gate, pool
 from mri.paths import RESULTS
 from mri.runtime import CARD, Runtime, read_card, softmax
 
 ABOUT, GATE = "service.json", "gate.safetensors"
 REFERENCE = "reference.safetensors"  # what drift is measured from
+# What service.json has to tell, and of which kind it is.
+TOLD = {
+    "winner": str,
+    "models": list,
+    "classes": list,
+    "coverage": float,
+    "dataset": str,
+    "data_version": str,
+    "synthetic": bool,
+    "test": dict,
+    "files": dict,
+}
 # Images that go through a network together.
 BATCH = 16
 
@@ -161,17 +174,12 @@ class Package:
 
     def __init__(self, folder: Path, shared: bool = False):
         self.folder, self._shared = folder, shared
-        try:
-            self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            advice = f"run `make repro` (or `dvc pull`) first{_published()}"
-            raise UserError(f"{folder} holds no packaged model: {advice}") from None
-        except (OSError, ValueError):
-            raise UserError(f"{folder / ABOUT} is damaged: run `dvc checkout --force`") from None
+        self.about = _read_about(folder)
         self.default: str = self.about["winner"]
         self.names: list[str] = self.about["models"]
         self.classes: list[str] = self.about["classes"]
         self.coverage: float = self.about["coverage"]
+        check_listed(folder, self.about)
         self.cards = {name: read_card(folder / "models" / name) for name in self.names}
         for name in self.names:
             check_sizes(folder / "models" / name)
@@ -194,16 +202,54 @@ class Package:
         """All of them, loaded."""
         return [self.network(name) for name in self.names]
 
-    def version(self, name: str) -> str | None:
+    def version(self, name: str) -> str:
         """Identifies the files of a network, so that two trainings on the same data can be told apart.
 
-        Twelve hexadecimal digits; None for a package whose cards don't list files.
+        Twelve hexadecimal digits.
         """
-        files = self.cards[name].get("files")
-        if not files:
-            return None
+        files = self.cards[name]["files"]
         listed = "".join(f"{file} {told['sha256']}\n" for file, told in sorted(files.items()))
         return hashlib.sha256(listed.encode()).hexdigest()[:12]
+
+
+def write_about(about: dict[str, Any], folder: Path) -> None:
+    """Write service.json beside all that is packaged, with the SHA-256 of every card and of the drift's reference."""
+    listed = [_card(name) for name in about["models"]]
+    listed += [REFERENCE] if (folder / REFERENCE).is_file() else []
+    write_json(about | {"files": {name: sha256(folder / name) for name in listed}}, folder / ABOUT)
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        advice = f"run `make repro` (or `dvc pull`) first{_published()}"
+        raise UserError(f"{folder} holds no packaged model: {advice}") from None
+    except (OSError, ValueError):
+        raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
+    told = about if isinstance(about, dict) else {}
+    for name, kind in TOLD.items():
+        if not isinstance(told.get(name), kind):
+            raise UserError(f"{path} is damaged (it doesn't tell {name}): run `dvc checkout --force`")
+    return told
+
+
+def check_listed(folder: Path, about: dict[str, Any]) -> None:
+    """Raises UserError that names the first card or other file that isn't what service.json lists."""
+    for name in [*map(_card, about["models"]), *about["files"]]:
+        if not (folder / name).is_file():
+            raise UserError(f"{folder / name} does not exist: run `dvc checkout --force`")
+        if sha256(folder / name) != about["files"].get(name):
+            raise _other(folder / name)
+
+
+def _card(name: str) -> str:
+    return f"models/{name}/{CARD}"
+
+
+def _other(path: Path) -> UserError:
+    return UserError(f"{path} is damaged (its SHA-256 is another): run `dvc checkout --force`")
 
 
 def _published() -> str:
@@ -221,19 +267,28 @@ def list_files(folder: Path) -> dict[str, dict[str, Any]]:
 
 def check_sizes(folder: Path) -> None:
     """Raises UserError that names the first file which isn't there in the length that the card tells."""
-    for name, told in read_card(folder).get("files", {}).items():
+    for name, (size, _) in _files(folder).items():
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} does not exist: run `dvc checkout --force`")
-        if path.stat().st_size != told["bytes"]:
-            raise UserError(
-                f"{path} is damaged (it has another length than {told['bytes']}): run `dvc checkout --force`"
-            )
+        if path.stat().st_size != size:
+            raise UserError(f"{path} is damaged (it has another length than {size}): run `dvc checkout --force`")
 
 
 def check_files(folder: Path) -> None:
     """As `check_sizes`, and reads every byte."""
     check_sizes(folder)
-    for name, told in read_card(folder).get("files", {}).items():
-        if sha256(folder / name) != told["sha256"]:
-            raise UserError(f"{folder / name} is damaged (its SHA-256 is another): run `dvc checkout --force`")
+    for name, (_, digest) in _files(folder).items():
+        if sha256(folder / name) != digest:
+            raise _other(folder / name)
+
+
+def _files(folder: Path) -> dict[str, tuple[int, str]]:
+    """{name: (bytes, SHA-256)} of what a card lists. Raises UserError for a card that lists nothing."""
+    try:
+        found = {name: (told["bytes"], told["sha256"]) for name, told in read_card(folder)["files"].items()}
+    except (KeyError, TypeError, AttributeError):
+        found = {}
+    if not found:
+        raise UserError(f"{folder / CARD} is damaged (it lists no files): run `dvc checkout --force`")
+    return found

@@ -14,7 +14,7 @@ CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 DATASET = "the data that the networks were trained on"
 DATA_VERSION = "identifies the training data exactly"
 SYNTHETIC = "whether the networks know drawn images only, and no scans"
-MODEL_VERSION = "identifies the network's files: another training has another; null where the package doesn't list them"
+MODEL_VERSION = "identifies the network's files: another training has another"
 NOTICE = "Research software, not a medical device: not for diagnosis."
 
 
@@ -105,7 +105,7 @@ class Prediction(BaseModel):
     abstain: bool = Field(description="whether the label should not be relied on; `reasons` says why")
     reasons: list[Reason] = Field(description="why the label should not be relied on; empty unless `abstain`")
     model: str = Field(description="the network that answered", examples=["efficientnet_b0"])
-    model_version: str | None = Field(description=MODEL_VERSION, examples=["89abcdef0123"])
+    model_version: str = Field(description=MODEL_VERSION, examples=["89abcdef0123"])
     dataset: str = Field(description=DATASET, examples=["phantom"])
     data_version: str = Field(description=DATA_VERSION, examples=["0123456789ab"])
     synthetic: bool = Field(description=SYNTHETIC)
@@ -167,7 +167,7 @@ class ModelInfo(BaseModel):
     """One packaged network."""
 
     name: str = Field(description="what the field `model` takes", examples=["efficientnet_b0"])
-    model_version: str | None = Field(description=MODEL_VERSION, examples=["89abcdef0123"])
+    model_version: str = Field(description=MODEL_VERSION, examples=["89abcdef0123"])
     size_px: int = Field(description="side of the square it sees")
     size_mb: float = Field(description="of the served graph on disk, in 10^6 bytes")
     precision: Literal["fp32", "bf16", "int8"] = Field(description="of the numbers that it is run with")

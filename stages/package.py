@@ -3,17 +3,17 @@
 import shutil
 
 from mri import cli, model_card, registry, tracking
-from mri.files import read_json, write_json
+from mri.files import read_json
 from mri.params import Params
 from mri.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
 from mri.runtime import read_card, write_card
-from mri.serving import ABOUT, GATE, REFERENCE, list_files
+from mri.serving import GATE, REFERENCE, list_files, write_about
 
 
 def package(params: Params) -> None:
     """Write artifacts/service: models/ARCH (exported networks, each with its gate, its temperature and the thresholds
     of its prediction sets), reference.safetensors (what drift is measured from), service.json (the winner, the data,
-    the scores) and the winner's model card."""
+    the scores, the hashes of cards and reference) and the winner's model card."""
     summary = read_json(METRICS / "summary.json")
     for name in params.model.architectures:
         _package_network(name)
@@ -29,7 +29,7 @@ def package(params: Params) -> None:
         "protocol": summary["protocol"],
         "test": {name: row["test"] for name, row in summary["models"].items()},
     }
-    write_json(about, SERVICE / ABOUT)
+    write_about(about, SERVICE)
     model_card.write(params, METRICS, SERVICE)
     _register(params, about)
 

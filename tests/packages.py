@@ -14,13 +14,13 @@ from PIL import Image
 
 from mri import gate, models, ood
 from mri.architecture import ArchitectureSpec
-from mri.files import write_json
+from mri.files import read_json
 from mri.guided import export_guided
 from mri.inference import to_tensor
 from mri.models import Classifier
 from mri.quantisation import quantise
 from mri.runtime import export, read_card, write_card
-from mri.serving import ABOUT, GATE, list_files
+from mri.serving import ABOUT, GATE, list_files, write_about
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -71,8 +71,13 @@ def _made(names: tuple[str, ...], precision: str) -> tuple[dict[str, Classifier]
         "protocol": "grouped",
         "test": {name: {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}} for name in names},
     }
-    write_json(about, folder / ABOUT)
+    write_about(about, folder)
     return made, written
+
+
+def relist(folder: Path) -> None:
+    """Make a package whole again after its cards or its reference were changed on purpose."""
+    write_about(read_json(folder / ABOUT), folder)
 
 
 def _package_network(model: Classifier, folder: Path, precision: str) -> None:

@@ -452,6 +452,7 @@ def test_networks_that_cannot_be_explained_answer_without_a_map(browser, tmp_pat
         card.write_text(json.dumps(content | {"head_weights": None, "files": left}))
         for graph in card.parent.glob("guided.*"):
             graph.unlink()
+    packages.relist(tmp_path / "package")
     with running(create(tmp_path)) as url:
         watched = Watched(browser, url)
         page = watched.page

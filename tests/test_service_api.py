@@ -1,5 +1,6 @@
 import base64
 import io
+import json
 import shutil
 import threading
 import time
@@ -17,8 +18,9 @@ from mri.inference import to_tensor
 from mri.runtime import read_card, write_card
 from mri.serving import Package
 from service import api
+from service.monitoring import drift
 from service.predictor import Predictor
-from tests.packages import CLASSES, SIZE, network, package, scan
+from tests.packages import CLASSES, SIZE, network, package, relist, scan
 
 MODELS = ("winner", "other")
 
@@ -73,18 +75,9 @@ def test_another_training_on_the_same_data_has_another_model_version(packaged, t
     retrained = shutil.copytree(packaged, tmp_path / "retrained")
     shutil.rmtree(retrained / "models/winner")
     shutil.copytree(packaged / "models/other", retrained / "models/winner")
+    relist(retrained)
     (before, data), (after, same_data) = versions(packaged), versions(retrained)
     assert data == same_data and before["winner"] != after["winner"] == after["other"] == before["other"]
-
-
-def test_a_package_that_lists_no_files_still_answers_without_a_model_version(packaged, tmp_path):
-    copy = shutil.copytree(packaged, tmp_path / "copy")
-    card = read_card(copy / "models/winner")
-    del card["files"]
-    write_card(card, copy / "models/winner")
-    client = TestClient(api.create(Predictor(copy)))
-    assert client.post("/predict", files={"image": scan()}).json()["model_version"] is None
-    assert [model["model_version"] is None for model in client.get("/models").json()["models"]] == [True, False]
 
 
 def test_gradcam_equals_that_of_pytorch(client):
@@ -200,6 +193,62 @@ def test_a_damaged_package_is_refused_in_one_line(packaged, tmp_path):
     (copy / "models/other/model.bin").unlink()
     with pytest.raises(UserError, match=r"other/model.bin does not exist"):
         Predictor(copy)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("{}", "it doesn't tell winner"),
+        ("[]", "it doesn't tell winner"),
+        ("3", "it doesn't tell winner"),
+        ({"coverage": None}, "it doesn't tell coverage"),
+        ({"models": "winner"}, "it doesn't tell models"),
+        ({"files": ["models/winner/model.json"]}, "it doesn't tell files"),
+    ],
+)
+def test_a_service_json_that_lacks_something_is_refused_in_one_line(packaged, tmp_path, content, reason):
+    copy = shutil.copytree(packaged, tmp_path / "copy")
+    about = copy / "service.json"
+    about.write_text(content if isinstance(content, str) else json.dumps(json.loads(about.read_text()) | content))
+    with pytest.raises(UserError, match=rf"^\S*service.json is damaged \({reason}\): run `dvc checkout --force`$"):
+        Predictor(copy)
+
+
+def test_a_changed_card_or_reference_is_refused_before_anything_is_answered(packaged, tmp_path):
+    copy = shutil.copytree(packaged, tmp_path / "copy")
+    (copy / "reference.safetensors").write_bytes(b"what drift is measured from")
+    relist(copy)
+    Package(copy)
+    for name in ("models/winner/model.json", "models/other/model.json", "reference.safetensors"):
+        content = (copy / name).read_bytes()
+        (copy / name).write_bytes(content.replace(b"1.5", b"1.6").replace(b"drift", b"dryft"))
+        with pytest.raises(UserError, match=rf"{name} is damaged \(its SHA-256 is another\)"):
+            Package(copy)
+        (copy / name).write_bytes(content)
+    (copy / "reference.safetensors").unlink()
+    with pytest.raises(UserError, match=r"reference.safetensors does not exist"):
+        Package(copy)
+
+
+def test_a_card_that_lists_no_files_and_one_that_is_not_listed_are_damage(packaged, tmp_path):
+    copy = shutil.copytree(packaged, tmp_path / "copy")
+    about = json.loads((copy / "service.json").read_text())
+    del about["files"]["models/other/model.json"]
+    (copy / "service.json").write_text(json.dumps(about))
+    with pytest.raises(UserError, match=r"other/model.json is damaged \(its SHA-256 is another\)"):
+        Package(copy)
+    for files in (None, {}, ["model.bin"], {"model.bin": 3}):
+        write_card(read_card(copy / "models/other") | {"files": files}, copy / "models/other")
+        relist(copy)
+        with pytest.raises(UserError, match=r"other/model.json is damaged \(it lists no files\)"):
+            Package(copy)
+
+
+def test_the_published_package_is_whole(root):
+    package = Package(root / "results/kaggle/package")
+    assert package.names == ["efficientnet_b0"] and drift.load(package).window == 100
+    listed = {"models/efficientnet_b0/model.json", "reference.safetensors"}
+    assert set(package.about["files"]) == listed
 
 
 @pytest.mark.parametrize(

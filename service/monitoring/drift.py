@@ -29,7 +29,7 @@ def load(package: Package) -> Reference | None:
     reference = Reference.load(package.folder / REFERENCE)
     if (model := reference.about.get("model", "")) not in package.names:
         return None
-    return replace(reference, about=reference.about | {"model_version": package.version(model) or ""})
+    return replace(reference, about=reference.about | {"model_version": package.version(model)})
 
 
 def compare_new(store: Store, reference: Reference, classes: list[str]) -> int:
