@@ -63,6 +63,16 @@ def test_two_that_roll_up_at_once_share_the_rows(store):
     assert store.select("id", where=[requests.c.rollup.is_(None)]) == []
 
 
+def test_a_store_that_cannot_be_used_is_said_in_one_line(tmp_path):
+    (tmp_path / "broken.db").write_text("no database " * 100)
+    for name in ("broken.db", "no/such/folder.db"):
+        environment = {**os.environ, "MRI_MONITORING_URL": f"sqlite:///{tmp_path / name}"}
+        command = [sys.executable, "-m", "service.monitoring"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 2
+        assert done.stderr.startswith("error: the monitoring store can't be used: ") and done.stderr.count("\n") == 1
+
+
 def free_port() -> int:
     with contextlib.closing(socket.socket()) as free:
         free.bind(("127.0.0.1", 0))

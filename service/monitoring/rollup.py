@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.exc import SQLAlchemyError
 
 from mri.delivery import tracking_uri
 from mri.errors import UserError
@@ -109,10 +110,16 @@ def _run(client: Any, store: str) -> str:
 def main() -> None:
     os.nice(10)  # answering comes first
     store = Store(Settings.read().monitoring_url)
-    claimed = claim(store)
+    try:
+        claimed = claim(store)
+    except (SQLAlchemyError, OSError) as error:
+        raise UserError(f"the monitoring store can't be used: {in_one_line(error)}") from None
     try:
         sent = send(store, tracking_uri())
     except Exception as error:  # whatever the tracking server throws, the figures wait for the next time
-        line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"MLflow can't be reached, the figures wait: {line[:200]}") from None
+        raise UserError(f"MLflow can't be reached, the figures wait: {in_one_line(error)}") from None
     print(f"rolled up {claimed}, sent {sent}")
+
+
+def in_one_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
