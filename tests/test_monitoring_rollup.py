@@ -63,6 +63,38 @@ def test_two_that_roll_up_at_once_share_the_rows(store):
     assert store.select("id", where=[requests.c.rollup.is_(None)]) == []
 
 
+def accuracies(store) -> list[tuple]:
+    return [
+        tuple(one["metrics"].get(f"{of}/accuracy.{what}") for of in ("all", "small") for what in ("value", "n"))
+        for one in kept(store)
+    ]
+
+
+def test_feedback_is_counted_once_in_the_roll_up_of_the_time_it_was_given(store):
+    add(store, 3)
+    add(store, 1, model="other")
+    a, b, c, d = (row.request_id for row in store.select("request_id"))
+    store.feedback(a, "glioma")
+    assert rollup.claim(store) == 1 and not waiting_to_be_claimed(store)
+    store.feedback(b, "pituitary")
+    store.feedback(c, "glioma")
+    assert waiting_to_be_claimed(store)
+    store.feedback(a, "notumor")  # a correction
+    add(store, 2)
+    assert rollup.claim(store) == 1 and rollup.claim(store) == 0
+    store.feedback(d, "glioma")
+    assert rollup.claim(store) == 1 and rollup.claim(store) == 0
+    assert accuracies(store) == [(1.0, 1, 1.0, 1), (0.5, 2, 0.5, 2), (1.0, 1, None, None)]
+    assert [one["metrics"].get("all/requests") for one in kept(store)] == [4, 2, None]
+    assert kept(store)[2]["time"] == pytest.approx(time.time(), abs=60)
+
+
+def waiting_to_be_claimed(store) -> bool:
+    with store.begin() as connection:
+        connection.execute(sa.update(rollups).values(sent=1.0))
+    return rollup.waiting(store)
+
+
 def test_a_store_that_cannot_be_used_is_said_in_one_line(tmp_path):
     (tmp_path / "broken.db").write_text("no database " * 100)
     for name in ("broken.db", "no/such/folder.db"):

@@ -104,7 +104,8 @@ def test_rows_beyond_what_may_wait_are_counted_and_the_store_is_told(url, tmp_pa
 
 def test_a_store_that_an_older_version_made_gets_the_new_column_and_keeps_its_rows(url):
     older = sa.MetaData()
-    columns = [column._copy() for column in requests.columns if column.name != "model_version"]
+    newer = ("model_version", "feedback_rollup")
+    columns = [column._copy() for column in requests.columns if column.name not in newer]
     sa.Table("requests", older, *columns, sqlite_autoincrement=True)
     engine = sa.create_engine(url)
     older.create_all(engine)
@@ -114,6 +115,9 @@ def test_a_store_that_an_older_version_made_gets_the_new_column_and_keeps_its_ro
         store.insert([row(request_id=name, model_version="0123456789ab")])
     found = [tuple(one) for one in Store(url).select("request_id", "model_version")]
     assert found == [("before", None), ("first", "0123456789ab"), ("second", "0123456789ab")]
+    assert Store(url).feedback("before", "glioma")
+    indexes = {name for index in sa.inspect(engine).get_indexes("requests") for name in index["column_names"]}
+    assert {"time", "rollup", "feedback_rollup"} <= indexes
 
 
 def test_workers_that_meet_a_store_of_an_older_version_at_once_lose_nothing(url):

@@ -1,9 +1,10 @@
 """Figures of what was recorded, sent to an MLflow experiment of their own: python -m service.monitoring
 
-Each roll-up counts rows that no other one counts, and is kept in the store until the tracking server has it, so that
-nothing is missing and nothing is counted twice, whatever is stopped when: rows are claimed and their figures stored in
-one transaction, and sending the same figures again changes nothing in MLflow. One run per store; a metric's step is the
-roll-up's number, its time that of the last row.
+Each roll-up counts rows that no other one counts, and feedback that has come since the one before, whenever the answers
+were given: accuracy is of the feedback, everything else of the rows. It is kept in the store until the tracking server
+has it, so that nothing is missing and nothing is counted twice, whatever is stopped when: rows are claimed and their
+figures stored in one transaction, and sending the same figures again changes nothing in MLflow. One run per store; a
+metric's step is the roll-up's number, its time that of the last row, or of the roll-up where feedback alone has come.
 
 The service starts this as a process now and then (`service.monitoring.background`): MLflow is large, and a server that
 hangs must not hold up anything. Where the figures go: `mri.delivery.tracking_uri`.
@@ -21,21 +22,23 @@ from sqlalchemy.exc import SQLAlchemyError
 from mri.delivery import tracking_uri
 from mri.errors import UserError
 from mri.tracking import flatten
-from service.monitoring.statistics import by_model, counts, figures, sample
-from service.monitoring.store import Store, requests, rollups
+from service.monitoring.statistics import accuracy, by_model, counts, figures, sample
+from service.monitoring.store import WAITS, Store, requests, rollups
 from service.settings import Settings
 
 EXPERIMENT = "brain-tumour-mri-monitoring"
 # Rows in one roll-up, at most; a longer backlog becomes several.
 LARGEST = 50_000
+# What no roll-up counts yet: rows, and feedback.
+FREE = {"rollup": requests.c.rollup.is_(None), "feedback_rollup": requests.c.feedback_rollup == WAITS}
 
 
 def waiting(store: Store) -> bool:
     """Whether there is anything to roll up or to send."""
     with store.begin() as connection:
-        unclaimed = sa.select(requests.c.id).where(requests.c.rollup.is_(None)).limit(1)
+        unclaimed = [sa.select(requests.c.id).where(free).limit(1) for free in FREE.values()]
         unsent = sa.select(rollups.c.id).where(rollups.c.sent.is_(None)).limit(1)
-        return any(connection.execute(query).first() for query in (unclaimed, unsent))
+        return any(connection.execute(query).first() for query in (*unclaimed, unsent))
 
 
 def claim(store: Store) -> int:
@@ -50,24 +53,30 @@ def _claim_some(store: Store) -> bool:
     with store.begin() as connection:
         # Inserting first makes SQLite lock out other writers before anything is read.
         number = connection.execute(sa.insert(rollups).values(time=0, metrics={}).returning(rollups.c.id)).scalar_one()
-        free = sa.select(requests.c.id).where(requests.c.rollup.is_(None)).order_by(requests.c.id).limit(LARGEST)
-        claimed = sa.update(requests).where(requests.c.id.in_(free), requests.c.rollup.is_(None))
-        connection.execute(claimed.values(rollup=number))
-        mine = [requests.c.rollup == number]
-        last = connection.execute(sa.select(sa.func.max(requests.c.time)).where(*mine)).scalar()
-        if last is None:
+        claimed = 0
+        for column, free in FREE.items():
+            some = sa.select(requests.c.id).where(free).order_by(requests.c.id).limit(LARGEST)
+            claiming = sa.update(requests).where(requests.c.id.in_(some), free).values({column: number})
+            claimed += connection.execute(claiming).rowcount
+        if not claimed:
             connection.rollback()
             return False
-        values = {"metrics": _metrics(connection, mine), "time": last}
+        last = connection.execute(sa.select(sa.func.max(requests.c.time)).where(requests.c.rollup == number)).scalar()
+        values = {"metrics": _metrics(connection, number), "time": last or time.time()}
         connection.execute(sa.update(rollups).where(rollups.c.id == number).values(**values))
     return True
 
 
-def _metrics(connection: sa.Connection, where: list[Any]) -> dict[str, float]:
+def _metrics(connection: sa.Connection, number: int) -> dict[str, float]:
     """Numbers by name: "all/requests", "resnet50/latency_ms.p50", ..."""
-    counted = counts(connection, where)
-    sampled = sample(connection, where, counted)
-    named = {"all": figures(counted, sampled), **by_model(counted, sampled)}
+    rows = [requests.c.rollup == number]
+    counted = counts(connection, rows)
+    sampled = sample(connection, rows, counted)
+    named = {"all": figures(counted, sampled), **by_model(counted, sampled)} if counted else {}
+    confirmed = counts(connection, [requests.c.feedback_rollup == number])
+    for name in ("all", *sorted({row.model for row in confirmed})):
+        known = accuracy([row for row in confirmed if name in ("all", row.model)])
+        named[name] = named.get(name, {}) | {"accuracy": known}
     return {
         f"{name}/{key}": float(value)
         for name, values in named.items()

@@ -21,6 +21,8 @@ from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 metadata = sa.MetaData()
 
+WAITS = 0  # no roll-up has this number
+
 # Times are seconds since 1970, UTC.
 requests = sa.Table(
     "requests",
@@ -49,6 +51,8 @@ requests = sa.Table(
     sa.Column("projection", sa.JSON),  # see mri.drift.project
     sa.Column("feedback", sa.String(64)),  # the confirmed class
     sa.Column("rollup", sa.Integer, index=True),  # which roll-up counts this row
+    # Which one counts its feedback, which may come much later; WAITS until then; empty without any.
+    sa.Column("feedback_rollup", sa.Integer, index=True),
     sqlite_autoincrement=True,  # no number is given twice, not even after all rows were deleted
 )
 
@@ -145,10 +149,14 @@ class Store:
         return list(found[::-1] if newest is not None else found)
 
     def feedback(self, request_id: str, label: str) -> bool:
-        """Note the confirmed class of an answered image; False when there is no such answer."""
+        """Note the confirmed class of an answered image; False when there is no such answer.
+
+        A later correction changes it, but is in no second roll-up.
+        """
         answered = (requests.c.request_id == request_id) & requests.c.label.is_not(None)
+        noted = {"feedback": label, "feedback_rollup": sa.func.coalesce(requests.c.feedback_rollup, WAITS)}
         with self.begin() as connection:
-            return connection.execute(sa.update(requests).where(answered).values(feedback=label)).rowcount == 1
+            return connection.execute(sa.update(requests).where(answered).values(noted)).rowcount == 1
 
     def forget(self, before: float) -> int:
         """Delete everything older than a time; how many rows of `requests` that were."""
@@ -226,7 +234,7 @@ class Store:
         self._made = True
 
     def _add_columns(self) -> None:
-        """Give tables the columns that they lack because an older version made them."""
+        """Give tables the columns, and the indexes of these, that they lack because an older version made them."""
         for table in (requests, windows):
             known = {column["name"] for column in sa.inspect(self._engine).get_columns(table.name)}
             for column in table.columns:
@@ -234,6 +242,8 @@ class Store:
                     kind = column.type.compile(self._engine.dialect)
                     with self._engine.begin() as connection:
                         connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
+            for index in table.indexes:
+                index.create(self._engine, checkfirst=True)
 
 
 def _make_file(file: Path) -> None:
