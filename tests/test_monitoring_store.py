@@ -6,9 +6,19 @@ import uuid
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.exc import (
+    DatabaseError,
+    DBAPIError,
+    IntegrityError,
+    InterfaceError,
+    InternalError,
+    OperationalError,
+    ProgrammingError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.monitoring.recorder import Recorder
-from service.monitoring.store import Store, requests
+from service.monitoring.store import Store, metadata, requests
 from tests.conftest import file_size_limit
 
 
@@ -195,6 +205,57 @@ def test_a_read_only_store_fails_nothing(url, tmp_path):
     (tmp_path / "monitoring.db").chmod(0o600)
     assert recorder.flush(10) and len(recorded(recorder.store)) == 2
     recorder.close()
+
+
+@pytest.mark.parametrize("kind", [InterfaceError, InternalError, DatabaseError, ProgrammingError, PoolTimeoutError])
+def test_whatever_another_database_says_when_it_is_away_rows_wait_and_none_is_lost(recorder, monkeypatch, kind):
+    insert, refused = recorder.store.insert, []
+
+    def away(rows):
+        if len(refused) < 2:
+            refused.append(len(rows))
+            raise kind("INSERT", {}, Exception("connection already closed")) if issubclass(kind, DBAPIError) else kind()
+        insert(rows)
+
+    monkeypatch.setattr(recorder.store, "insert", away)
+    for name in ("a", "b"):
+        recorder.put(**row(request_id=name))
+    assert recorder.flush(20)
+    assert len(refused) == 2 and recorded(recorder.store) == ["a", "b"] and recorder.lost == 0
+
+
+@pytest.mark.parametrize("kind", [OperationalError, ProgrammingError, IntegrityError])
+def test_tables_that_another_worker_has_just_made_are_used_whatever_the_database_calls_that(url, monkeypatch, kind):
+    create_all, refused = metadata.create_all, []
+
+    def exists(engine):
+        create_all(engine)
+        if not refused:
+            refused.append(kind("CREATE TABLE", {}, Exception("relation already exists")))
+            raise refused[0]
+
+    monkeypatch.setattr(metadata, "create_all", exists)
+    store = Store(url)
+    store.insert([row(request_id="a")])
+    assert recorded(store) == ["a"] and refused
+
+
+def test_a_file_that_is_no_database_delays_rows_until_it_is_removed(url, tmp_path):
+    (tmp_path / "monitoring.db").write_text("no database " * 100)
+    recorder = Recorder(Store(url))
+    recorder.put(**row(request_id="a"))
+    assert not recorder.flush(1.5)
+    (tmp_path / "monitoring.db").unlink()
+    assert recorder.flush(10)
+    assert recorded(recorder.store) == ["a"] and recorder.lost == 0
+    recorder.close()
+
+
+def test_a_value_that_no_column_takes_loses_its_row_alone(recorder):
+    recorder.put(**row(request_id="bad", abstain="neither"))
+    recorder.put(**row(request_id="good"))
+    assert recorder.flush(10)
+    assert recorded(recorder.store) == ["good"] and recorder.lost == 1
 
 
 def test_a_row_that_no_database_takes_does_not_hold_up_the_others(recorder):

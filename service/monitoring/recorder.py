@@ -9,9 +9,9 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from service.monitoring.store import COLUMNS, Store
+from service.monitoring.store import COLUMNS, OF_THE_ROW, Store
 
 # Rows that wait while the store can't be used; beyond, they are counted and dropped.
 WAITING = 10_000
@@ -122,10 +122,10 @@ class Recorder:
         """Whether the rows are dealt with: written, or given up because no database would take them."""
         try:
             self.store.insert(rows)
-        except (OperationalError, OSError) as error:
-            self._complain(error)
-            return False
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, OSError) as error:
+            if not _of_the_row(error):
+                self._complain(error)
+                return False
             if len(rows) == 1:
                 self._lose(1)
                 logger.error("a row can't be written (%s)", type(error).__name__)
@@ -150,3 +150,9 @@ class Recorder:
             with suppress(SQLAlchemyError, OSError):
                 self.store.count_lost(lost - self._told)
                 self._told = lost
+
+
+def _of_the_row(error: Exception) -> bool:
+    """Whether no database would take the row. A database that is away, broken or read-only says so in many ways."""
+    unfit = isinstance(error, StatementError) and not isinstance(error, DBAPIError)  # it didn't get to the database
+    return unfit or isinstance(error, OF_THE_ROW)

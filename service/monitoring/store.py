@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 metadata = sa.MetaData()
 
 WAITS = 0  # no roll-up has this number
+# What a database says of a row; anything else it says is of the database, and may pass.
+OF_THE_ROW = (IntegrityError, DataError)
 
 # Times are seconds since 1970, UTC.
 requests = sa.Table(
@@ -130,8 +132,9 @@ class Store:
                 self._make_tables()
             with self._engine.begin() as connection:
                 yield connection
-        except OperationalError:
-            self._engine.dispose()  # a connection to a file that was read-only stays so when the file no longer is
+        except DBAPIError as error:
+            if not isinstance(error, OF_THE_ROW):
+                self._engine.dispose()  # a connection to a file that was read-only stays so when the file no longer is
             raise
 
     def insert(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -217,7 +220,7 @@ class Store:
                 metadata.create_all(self._engine)
                 self._add_columns()
                 break
-            except DatabaseError:  # another worker has just made them
+            except DBAPIError:  # another worker has just made them; which error that is depends on the database
                 if last:
                     raise
         for name, value in (("store", str(uuid.uuid4())), ("lost", "0")):
