@@ -34,7 +34,7 @@ import httpx
 import numpy as np
 import psutil
 
-from benchmarks.local_service import Service, served
+from benchmarks.local_service import Service, described, served
 from mri import hardware
 from mri.cli import Parser, guarded
 from mri.files import write_json
@@ -266,6 +266,7 @@ def main() -> None:
         "workers": WORKERS,
         "seconds": arguments.seconds,
         "warm_up_seconds": arguments.warm_up,
+        "package": described(),
         "hardware": hardware.describe(),
         "command": " ".join(["python -m benchmarks.load", *sys.argv[1:]]),
         "date": date.today().isoformat(),

@@ -18,6 +18,7 @@ import psutil
 
 from mri.errors import UserError
 from mri.paths import SERVICE
+from mri.serving import Package
 from service.monitoring.store import Store
 
 ROOT = Path(__file__).parents[1]
@@ -79,7 +80,7 @@ def start(
     temporary.mkdir(parents=True, exist_ok=True)
     environment = {
         **os.environ,
-        "MRI_SERVICE": str((package or Path(os.environ.get("MRI_SERVICE") or SERVICE)).absolute()),
+        "MRI_SERVICE": str(packaged(package)),
         "MRI_MONITORING_URL": f"sqlite:///{store}",
         "MRI_WORKERS": str(workers),
         "MRI_ROLLUP_SECONDS": "0",
@@ -92,6 +93,17 @@ def start(
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(serve, cwd=working, env=environment, stdout=log, stderr=log, start_new_session=True)
     return Service(process, f"http://127.0.0.1:{port}", folder, store)
+
+
+def described(package: Path | None = None) -> dict[str, str]:
+    """What a service serves: {winner, data_version, model_version}. package: as of `start`."""
+    served = Package(packaged(package))
+    name = served.default
+    return {"winner": name, "data_version": served.about["data_version"], "model_version": served.version(name)}
+
+
+def packaged(package: Path | None) -> Path:
+    return (package or Path(os.environ.get("MRI_SERVICE") or SERVICE)).absolute()
 
 
 def stop(service: Service) -> None:

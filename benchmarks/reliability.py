@@ -10,7 +10,6 @@ root on Linux: one mounts a small disk, the other makes a file immutable.
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import socket
 import sqlite3
@@ -35,7 +34,7 @@ from mri import hardware
 from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.files import read_json
-from mri.paths import SERVICE
+from mri.runtime import PRECISIONS, read_card
 from mri.serving import ABOUT
 from service.monitoring.store import leases, requests
 
@@ -62,6 +61,7 @@ clients asking without a pause (one request in twenty malformed), breaks one thi
 "Failures" are answers of 500 and above but a 503 that says when to come back, "unanswered" are connections that broke.
 The store should hold one row for every answered image and every refused request.
 
+The package's winner is {winner} (data version {data_version}, model version {model_version}).
 {hardware}; {date}.
 """
 
@@ -319,10 +319,16 @@ def wait_for(condition: Callable[[], bool]) -> None:
         time.sleep(0.1)
 
 
+def winners_weights(package: Path) -> Path:
+    """The file of weights that is loaded at the start: of the precision that serves, and not of the guided graph."""
+    folder = package / "models" / read_json(package / ABOUT)["winner"]
+    return (folder / PRECISIONS[read_card(folder)["precision"]][0]).with_suffix(".bin")
+
+
 def damaged_package(folder: Path, package: Path, seconds: float) -> Figures:
     """The winner, which is loaded at the start, has a single wrong bit before the service starts."""
     copy = Path(shutil.copytree(package, folder / "copy"))
-    weights = sorted((copy / "models" / read_json(copy / ABOUT)["winner"]).glob("*.bin"))[0]
+    weights = winners_weights(copy)
     content = bytearray(weights.read_bytes())
     content[len(content) // 2] ^= 1
     weights.write_bytes(content)
@@ -397,6 +403,14 @@ def run(names: list[str], package: Path, seconds: float) -> str:
     return "\n".join(sections)
 
 
+def title(package: Path) -> str:
+    """What stands above the sections: what was served, on which machine, when."""
+    machine = hardware.describe()
+    named = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}"
+    about = local_service.described(package)
+    return TITLE.format(clients=CLIENTS, hardware=named, date=date.today().isoformat(), **about)
+
+
 def main() -> None:
     parser = Parser("benchmarks.reliability", __doc__)
     parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"all when left out: {', '.join(DRILLS)}")
@@ -405,13 +419,10 @@ def main() -> None:
     for name in arguments.drills:
         if name not in DRILLS:
             raise UserError(f"there is no drill {name!r}: choose among {', '.join(DRILLS)}")
-    package = Path(os.environ.get("MRI_SERVICE") or SERVICE).absolute()
+    package = local_service.packaged(None)
     sections = run(arguments.drills or list(DRILLS), package, arguments.seconds)
     if not arguments.drills:
-        machine = hardware.describe()
-        named = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}"
-        title = TITLE.format(clients=CLIENTS, hardware=named, date=date.today().isoformat())
-        OUT.write_text(f"{title}\n{sections}")
+        OUT.write_text(f"{title(package)}\n{sections}")
 
 
 if __name__ == "__main__":

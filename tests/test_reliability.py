@@ -8,9 +8,11 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from benchmarks import load, reliability
+from benchmarks import load, local_service, reliability
 from benchmarks.load import Tally
 from benchmarks.local_service import served
+from mri.serving import Package
+from tests import packages
 
 
 def answer(status: int, body: dict, path: str = "/predict", **headers) -> httpx.Response:
@@ -81,9 +83,34 @@ def test_a_full_disk_delays_rows_and_what_is_lost_when_the_service_stops_is_coun
 
 
 @pytest.mark.slow
+def test_a_read_only_store_delays_rows_and_fails_nothing(package, tmp_path):
+    (tmp_path / "probe").touch()
+    if subprocess.run(["chattr", "+i", tmp_path / "probe"], capture_output=True).returncode:
+        pytest.skip("needs root and a file system that knows chattr")
+    subprocess.run(["chattr", "-i", tmp_path / "probe"], check=True)
+    figures = reliability.store_read_only(tmp_path / "drill", package, 4.0)
+    assert (figures["failures"], figures["unanswered"], figures["of them missing"]) == (0, 0, 0), figures
+    assert "rows wait, predictions go on" in figures["what the log says of it"]
+
+
+@pytest.mark.slow
 def test_a_damaged_package_is_refused_at_the_start_in_one_line(package, tmp_path):
     figures = reliability.damaged_package(tmp_path, package, 0)
-    assert (figures["exit code"], figures["lines said"]) == (2, 1) and "is damaged" in figures["said"]
+    assert (figures["exit code"], figures["lines said"]) == (2, 1)
+    assert "models/winner/model.bin is damaged" in figures["said"]
+
+
+def test_the_weights_that_are_damaged_are_those_that_serve(package, tmp_path):
+    assert reliability.winners_weights(package) == package / "models/winner/model.bin"
+    packages.package(tmp_path, ("small",), precision="int8")
+    assert reliability.winners_weights(tmp_path) == tmp_path / "models/small/int8.bin"
+
+
+def test_the_report_of_the_drills_says_what_was_served(package):
+    about = local_service.described(package)
+    assert about == {"winner": "winner", "data_version": "0123456789ab", "model_version": about["model_version"]}
+    said = f"winner is winner (data version 0123456789ab, model version {Package(package).version('winner')})"
+    assert said in reliability.title(package)
 
 
 def test_a_drill_becomes_a_section_of_the_report():
