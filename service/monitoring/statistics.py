@@ -104,7 +104,16 @@ def sample(
     query = query.where(requests.c.label.is_not(None), place < sa.case(*taken, else_=0))
     rows = connection.execute(query).all()
     found = Counter((row.stretch, row.model) for row in rows)
-    return [Sampled(*row, there[row.stretch, row.model] / found[row.stretch, row.model]) for row in rows]
+    return [
+        Sampled(
+            row.stretch,
+            row.model,
+            row.ms,
+            row.confidence,
+            there[row.stretch, row.model] / found[row.stretch, row.model],
+        )
+        for row in rows
+    ]
 
 
 def _share(number: int, most: float) -> int:
