@@ -38,6 +38,7 @@ setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA)
 .PHONY: repro
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package
 	dvc repro
+	python -m mri.lock
 
 .PHONY: explore
 explore: $(READY)  ## show what is in the chosen data: artifacts/notebooks/exploratory.html

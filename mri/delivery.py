@@ -171,7 +171,6 @@ class Delivery:
         return self._client.create_model_version(name, source, self._run).version
 
     def _end(self, event: dict[str, Any]) -> None:
-        self._batch(tags=event["tags"])
         for run in {self._run, self._parent}:
             self._client.set_terminated(run, event["end"], event["time"])
 

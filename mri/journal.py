@@ -25,6 +25,11 @@ def home() -> Path:
     return repository() / ".mlflow-journal"
 
 
+def ran() -> Path:
+    """A file that says whose stages were tracked last (`mri.tracking.pipeline`), until `mri.lock` has looked at it."""
+    return home() / "ran"
+
+
 def store_lock() -> FileLock:
     """Held while the tracking store is opened and runs are found or made there: stages may run at the same time."""
     home().mkdir(exist_ok=True)

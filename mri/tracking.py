@@ -26,6 +26,7 @@ from mri.paths import DAGSHUB, LOCK, METRICS, PLOTS, SPLITS
 
 # What the pipeline writes itself: changes there don't make a working tree another commit's.
 WRITTEN = (LOCK, METRICS, PLOTS, DAGSHUB)
+PIPELINE = "pipeline"  # the name of what is tracked by no stage but for all of them
 KEPT = "not tracked yet, kept in .mlflow-journal for `make sync`"
 
 
@@ -71,6 +72,7 @@ class Run:
             begun = journal.begin(name)
             begun.append(head)  # without it nobody would know whose the other events are
             self._journal, self._delivery = begun, Delivery(begun)
+            journal.ran().write_text(head["pipeline"])
 
         self._attempt(begin, "not tracked")
         self.content(_environment(), f"environment/{name.partition('@')[0]}.json")
@@ -100,7 +102,7 @@ class Run:
         if self._journal is None or self._delivery is None:
             return
         try:
-            self._journal.append({"end": status, "time": _now(), "tags": _lock()})
+            self._journal.append({"end": status, "time": _now()})
             self._delivery.send()
             self._journal.delete()
         except Exception as error:
@@ -124,6 +126,8 @@ class Run:
 def run(name: str, tags: dict[str, str]) -> Iterator[Run]:
     """What a stage tracks: "train@resnet50" of that network's run, "select" of the run of the whole pipeline.
 
+    PIPELINE is the name of what no stage can, as it is known after the last one.
+
     A pipeline run is a git commit with the same parameters, or a DVC experiment; the processes of its stages find its
     MLflow runs, or make them.
     """
@@ -144,6 +148,17 @@ def commit() -> str:
     return head + ("+" if head and _git("status", "--porcelain", "--untracked-files=no", "--", ".", *own) else "")
 
 
+def experiment_name() -> str:
+    """The DVC experiment that this process belongs to; "" outside one."""
+    return os.environ.get("DVC_EXP_NAME", "")
+
+
+def pipeline(revision: str, experiment: str) -> str:
+    """Which pipeline run is that of a commit (as `commit` returns it) or experiment with the parameters of now."""
+    parts = (revision.rstrip("+"), digest(Path("params.yaml")), experiment)
+    return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12]
+
+
 def flatten(values: dict[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} to {"a.b": 1}."""
     flat: dict[str, Any] = {}
@@ -160,19 +175,18 @@ def _head(name: str, tags: dict[str, str]) -> dict[str, Any]:
     stage, _, arch = name.partition("@")
     if os.environ.get("DVC_STAGE") == "teacher":
         stage = "teacher"
-    revision, experiment = commit(), os.environ.get("DVC_EXP_NAME", "")
-    parts = (revision.rstrip("+"), _digest(Path("params.yaml")), experiment)
+    revision, experiment = commit(), experiment_name()
     own = {
         "stage": stage,
         "git_commit": revision,
         "mlflow.source.git.commit": revision.rstrip("+"),
-        "mlflow.source.name": f"stages/{stage}.py",
+        "mlflow.source.name": "dvc.yaml" if stage == PIPELINE else f"stages/{stage}.py",
         "mlflow.user": _user(),
-        "data_version": _digest(SPLITS / "index.csv"),
+        "data_version": digest(SPLITS / "index.csv"),
         "dvc_exp": experiment,
     }
     return {
-        "pipeline": hashlib.sha256(" ".join(parts).encode()).hexdigest()[:12],
+        "pipeline": pipeline(revision, experiment),
         "pipeline_name": experiment or " ".join(filter(None, ("pipeline", tags.get("data"), revision[:7]))),
         "kind": "pipeline" if not arch else "teacher" if stage == "teacher" else "architecture",
         "name": f"teacher {arch}" if stage == "teacher" else arch,
@@ -190,12 +204,7 @@ def _environment() -> dict[str, Any]:
     return {**describe(), "gpus": gpus, "command": sys.argv, "packages": dict(packages)}
 
 
-def _lock() -> dict[str, str]:
-    digest = _digest(LOCK)
-    return {"dvc_lock": digest} if digest else {}
-
-
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     """Twelve hex digits of a file's SHA-256; "" where there is none."""
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12] if path.is_file() else ""
 

@@ -3,7 +3,7 @@
 from mri import cli, dataset, model_card, tracking
 from mri import report as page
 from mri.params import Params
-from mri.paths import LOCK, MAPS, METRICS, PLOTS, REPORT, SPLITS
+from mri.paths import MAPS, METRICS, PLOTS, REPORT, SPLITS
 from mri.report import PICTURES
 from mri.viewer import viewer
 
@@ -23,7 +23,6 @@ def _track(params: Params) -> None:
             run.file(path, path.parent.relative_to(REPORT.parent).as_posix())
         for path in sorted(path for kind in PICTURES for path in PLOTS.rglob(f"*{kind}")):
             run.file(path, path.parent.as_posix())
-        run.file(LOCK)
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from PIL import Image
 from mri import dataset
 from mri.evaluation import missed_tumours
 from mri.files import read_json
+from mri.tracking import digest
 from tests.test_notebooks import described, saved
 from tests.workspace import THUMBNAIL, TWO_ARCHITECTURES, commit, environment, make, run
 
@@ -27,9 +28,10 @@ CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A copy in which `dvc repro` has run once, committed."""
+    """A copy in which what `make repro` does has run once, committed."""
     folder = make(tmp_path_factory.mktemp("copy"), THUMBNAIL + TWO_ARCHITECTURES)
     run(folder, "dvc", "repro")
+    run(folder, "python", "-m", "mri.lock")
     commit(folder)
     return folder
 
@@ -113,6 +115,7 @@ def test_a_pipeline_run_is_tracked_with_a_run_per_network_and_the_winner_is_regi
         assert set(named) <= set(child.data.metrics)
         assert child.data.tags["git_commit"] == commit_before_the_run(workspace)
     assert {"report", "plots", "dvc.lock"} <= {item.path for item in client.list_artifacts(parent.info.run_id)}
+    assert parent.data.tags["dvc_lock"] == digest(workspace / "dvc.lock")
     winner = read_json(workspace / "metrics/summary.json")["winner"]
     champion = client.get_model_version_by_alias("brain-tumour-mri", "champion")
     assert champion.run_id == children[winner].info.run_id

@@ -14,7 +14,7 @@ import pytest
 import requests
 from mlflow import MlflowClient
 
-from mri import delivery, journal, tracking
+from mri import delivery, journal, lock, tracking
 from mri.errors import UserError
 from mri.sync import Outcome, sync
 from tests.conftest import file_size_limit
@@ -67,20 +67,66 @@ def test_a_run_keeps_parameters_metrics_per_epoch_and_the_commit():
 
 
 def test_a_run_knows_the_machine_the_packages_and_the_state_of_the_repository(tmp_path):
-    (tmp_path / "dvc.lock").write_text("stages: {}")
+    (tmp_path / "code.py").write_text("1")
     (tmp_path / "artifacts/splits").mkdir(parents=True)
     (tmp_path / "artifacts/splits/index.csv").write_text("id\n")
-    subprocess.run("git init -q && git add dvc.lock && git -c user.name=a -c user.email=a@b commit -qm a", shell=True)
+    subprocess.run("git init -q && git add code.py && git -c user.name=a -c user.email=a@b commit -qm a", shell=True)
     with tracking.run("train@small", {}):
         pass
     (found,) = runs(kind="architecture")
-    assert found.data.tags["dvc_lock"] == "6a3837158560"  # of the SHA-256 of the text above
-    assert found.data.tags["data_version"] == "984a644ec3b5"
+    assert found.data.tags["data_version"] == "984a644ec3b5"  # of the SHA-256 of the text above
     assert found.data.tags["mlflow.source.git.commit"] == tracking.commit() != ""
     where = MlflowClient(delivery.tracking_uri()).download_artifacts(found.info.run_id, "environment/train.json")
     environment = json.loads(Path(where).read_text())
     assert environment["python"] == sys.version.split()[0] and environment["cores"] >= 1
     assert environment["packages"]["mlflow"] and environment["packages"]["torch"]
+
+
+def test_the_run_of_the_pipeline_gets_the_lock_that_dvc_wrote_after_the_last_stage(tmp_path):
+    (tmp_path / "dvc.lock").write_text("before")
+    with tracking.run("train@small", {}), tracking.run("report", {}):
+        pass
+    (tmp_path / "dvc.lock").write_text("stages: {}")
+    lock.track()
+    (parent,) = runs(kind="pipeline")
+    (child,) = runs(kind="architecture")
+    assert parent.data.tags["dvc_lock"] == "6a3837158560"  # of the SHA-256 of the text above
+    assert "dvc_lock" not in child.data.tags and parent.info.status == "FINISHED"
+    where = MlflowClient(delivery.tracking_uri()).download_artifacts(parent.info.run_id, "dvc.lock")
+    assert Path(where).read_text() == "stages: {}"
+
+
+@pytest.mark.parametrize("change", ["nothing ran", "other parameters"])
+def test_a_lock_is_not_tracked_with_a_run_that_did_not_make_it(tmp_path, change):
+    (tmp_path / "dvc.lock").write_text("stages: {}")
+    with tracking.run("report", {}):
+        pass
+    if change == "nothing ran":
+        lock.track()
+        (tmp_path / "dvc.lock").write_text("another commit's")
+    else:
+        (tmp_path / "params.yaml").write_text("seed: 1")
+    lock.track()
+    (parent,) = runs(kind="pipeline")
+    assert parent.data.tags.get("dvc_lock") == ("6a3837158560" if change == "nothing ran" else None)
+
+
+def test_a_lock_whose_server_is_away_fails_nothing_and_is_sent_later(tmp_path, monkeypatch, capsys):
+    (tmp_path / "dvc.lock").write_text("stages: {}")
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+        with tracking.run("report", {}):
+            pass
+        lock.track()
+    assert capsys.readouterr().err.count("kept in .mlflow-journal for `make sync`") == 2
+    assert sync() == Outcome(sent=2)
+    assert runs(kind="pipeline")[0].data.tags["dvc_lock"] == "6a3837158560"
+
+
+def test_make_repro_tracks_the_lock_after_the_last_stage(root):
+    command = ["make", "-n", "--no-print-directory", "repro"]
+    printed = subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout
+    assert printed.splitlines()[-2:] == ["dvc repro", "python -m mri.lock"]
 
 
 def test_what_the_pipeline_writes_does_not_make_a_commit_another(tmp_path):
