@@ -317,6 +317,9 @@ def test_the_prose_says_what_the_published_runs_found():
         explained = read_json(run / f"explain/{name}.json")
         bell = explained["baselines"]["gaussian"]["auroc"]["value"]
         assert all(explained["methods"][method]["auroc"]["value"] < bell for method in ("gradcam", "gradcam_aligned"))
+    for name in read_json(ROOT / "metrics/summary.json")["models"]:
+        changed = read_json(ROOT / f"metrics/explain/{name}.json")["faithfulness"]["methods"]
+        assert not changed["guided_backprop"]["randomisation"]["passed"]
     load = read_json(ROOT / "results/benchmarks/load.json")
     assert load["unplanned_5xx"] == 0 and load["recorded_exactly_once"] and abs(load["memory_growth"]) < 0.05
 
