@@ -119,7 +119,7 @@ function curl(path, method, body) {
     return ["curl", ...parts, address].join(" ");
   }
   if (body[JSON_BODY]) {
-    const values = fields(body[JSON_BODY].schema).map(([name, schema]) => [name, example(name, schema) ?? PLACEHOLDERS[name] ?? ""]);
+    const values = fields(body[JSON_BODY].schema).map(([name, schema]) => [name, PLACEHOLDERS[name] ?? example(name, schema) ?? ""]);
     return `curl -H 'Content-Type: ${JSON_BODY}' -d '${JSON.stringify(Object.fromEntries(values))}' ${address}`;
   }
   return method === "GET" ? `curl ${address}` : `curl -X ${method} ${address}`;
