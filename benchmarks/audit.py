@@ -29,7 +29,7 @@ import numpy as np
 from PIL import Image
 
 from mri import hardware
-from mri.cli import Parser, guarded
+from mri.cli import Parser, guarded, positive
 from mri.files import write_json
 from mri.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
 
@@ -115,7 +115,7 @@ def measure(call: Callable[[np.ndarray], set], stack: np.ndarray, repeats: int) 
 
 def main() -> None:
     parser = Parser("benchmarks.audit", __doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each (the largest runs once)")
+    parser.add_argument("--repeats", type=positive(int), default=3, help="runs of each (the largest runs once)")
     parser.add_argument("--largest", type=int, default=MANY, help="pictures of the largest search; 0 leaves it out")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -30,7 +30,7 @@ from sklearn.metrics import balanced_accuracy_score
 
 from mri import audit, baselines, dataset, hardware, index, models, splits
 from mri.checkpoints import Checkpoint
-from mri.cli import Parser, guarded
+from mri.cli import Parser, guarded, positive
 from mri.compose import compose
 from mri.decoding import Decoded, decode
 from mri.download import download
@@ -133,7 +133,9 @@ def draw(found: dict[str, dict[str, dict[str, list[float]]]], chance: float) -> 
 
 def main() -> None:
     parser = Parser("benchmarks.leakage", __doc__)
-    parser.add_argument("--seeds", type=int, default=3, help="repetitions with another split and another training")
+    parser.add_argument(
+        "--seeds", type=positive(int), default=3, help="repetitions with another split and another training"
+    )
     arguments = parser.parse_args()
     parameters = compose([])
     found = run(parameters, arguments.seeds)

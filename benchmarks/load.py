@@ -36,7 +36,7 @@ import psutil
 
 from benchmarks.local_service import Service, described, served
 from mri import hardware
-from mri.cli import Parser, guarded
+from mri.cli import Parser, guarded, positive
 from mri.files import write_json
 from mri.phantom.lesions import CLASSES
 from service.pages import samples
@@ -254,7 +254,7 @@ def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
 
 def main() -> None:
     parser = Parser("benchmarks.load", __doc__)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="of the load that counts")
+    parser.add_argument("--seconds", type=positive(float), default=SECONDS, help="of the load that counts")
     parser.add_argument("--warm-up", type=float, default=WARM_UP, help="seconds of load before")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()

@@ -31,7 +31,7 @@ from benchmarks import local_service
 from benchmarks.load import SCANS, Load, Tally, recorded
 from benchmarks.local_service import Service, served
 from mri import hardware
-from mri.cli import Parser, guarded
+from mri.cli import Parser, guarded, positive
 from mri.errors import UserError
 from mri.files import read_json
 from mri.runtime import PRECISIONS, read_card
@@ -414,7 +414,9 @@ def title(package: Path) -> str:
 def main() -> None:
     parser = Parser("benchmarks.reliability", __doc__)
     parser.add_argument("drills", nargs="*", metavar="DRILL", help=f"all when left out: {', '.join(DRILLS)}")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="for which something stays broken, about")
+    parser.add_argument(
+        "--seconds", type=positive(float), default=SECONDS, help="for which something stays broken, about"
+    )
     arguments = parser.parse_args()
     for name in arguments.drills:
         if name not in DRILLS:

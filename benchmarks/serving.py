@@ -49,7 +49,7 @@ from PIL import Image
 from benchmarks.training import JPEG_SIDE
 from mri import hardware, models
 from mri.benchmarking import repeat
-from mri.cli import Parser, guarded
+from mri.cli import Parser, guarded, positive
 from mri.errors import UserError
 from mri.files import write_json
 from mri.gradcam import gradcam_from_features, upsample
@@ -386,8 +386,8 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", metavar="NAME", help="networks of the package (default: all)")
     parser.add_argument("--package", type=Path, default=SERVICE, help="default: %(default)s")
     parser.add_argument("--weights", type=Path, default=MODELS, help="default: %(default)s")
-    parser.add_argument("--rounds", type=int, default=2, help="runs of each server (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=3, help="of each case (default: %(default)s)")
+    parser.add_argument("--rounds", type=positive(int), default=2, help="runs of each server (default: %(default)s)")
+    parser.add_argument("--seconds", type=positive(float), default=3, help="of each case (default: %(default)s)")
     parser.add_argument("--out", type=Path, default=OUT, help="default: %(default)s")
     parser.add_argument("--runtime", nargs=5, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -50,7 +50,7 @@ from torchvision import transforms
 
 from mri import hardware, index, models
 from mri.checkpoints import Checkpoint
-from mri.cli import Parser, guarded
+from mri.cli import Parser, guarded, positive
 from mri.compose import compose
 from mri.dataset import IMAGES, Part
 from mri.decoding import decode
@@ -82,7 +82,7 @@ def write_images(count: int, folder: Path) -> None:
     download(params.data.source, params.data.options, params.data.classes, folder, params.seed)
     frame = index.read(folder)
     if count > len(frame):
-        raise SystemExit(f"there are {len(frame)} images, not {count}: lower --steps")
+        raise UserError(f"there are {len(frame)} images, not {count}: lower --steps")
     frame = frame.sample(count, random_state=0).reset_index(drop=True)
     for i, path in enumerate(frame["path"]):
         image = Image.open(folder / path).resize((JPEG_SIDE, JPEG_SIDE), Image.Resampling.BICUBIC)
@@ -264,8 +264,8 @@ def profile(arch: str, size: int) -> None:
 
 def main() -> None:
     parser = Parser("benchmarks.training", __doc__)
-    parser.add_argument("--repeats", type=int, default=3, help="runs of each loop")
-    parser.add_argument("--steps", type=int, default=4, help="batches per epoch")
+    parser.add_argument("--repeats", type=positive(int), default=3, help="runs of each loop")
+    parser.add_argument("--steps", type=positive(int), default=4, help="batches per epoch")
     parser.add_argument("--profile", nargs=2, metavar=("ARCH", "SIZE"), help="only print where the time goes")
     parser.add_argument("--one", nargs=4, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import math
 import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from mri import params
 from mri.errors import UserError
 from mri.memory import keep_freed_memory
 
@@ -28,8 +28,25 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} ({self.prog} --help explains it)\n")
 
 
+def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
+    """The type of an option that is a number above 0, a whole one where `kind` is int."""
+
+    def parse(text: str) -> float:
+        try:
+            number = kind(text)
+        except ValueError:
+            number = kind(0)
+        if not 0 < number < math.inf:
+            raise argparse.ArgumentTypeError(f"must be a {'whole ' if kind is int else ''}number above 0, got {text}")
+        return number
+
+    return parse
+
+
 def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
     """Run a stage function as a program: parameters from params.yaml, its other arguments from the command line."""
+    from mri import params  # here, because a process that is measured uses the parser, and pydantic is large
+
     name = stage.__name__
     others = list(inspect.signature(stage).parameters)[1:]
     one, target = (" resnet50", "@resnet50") if others else ("", "")
@@ -39,7 +56,18 @@ def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
         parser.add_argument(argument)
     arguments = vars(parser.parse_args(argv))
     keep_freed_memory()
-    guarded(lambda: stage(params.load(), **arguments))
+    guarded(lambda: _after_others(lambda: stage(params.load(), **arguments)))
+
+
+def _after_others(stage: Callable[[], Any]) -> None:
+    """Run a stage. Raises UserError when a file is missing that another stage makes."""
+    try:
+        stage()
+    except FileNotFoundError as error:
+        missing = str(error.filename)
+        if missing.split("/")[0] not in ("artifacts", "metrics", "plots"):
+            raise
+        raise UserError(f"{missing} does not exist: run `dvc repro`, which makes it first") from None
 
 
 # What libraries say when the machine has no more of something; none of them has an exception of its own for it.

@@ -9,19 +9,17 @@ there a merge that nobody made.
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import yaml
-
 from mri.cli import Parser, guarded
 from mri.errors import UserError
+from mri.files import parse_json, read_json
 from mri.intervals import value
-from mri.params import FILE
+from mri.params import FILE, parse_yaml
 from mri.paths import METRICS, PLOTS
 from mri.tables import interval
 from mri.tracking import flatten
@@ -86,12 +84,13 @@ def report(revision: str) -> str:
         raise UserError(f"{SUMMARY} does not exist: run `dvc repro` first")
     if not _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"):
         raise UserError(f"{revision!r} is no commit, branch or tag of this repository")
-    before = _git("show", f"{revision}:{SUMMARY.as_posix()}")
+    name = f"{revision}:{SUMMARY.as_posix()}"
+    before = _git("show", name)
     if not before:
         raise UserError(f"{revision} has no {SUMMARY}: there was no run to compare with")
-    parts = [f"## Metrics against {revision}", compare(json.loads(before), json.loads(SUMMARY.read_text()))]
-    old, new = _git("show", f"{revision}:{FILE}"), FILE.read_text()
-    if table := parameters(flatten(yaml.safe_load(old) or {}), flatten(yaml.safe_load(new))):
+    parts = [f"## Metrics against {revision}", compare(parse_json(before, name), read_json(SUMMARY))]
+    old = parse_yaml(_git("show", f"{revision}:{FILE}"), f"{revision}:{FILE}") or {}
+    if table := parameters(flatten(old), flatten(parse_yaml(FILE.read_text(encoding="utf-8"), str(FILE)))):
         parts += ["## Parameters", table]
     pictures = _git("diff", "--name-only", revision, "--", PLOTS.as_posix()).splitlines()
     pictures += _git("ls-files", "--others", "--exclude-standard", "--", PLOTS.as_posix()).splitlines()

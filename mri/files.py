@@ -8,6 +8,8 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mri.errors import UserError
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -19,7 +21,21 @@ def write_json(content: Any, path: Path) -> None:
 
 
 def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Raises UserError for a file that isn't there, and for one that isn't JSON."""
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist: run `dvc repro` first") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: {error}") from None
+
+
+def parse_json(text: str, name: str) -> Any:
+    """What `text` holds; `name` is what an error calls it. Raises UserError when it isn't JSON."""
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{name} is not valid JSON: {error}") from None
 
 
 def write_csv(frame: pd.DataFrame, path: Path, digits: int = 6) -> None:

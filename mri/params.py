@@ -269,12 +269,20 @@ class Params(_Section):
 def load(path: Path = FILE) -> Params:
     """Read and validate params.yaml. Raises UserError that names the first wrong entry."""
     try:
-        content = yaml.safe_load(path.read_text())
+        text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(f"{path} not found: run from the top of the repository") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: {error}") from None
+    return parse(parse_yaml(text, str(path)), str(path))
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """What `text` holds, not validated; `name` is what an error calls it. Raises UserError when it isn't YAML."""
+    try:
+        return yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    return parse(content, str(path))
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def parse(content: Any, name: str = "params") -> Params:

@@ -1,5 +1,7 @@
+import argparse
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +15,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from mri.cli import guarded
+from mri.cli import guarded, positive, run_stage
 from mri.errors import UserError
 from tests.conftest import file_size_limit
 from tests.workspace import THUMBNAIL, environment, make
@@ -164,3 +166,73 @@ def test_every_program_has_the_same_command_line():
         text = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
         assert "Parser(" in text or "cli.run_stage(" in text or "experiments.arguments(" in text, name
         assert "argparse.ArgumentParser" not in text
+
+
+def test_a_file_that_another_stage_makes_is_asked_for_in_one_line(root, tmp_path, monkeypatch, capsys):
+    def drift(params):
+        (tmp_path / "artifacts").mkdir(exist_ok=True)
+        Path("artifacts/drift/reference").read_bytes()
+
+    (tmp_path / "params.yaml").write_text((root / "params.yaml").read_text())
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        run_stage(drift, [])
+    assert stopped.value.code == 2
+    said = "error: artifacts/drift/reference does not exist: run `dvc repro`, which makes it first\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_missing_file_that_no_stage_makes_keeps_its_traceback(root, monkeypatch):
+    def drift(params):
+        Path("/nowhere/at/all").read_bytes()
+
+    monkeypatch.chdir(root)
+    with pytest.raises(FileNotFoundError):
+        run_stage(drift, [])
+
+
+@pytest.mark.parametrize(("kind", "text", "number"), [(int, "3", 3), (float, "0.5", 0.5)])
+def test_a_number_above_0_is_taken(kind, text, number):
+    assert positive(kind)(text) == number
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "said"),
+    [
+        (int, "0", "must be a whole number above 0, got 0"),
+        (int, "1.5", "must be a whole number above 0, got 1.5"),
+        (float, "-1", "must be a number above 0, got -1"),
+        (float, "nan", "must be a number above 0, got nan"),
+        (float, "inf", "must be a number above 0, got inf"),
+    ],
+)
+def test_a_number_that_is_not_above_0_is_refused(kind, text, said):
+    with pytest.raises(argparse.ArgumentTypeError) as error:
+        positive(kind)(text)
+    assert str(error.value) == said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "option"),
+    [
+        ("leakage", "--seeds"),
+        ("load", "--seconds"),
+        ("training", "--repeats"),
+        ("audit", "--repeats"),
+        ("serving", "--rounds"),
+    ],
+)
+def test_a_benchmark_of_nothing_is_refused(module, option):
+    done = started(f"benchmarks.{module}", option, "0")
+    assert done.returncode == 2
+    assert re.fullmatch(rf"error: argument {option}: must be .*above 0, got 0 \(.*--help explains it\)\n", done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["select", "drift", "package"])
+def test_a_stage_before_its_turn_says_what_is_missing(root, tmp_path, stage):
+    shutil.copy(root / "params.yaml", tmp_path)
+    done = started(f"stages.{stage}", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(root)})
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: metrics/\S+\.json does not exist: run `dvc repro` first\n", done.stderr)

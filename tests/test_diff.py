@@ -122,6 +122,14 @@ def test_a_revision_without_a_run_is_one_line(tmp_path, revision, line):
     assert (done.returncode, done.stderr) == (2, line)
 
 
+def test_a_summary_with_the_marks_of_a_merge_is_one_line(tmp_path):
+    commit(tmp_path, summary("a", a=0.5), seed=0)
+    (tmp_path / "metrics/summary.json").write_text("<<<<<<< HEAD\n{}")
+    done = run_in(tmp_path, sys.executable, "-m", "mri.diff", "main")
+    line = "error: metrics/summary.json is not valid JSON: Expecting value: line 1 column 1 (char 0)\n"
+    assert (done.returncode, done.stderr) == (2, line)
+
+
 # The workflow --------------------------------------------------------------------------------------------------------
 
 GITHUB = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "someone/tumours", "GITHUB_SHA": "merge"}
