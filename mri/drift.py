@@ -105,7 +105,7 @@ class Reference:
     def load(cls, path: Path) -> Reference:
         """The reference that `save` wrote; nothing is unpickled. Raises UserError when it is missing or damaged."""
         if not path.is_file():
-            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first")
+            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull dvc.yaml`) first")
         try:
             with safetensors.safe_open(path, "numpy") as stored:
                 about = stored.metadata() or {}

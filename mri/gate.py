@@ -73,7 +73,7 @@ class Gate:
     def load(cls, path: Path) -> Gate:
         """The gate that `save` wrote; nothing is unpickled. Raises UserError when the file is missing or damaged."""
         if not path.is_file():
-            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first")
+            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull dvc.yaml`) first")
         try:
             stored = safetensors.numpy.load_file(path)
             numbers = {name: float(stored.pop(name)[0]) for name in ("rest", "threshold")}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,6 +20,7 @@ from tests.workspace import ROOT, commit, environment, run
 pytestmark = pytest.mark.slow
 SECRET = {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_DEFAULT_REGION": "us-east-1"}
 FILES = 60
+PULL = re.search(r"^dvc push .*after: (dvc pull.*)$", (ROOT / "README.md").read_text(), re.MULTILINE)[1].split()
 
 # Two stages, the second of which packages what the first made; the artifact has the name and path of the real one.
 PIPELINE = f"""
@@ -71,14 +74,15 @@ def bucket(server, request):
 
 @pytest.fixture
 def repository(tmp_path, server, bucket):
-    """A repository whose pipeline has run, with the remote that the README describes."""
+    """A repository whose pipeline has run, with the remote that the README describes, and scans that nobody pushes."""
     folder = tmp_path / "origin"
     folder.mkdir()
     declared = (ROOT / "dvc.yaml").read_text().split("\nartifacts:\n")[1].split("\n\n")[0]
     (folder / "dvc.yaml").write_text(f"{PIPELINE}{declared}\n")
     (folder / "make.py").write_text(MAKE)
     (folder / "metrics.in").write_text('{"score": 0.9}\n')
-    (folder / ".gitignore").write_text("/artifacts/\n")
+    (folder / ".gitignore").write_text("/artifacts/\n/data\n")
+    shutil.copy(ROOT / "data.dvc", folder)
     run(folder, "git", "init", "-q", "-b", "main")
     run(folder, "dvc", "init", "-q")
     run(folder, "dvc", "remote", "add", "-d", "origin", f"s3://{bucket[1]}")
@@ -105,7 +109,7 @@ def test_a_clone_that_pulls_has_nothing_left_to_run(repository, bucket, tmp_path
     assert len(stored(bucket)) == FILES + 2 + 2  # two folders are lists of their own
     other = clone(repository, tmp_path / "clone")
     assert not (other / "artifacts").exists()
-    run(other, "dvc", "pull")
+    run(other, *PULL)
     assert sorted(path.name for path in (other / "artifacts/service").iterdir()) == ["0.bin", "1.bin"]
     assert "Data and pipelines are up to date" in run(other, "dvc", "repro").stdout
     assert run(other, "git", "status", "--porcelain").stdout == ""
@@ -123,13 +127,13 @@ def test_an_interrupted_push_is_resumed(repository, bucket, tmp_path):
     process.wait()
     begun = len(stored(bucket))
     assert 3 <= begun < FILES
-    early = run(clone(repository, tmp_path / "early"), "dvc", "pull", check=False)
+    early = run(clone(repository, tmp_path / "early"), *PULL, check=False)
     assert early.returncode != 0 and "Traceback" not in early.stderr
     pushed = run(repository, "dvc", "push").stdout
     assert len(stored(bucket)) == FILES + 2 + 2
     assert "pushed" in pushed
     other = clone(repository, tmp_path / "clone")
-    run(other, "dvc", "pull")
+    run(other, *PULL)
     assert "Data and pipelines are up to date" in run(other, "dvc", "repro").stdout
     assert "Everything is up to date" in run(repository, "dvc", "push").stdout
 
