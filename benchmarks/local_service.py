@@ -141,4 +141,5 @@ def wait_until_ready(service: Service, workers: int) -> None:
             if service.initialised() >= workers and httpx.get(f"{service.address}/readyz").status_code == 200:
                 return
         time.sleep(0.2)
-    raise UserError(f"the service doesn't start: {service.log.strip().splitlines()[-1:]}")
+    said = service.log.strip().splitlines() or ["its log is empty"]
+    raise UserError(f"the service doesn't start: {said[-1].removeprefix('error: ')}")

@@ -224,7 +224,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        advice = f"run `make repro` (or `dvc pull`) first{_published()}"
+        advice = f"run `make repro` (or `dvc pull dvc.yaml`) first{_published()}"
         raise UserError(f"{folder} holds no packaged model: {advice}") from None
     except (OSError, ValueError):
         raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
@@ -255,7 +255,8 @@ def _other(path: Path) -> UserError:
 def _published() -> str:
     """What serves without a run, for the message that there is no package; "" where nothing is published."""
     for package in sorted(about.parent for about in RESULTS.glob(f"*/package/{ABOUT}")):
-        return f", or take the published one: `make serve MODEL={package.parent.name}`, `--service {package}`"
+        made = f"`make serve MODEL={package.parent.name}`, `--service {package}`, `MRI_SERVICE={package}`"
+        return f", or take the published one: {made}"
     return ""
 
 

@@ -11,6 +11,7 @@ import pytest
 from benchmarks import load, local_service, reliability
 from benchmarks.load import Tally
 from benchmarks.local_service import served
+from mri.errors import UserError
 from mri.serving import Package
 from tests import packages
 
@@ -38,6 +39,19 @@ def test_a_batch_leaves_a_row_for_each_image():
     tally = Tally()
     tally.count(answer(200, {"request_id": "a", "predictions": [{"index": 0}, {"index": 1}]}, "/predict_batch"))
     assert tally.rows == ["a/0", "a/1"]
+
+
+@pytest.mark.parametrize(
+    ("log", "said"), [("loading\nerror: no package: run this\n", "no package: run this"), ("", "its log is empty")]
+)
+def test_a_service_that_does_not_start_is_said_in_its_own_last_line(tmp_path, log, said):
+    (tmp_path / "log").write_text(log)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    service = local_service.Service(ended, "http://127.0.0.1:1", tmp_path, tmp_path / "store.db")
+    with pytest.raises(UserError) as error:
+        local_service.wait_until_ready(service, 1)
+    assert str(error.value) == f"the service doesn't start: {said}"
 
 
 @pytest.mark.slow

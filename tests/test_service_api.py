@@ -301,11 +301,14 @@ def test_a_folder_without_a_packaged_model_is_said_and_the_published_one_named_w
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"holds no packaged model: run `make repro` \(or `dvc pull`\) first$"):
+    with pytest.raises(UserError, match=r"holds no packaged model: run `make repro` \(or `dvc pull dvc.yaml`\) first$"):
         Predictor(tmp_path)
     published = tmp_path / "results/kaggle/package"
     published.mkdir(parents=True)
     (published / "service.json").write_text("{}")
-    advice = ", or take the published one: `make serve MODEL=kaggle`, `--service results/kaggle/package`$"
+    advice = (
+        ", or take the published one: `make serve MODEL=kaggle`, `--service results/kaggle/package`, "
+        "`MRI_SERVICE=results/kaggle/package`$"
+    )
     with pytest.raises(UserError, match=f"first{advice}"):
         Predictor(tmp_path)
