@@ -8,11 +8,18 @@ image, a cut one, a missing field, an unknown model, another media type, a page 
 map, one in ten sends a batch. A client that is told to come back later (503 with Retry-After) waits as long as it is
 told.
 
+A warm-up goes before the load that counts. Every figure is of requests that were over during the load, but two:
+
+- outside: of the warm-up's requests, and of the last of every client, which is over after the load;
+- recorded_exactly_once, rows_of_all_requests: whether the store has one row for every answered image or refused request
+  from the first of the warm-up to the last, and no other; these rows, counted.
+
+The others:
+
 - unplanned_5xx: answers of 500 and above that aren't such a 503, and requests without an answer (no_answer: why);
 - memory_growth: of the proportional set size of all the service's processes, from the end of the warm-up to the end of
   the load, in shares of the first; both are medians of the samples of a tenth of the load's time. The warm-up is longer
-  than BentoML's timeout (90 s), for which it keeps something of every request;
-- recorded_exactly_once: whether the store has one row for every answered image or refused request, and no other.
+  than BentoML's timeout (90 s), for which it keeps something of every request.
 """
 
 from __future__ import annotations
@@ -27,6 +34,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -66,9 +74,10 @@ class Tally:
     ms: list[float] = field(default_factory=list)
     malformed: int = 0
 
-    def count(self, answer: httpx.Response) -> None:
-        """One answer."""
+    def count(self, answer: httpx.Response, malformed: bool = False) -> None:
+        """One answer. malformed: whether it is to a malformed request."""
         self.requests += 1
+        self.malformed += malformed
         self.statuses[_name(answer)] += 1
         if answer.request.url.path in RECORDED and answer.headers["content-type"].startswith("application/json"):
             self.rows += _rows(answer)
@@ -152,31 +161,30 @@ def ask(client: httpx.Client, random: np.random.Generator) -> tuple[httpx.Respon
     return client.post("/predict", files={"image": scan}), False
 
 
-def client(address: str, seed: int, ended: threading.Event, tally: Tally) -> None:
-    """Ask until it is over."""
+def client(address: str, seed: int, ended: threading.Event, tally: Callable[[], Tally]) -> None:
+    """Ask until it is over. tally: where to count what is over now."""
     random = np.random.default_rng(seed)
     with httpx.Client(base_url=address, timeout=120) as connection:
         while not ended.is_set():
             try:
                 answer, malformed = ask(connection, random)
             except httpx.HTTPError as error:
-                tally.unanswered(error)
+                tally().unanswered(error)
                 continue
-            tally.count(answer)
-            tally.malformed += malformed
+            tally().count(answer, malformed)
             if "retry-after" in answer.headers:
                 ended.wait(float(answer.headers["retry-after"]))
 
 
 class Load:
-    """Clients that ask from `start` until `stop`."""
+    """Clients that ask from `start` until `stop`, counted apart in parts: a new one begins with `next_part`."""
 
     def __init__(self, address: str, clients: int = CLIENTS):
         self._ended = threading.Event()
-        self._tallies = [Tally() for _ in range(clients)]
+        self._parts = [[Tally() for _ in range(clients)]]
         self._threads = [
-            threading.Thread(target=client, args=(address, seed, self._ended, tally), daemon=True)
-            for seed, tally in enumerate(self._tallies)
+            threading.Thread(target=client, args=(address, seed, self._ended, partial(self._tally, seed)), daemon=True)
+            for seed in range(clients)
         ]
 
     def start(self) -> None:
@@ -185,14 +193,24 @@ class Load:
 
     def requests(self) -> int:
         """How many are over so far."""
-        return sum(tally.requests for tally in self._tallies)
+        return sum(tally.requests for part in self._parts for tally in part)
+
+    def next_part(self) -> None:
+        self._parts.append([Tally() for _ in self._threads])
+
+    def parts(self) -> list[Tally]:
+        """What clients have seen in each; exact when they have stopped."""
+        return [sum(part, Tally()) for part in self._parts]
 
     def stop(self) -> Tally:
-        """End when every client has its last answer."""
+        """End when every client has its last answer; what they have seen in all parts."""
         self._ended.set()
         for thread in self._threads:
             thread.join()
-        return sum(self._tallies, Tally())
+        return sum(self.parts(), Tally())
+
+    def _tally(self, client: int) -> Tally:
+        return self._parts[-1][client]
 
 
 def memory(service: Service) -> float:
@@ -226,13 +244,15 @@ def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
     load = Load(service.address)
     load.start()
     time.sleep(warm_up)
-    started, before, samples_mb = time.monotonic(), load.requests(), []
+    load.next_part()
+    started, samples_mb = time.monotonic(), []
     while (passed := time.monotonic() - started) < seconds:
         samples_mb.append((passed, memory(service)))
         time.sleep(min(1.0, seconds / 20))
-    during = load.requests() - before
-    tally = load.stop()
-    rows = recorded(service, tally.rows)
+    load.next_part()
+    lasted = time.monotonic() - started
+    rows = recorded(service, load.stop().rows)
+    before, tally, after = load.parts()
     first, last = (
         statistics.median(mb for passed, mb in samples_mb if inside(passed))
         for inside in (lambda passed: passed <= seconds / 10, lambda passed: passed >= 0.9 * seconds)
@@ -245,9 +265,14 @@ def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
         "statuses": dict(sorted(tally.statuses.items())),
         "no_answer": dict(tally.broken),
         "malformed": tally.malformed,
-        "store": rows,
+        "rows_of_all_requests": rows,
+        "outside": {
+            "requests": before.requests + after.requests,
+            "unplanned_5xx": before.unplanned + after.unplanned,
+        },
         "memory_mb": {"after_warm_up": first, "at_the_end": last, "highest": max(mb for _, mb in samples_mb)},
-        "requests_per_s": during / seconds,
+        "seconds": lasted,
+        "requests_per_s": tally.requests / lasted,
         "latency_ms": dict(zip(("p50", "p95", "p99"), np.percentile(tally.ms, (50, 95, 99)).tolist(), strict=True)),
     }
 
@@ -264,7 +289,6 @@ def main() -> None:
         **found,
         "clients": CLIENTS,
         "workers": WORKERS,
-        "seconds": arguments.seconds,
         "warm_up_seconds": arguments.warm_up,
         "package": described(),
         "hardware": hardware.describe(),

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import threading
 from collections import Counter
 from datetime import timedelta
 
@@ -41,6 +42,26 @@ def test_a_batch_leaves_a_row_for_each_image():
     assert tally.rows == ["a/0", "a/1"]
 
 
+def test_each_part_of_a_load_is_counted_apart(monkeypatch):
+    def client(address, seed, ended, tally):
+        tally().count(answer(200, {"request_id": f"warm {seed}"}))
+        warmed.wait()
+        turned.wait()
+        tally().count(answer(404, {"request_id": f"late {seed}"}), malformed=True)
+
+    warmed, turned = threading.Barrier(3), threading.Event()
+    monkeypatch.setattr(load, "client", client)
+    asking = load.Load("http://a", clients=2)
+    asking.start()
+    warmed.wait()
+    asking.next_part()
+    turned.set()
+    assert sorted(asking.stop().rows) == ["late 0", "late 1", "warm 0", "warm 1"]
+    before, after = asking.parts()
+    assert (before.requests, before.statuses, before.malformed) == (2, {"200": 2}, 0)
+    assert (after.requests, after.statuses, after.malformed) == (2, {"404": 2}, 2)
+
+
 @pytest.mark.parametrize(
     ("log", "said"), [("loading\nerror: no package: run this\n", "no package: run this"), ("", "its log is empty")]
 )
@@ -57,9 +78,12 @@ def test_a_service_that_does_not_start_is_said_in_its_own_last_line(tmp_path, lo
 @pytest.mark.slow
 def test_a_short_load_is_answered_and_recorded_once_and_a_lost_row_would_be_seen(package, tmp_path):
     with served(tmp_path, package=package) as service:
-        found = load.measure(service, seconds=5, warm_up=5)
-        assert found["requests"] > 64 and found["unplanned_5xx"] == 0 and found["malformed"] > 0
-        assert found["recorded_exactly_once"] and found["store"]["expected"] > 64
+        found = load.measure(service, seconds=10, warm_up=5)
+        assert found["requests"] > 0 and found["unplanned_5xx"] == 0 and found["malformed"] > 0
+        assert found["recorded_exactly_once"] and found["rows_of_all_requests"]["expected"] > 64
+        assert sum(found["statuses"].values()) == found["requests"]
+        assert found["requests_per_s"] == pytest.approx(found["requests"] / found["seconds"])
+        assert found["outside"]["requests"] >= load.CLIENTS and found["seconds"] >= 10
         ids = [row.request_id for row in service.store.select("request_id")]
         seen = load.recorded(service, [*ids[1:], "never recorded"], seconds=0)
         assert (seen["missing"], seen["unexpected"]) == (1, 1)
