@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +31,7 @@ from pytorch_grad_cam.utils.image import deprocess_image, show_cam_on_image
 from torchvision import transforms
 
 from mri import models
+from mri.cli import Parser, guarded, positive
 
 
 class Usual:
@@ -104,6 +104,15 @@ def create(usual: Usual) -> FastAPI:
     return app
 
 
+def main() -> None:
+    parser = Parser("benchmarks.usual_service", __doc__)
+    parser.add_argument("folder", type=Path, help="of a trained model")
+    parser.add_argument("size", type=positive(int), help="side in pixels to which images are resized")
+    parser.add_argument("port", type=positive(int))
+    arguments = parser.parse_args()
+    app = create(Usual(arguments.folder, arguments.size))
+    uvicorn.run(app, host="127.0.0.1", port=arguments.port, log_level="warning")
+
+
 if __name__ == "__main__":
-    folder, size, port = sys.argv[1:]
-    uvicorn.run(create(Usual(Path(folder), int(size))), host="127.0.0.1", port=int(port), log_level="warning")
+    guarded(main)

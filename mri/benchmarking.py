@@ -3,6 +3,10 @@
 Each runtime is measured in a fresh process, so that its peak memory is its own; the model under test is the only thing
 that runs. Latency is one image at a time, throughput a batch; both after warm-up, on random pixels (the time does not
 depend on them).
+
+    python -m mri.benchmarking openvino_fp32 artifacts/models/resnet50 artifacts/exported/resnet50 96 32 2
+
+measures one runtime in this process, which is what the benchmark stage starts, and prints its figures as JSON.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from mri.cli import Parser, guarded, positive
 from mri.errors import UserError
 
 RUNTIMES = ("torch_fp32", "openvino_fp32", "openvino_bf16", "openvino_int8")
@@ -122,6 +127,16 @@ def measure_explanations(model: Any, pixels: np.ndarray, methods: list[str], sec
     }
 
 
+def main() -> None:
+    parser = Parser("mri.benchmarking", __doc__)
+    parser.add_argument("runtime", choices=RUNTIMES)
+    parser.add_argument("weights", type=Path, help="folder of the trained model")
+    parser.add_argument("exported", type=Path, help="folder of the exported one")
+    parser.add_argument("size", type=positive(int), help="side of an image in pixels")
+    parser.add_argument("batch", type=positive(int), help="images at a time for throughput")
+    parser.add_argument("seconds", type=positive(float), help="of each measurement")
+    print(json.dumps(_measure(**vars(parser.parse_args()))))
+
+
 if __name__ == "__main__":
-    name, weights, exported, size, batch, seconds = sys.argv[1:]
-    print(json.dumps(_measure(name, Path(weights), Path(exported), int(size), int(batch), float(seconds))))
+    guarded(main)

@@ -9,25 +9,23 @@ A page is one HTML file that loads nothing from a network. The notebooks themsel
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
 
 import nbformat
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 from nbformat import NotebookNode
 
-from mri import explainable, exploration, measured
 from mri.cli import Parser, guarded
 
 FOLDER, OUT = Path("notebooks"), Path("artifacts/notebooks")
 PAGE = FOLDER / "page.html.j2"
-# What says in one line what a notebook lacks, before a kernel is started.
-NEEDED: dict[str, Callable[[], Any]] = {
-    "exploratory": exploration.load,
-    "training": measured.load,
-    "explainable": explainable.check,
+# What says in one line what a notebook lacks, before a kernel is started; by name, since PyTorch takes long to load.
+NEEDED = {
+    "exploratory": "mri.exploration:load",
+    "training": "mri.measured:load",
+    "explainable": "mri.explainable:check",
 }
 
 
@@ -54,7 +52,7 @@ def render(notebook: NotebookNode, template: Path = PAGE) -> str:
 
 def save(name: str) -> Path:
     """Run notebooks/NAME.ipynb and write its page. Raises UserError that says what to run when something is missing."""
-    NEEDED[name]()
+    resolve_name(NEEDED[name])()
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     execute(notebook)
     page = OUT / f"{name}.html"

@@ -80,7 +80,6 @@ def _write_beyond_the_limit():
 
 
 ROOT = Path(__file__).parents[1]
-CHILDREN = {"mri.benchmarking", "benchmarks.usual_service"}  # started by a measurement, never by people
 
 
 def module_name(path: Path) -> str:
@@ -88,11 +87,10 @@ def module_name(path: Path) -> str:
 
 
 PROGRAMS = sorted(
-    name
+    module_name(path)
     for folder in ("mri", "stages", "service", "benchmarks")
     for path in (ROOT / folder).rglob("*.py")
     if path.name == "__main__.py" or '__name__ == "__main__"' in path.read_text()
-    if (name := module_name(path)) not in CHILDREN
 )
 
 

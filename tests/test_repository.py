@@ -140,7 +140,9 @@ def test_requirements_are_pinned_and_locked():
         assert any(re.match(rf"{re.escape(name)}=={re.escape(version)}( ;|$)", pin) for pin in locked), line
 
 
-@pytest.mark.parametrize("module", ["params", "images", "runtime", "tracking", "registry", "diff", "sync", "lock"])
+@pytest.mark.parametrize(
+    "module", ["params", "images", "runtime", "tracking", "registry", "diff", "sync", "lock", "notebooks"]
+)
 def test_a_module_that_needs_no_network_does_not_load_pytorch(module):
     program = f"import sys, mri.{module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
