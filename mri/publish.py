@@ -3,10 +3,11 @@
     python -m mri.publish kaggle
     python -m mri.publish kaggle --package      # with a network that `make serve MODEL=kaggle` serves
 
-copies params.yaml, dvc.lock, the model card, metrics/ and plots/ (of real scans without plots/sheets, whose images are
-not ours to publish), writes split.csv (which image was in which part, and what it was found to be a copy of), so that
-others can repeat or check the split, and rewrites the parts of README.md between its markers. The network is the
-winner, or where that is too large (`mri.compact`) the smallest of those that can't be told from the best.
+copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose images are not ours to
+publish), writes the model card under the published name, and split.csv (which image was in which part, and what it was
+found to be a copy of), so that others can repeat or check the split, and rewrites the parts of README.md between its
+markers. The network is the winner, or where that is too large (`mri.compact`) the smallest of those that can't be told
+from the best.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ from typing import Any
 
 import numpy as np
 
-from mri import compact, dataset, index, model_card
+from mri import compact, dataset, index, measured, model_card, params
 from mri.cli import Parser, guarded
 from mri.errors import UserError
 from mri.files import read_json, write_json
-from mri.paths import REPORT, RESULTS, SERVICE, SPLITS
+from mri.paths import RESULTS, SERVICE, SPLITS
 from mri.serving import ABOUT, Package
 from mri.tables import headline, interval, networks
 
-FILES, FOLDERS = ("params.yaml", "dvc.lock", f"{REPORT}/{model_card.MARKDOWN}"), ("metrics", "plots")
+FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
 PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
 SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
 PACKAGE = "package"
@@ -52,7 +53,18 @@ def publish(name: str, root: Path = Path()) -> Path:
         shutil.copytree(root / folder, target / folder, ignore=_not_published(summary))
     frame = index.read(root / SPLITS)
     frame[[name for name in SPLIT if name in frame]].to_csv(target / "split.csv", index=False)
+    _write_card(target)
     return target
+
+
+def _write_card(target: Path) -> None:
+    """The model card of a published run: it has the run's published name, not that of a folder on one's machine."""
+    run, content = params.load(target / "params.yaml"), measured.collect(target / "metrics")
+    own, name = run.data.source == "local", target.name
+    source = name if own and name in model_card.REFERENCE_STANDARD else run.data.source
+    named = run.model_copy(update={"data": run.data.model_copy(update={"source": source})})
+    content["summary"]["dataset"] = name
+    (target / model_card.MARKDOWN).write_text(model_card.markdown(named, content), encoding="utf-8")
 
 
 def _not_published(summary: dict[str, Any]) -> Callable[[str, list[str]], set[str]]:

@@ -1,10 +1,14 @@
 import json
+import re
+import shutil
 import subprocess
 
 import numpy as np
 import pytest
+import yaml
 
-from mri import compact
+from mri import compact, model_card
+from mri.compose import compose
 from mri.errors import UserError
 from mri.publish import BEGIN, END, headlines, publish, publish_package, tables, update_readme
 from tests import packages
@@ -19,8 +23,9 @@ MISSED = {"value": 0.034, "low": 0.012, "high": 0.056}
 
 
 @pytest.fixture
-def run(tmp_path):
-    """A folder in which a pipeline seems to have run."""
+def run(root, tmp_path, monkeypatch):
+    """A folder in which a pipeline seems to have run, on one's own scans; too little was measured for a model card."""
+    monkeypatch.setattr(model_card, "markdown", lambda params, content: f"{content['summary']['dataset']}\n")
     scores = {name: estimate(0.9) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     model = {"test": scores | {"missed_tumour_rate": MISSED}, "latency_ms_p50": 5.55, "size_mb": 16.2}
     baseline = {name: estimate(0.25) for name in ("accuracy", "balanced_accuracy", "macro_f1")}
@@ -32,9 +37,8 @@ def run(tmp_path):
         "baselines": {"majority": baseline},
     }
     for name, text in {
-        "params.yaml": "seed: 0\n",
+        "params.yaml": yaml.safe_dump(compose(["data=local"], root / "conf")),
         "dvc.lock": "",
-        "artifacts/report/model_card.md": "# Model card",
         "plots/a.csv": "x\n",
         "artifacts/splits/index.csv": "id,path,label,split,clean,group\na,a.png,glioma,test,True,g\n",
         "plots/sheets/a.png": "",
@@ -67,12 +71,30 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
         "split.csv",
     ]
     assert (target / "split.csv").read_text() == "id,label,split,group\na,glioma,test,g\n"
+    assert (target / "model_card.md").read_text() == "kaggle\n"
+
+
+@pytest.mark.parametrize(("name", "source"), [("kaggle", "kaggle"), ("mine", "local")])
+def test_the_model_card_has_the_published_name(root, run, monkeypatch, name, source):
+    monkeypatch.undo()
+    shutil.rmtree(run / "metrics")
+    shutil.copytree(root / "metrics", run / "metrics")
+    card = (publish(name, run) / "model_card.md").read_text()
+    assert re.match(rf"# Model card: \w+ for brain-tumour MRI \({name}\)\n", card)
+    assert f"\n- Source: {source} (" in card
+    assert json.loads((run / f"results/{name}/metrics/summary.json").read_text())["dataset"] == "phantom"
+
+
+def test_the_committed_model_cards_have_the_names_that_they_are_published_under(root):
+    for summary in (root / "results").glob("*/metrics/summary.json"):
+        run = summary.parents[1]
+        assert f"({run.name})\n" in (run / "model_card.md").read_text()
 
 
 def test_what_another_run_left_of_other_networks_is_not_published_as_this_runs(run):
     for name in ("metrics/train/b0.json", "metrics/train/b1.json", "plots/history/b0.csv", "plots/history/b1.csv"):
         (run / name).parent.mkdir(exist_ok=True)
-        (run / name).write_text("")
+        (run / name).write_text("{}")
     target = publish("kaggle", run)
     assert [path.name for path in (target / "metrics/train").iterdir()] == ["b0.json"]
     assert [path.name for path in (target / "plots/history").iterdir()] == ["b0.csv"]
