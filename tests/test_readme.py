@@ -3,13 +3,14 @@
 What needs no network and no minutes runs here (the remotes, and every --help whose options are compared with the
 command's). Of the others it is checked that what they name exists: targets of make, modules and their options, stages
 and experiments' overrides (which are composed), routes of the service, programs. `dvc repro`, `bentoml serve`,
-predictions, pushes and pulls are run by tests/test_pipeline.py, test_service_api.py and test_remotes.py, a queue of
-experiments by the last test here.
+predictions, pushes and pulls are run by tests/test_pipeline.py, test_service_api.py and test_remotes.py, requests to
+the service and a queue of experiments by the last tests here.
 """
 
 from __future__ import annotations
 
 import atexit
+import json
 import re
 import shlex
 import shutil
@@ -24,11 +25,14 @@ import pandas as pd
 import pytest
 import yaml
 
+from benchmarks.local_service import served
 from mri.compose import compose
 from mri.errors import UserError
 from mri.files import read_json
 from mri.params import parse
 from mri.tables import interval
+from tests import imagefiles, packages
+from tests.conftest import blobs
 from tests.test_cli import PROGRAMS
 from tests.workspace import ROOT, THUMBNAIL, TWO_ARCHITECTURES, environment, make, run
 
@@ -362,6 +366,26 @@ def _share(score: dict[str, float]) -> str:
 def _percent(score: dict[str, float], digits: int) -> str:
     value, low, high = (f"{100 * score[name]:.{digits}f}" for name in ("value", "low", "high"))
     return f"{value} % [{low}, {high}]"
+
+
+@pytest.mark.slow
+def test_the_service_answers_the_requests(tmp_path):
+    packages.package(tmp_path / "package", ("efficientnet_b0", "resnet50"))
+    for name in ("scan.png", "one.png"):
+        (tmp_path / name).write_bytes(packages.scan())
+    (tmp_path / "two.dcm").write_bytes(imagefiles.dicom(blobs(1, 64).pixels[0]))
+    (snippet,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+    asked = [[*words, "-sS"] for words in commands(README) if words[0] == "curl"]
+    with served(tmp_path / "served", workers=1, package=tmp_path / "package") as service:
+        said = [
+            run(tmp_path, *(word.replace("http://localhost:3000", service.address) for word in words)).stdout
+            for words in [*asked, [sys.executable, "-c", snippet]]
+        ]
+    one, explained, several = map(json.loads, said[:-1])
+    assert one["model"] == "efficientnet_b0" and one["label"] in packages.CLASSES
+    assert explained["model"] == "resnet50" and list(explained["explanations"]) == ["gradcam", "guided_backprop"]
+    assert [prediction["index"] for prediction in several["predictions"]] == [0, 1]
+    assert said[-1].split()[0] in packages.CLASSES
 
 
 @pytest.mark.slow
