@@ -3,8 +3,8 @@
     make diff REV=main
 
 The winner and whether it changed, every network's scores and costs before and after, parameters that differ, and the
-plots whose files differ. Pull requests get the same text as a comment, whose links lead to $HEAD_COMMIT: $GITHUB_SHA is
-there a merge that nobody made.
+plots whose files differ. Pull requests get the same text as a comment, which shows changed pictures; its links lead to
+$HEAD_COMMIT: $GITHUB_SHA is there a merge that nobody made.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SCORES = {
     "macro_f1": "macro-F1",
     "missed_tumour_rate": "missed tumours",
 }
+PICTURES = (".png", ".jpg")
 COSTS = {"latency_ms_p50": "latency, ms", "size_mb": "size, MB"}
 
 
@@ -95,20 +96,33 @@ def report(revision: str) -> str:
     pictures = _git("diff", "--name-only", revision, "--", PLOTS.as_posix()).splitlines()
     pictures += _git("ls-files", "--others", "--exclude-standard", "--", PLOTS.as_posix()).splitlines()
     if pictures:
-        listed = "\n".join(f"- {_link(path)}" for path in pictures)
-        parts += ["## Plots that differ", f"Drawn over one another: `dvc plots diff {revision}`.", listed]
+        drawn = f"Drawn over one another: `dvc plots diff {revision}`{_plots_of_the_workflow()}."
+        parts += ["## Plots that differ", drawn, "\n".join(_listed(path) for path in pictures)]
     return "\n\n".join(parts) + "\n"
 
 
-def _link(path: str) -> str:
-    """A file of this working tree as a Markdown link; in a GitHub workflow one that also leads there from a comment."""
+def _listed(path: str) -> str:
+    """A file of this working tree as an item of a list: a link; in a GitHub workflow with the picture, if it is one."""
     if not Path(path).is_file():
-        return f"{path} (gone)"
-    server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+        return f"- {path} (gone)"
     commit = os.environ.get("HEAD_COMMIT") or os.environ.get("GITHUB_SHA")
-    if not (server and repository and commit):
-        return f"[{path}]({path})"
-    return f"[{path}]({server}/{repository}/blob/{commit}/{quote(path)})"
+    if not ((repository := _on_github()) and commit):
+        return f"- [{path}]({path})"
+    link = f"- [{path}]({repository}/blob/{commit}/{quote(path)})"
+    picture = f"\n\n  ![{path}]({repository}/raw/{commit}/{quote(path)})\n"
+    return link + (picture if Path(path).suffix in PICTURES else "")
+
+
+def _plots_of_the_workflow() -> str:
+    """Where a GitHub workflow leaves the plots of both, drawn over one another; "" outside of one."""
+    repository, run = _on_github(), os.environ.get("GITHUB_RUN_ID")
+    return f", as the workflow did: [plots]({repository}/actions/runs/{run}#artifacts)" if repository and run else ""
+
+
+def _on_github() -> str:
+    """The repository's address in a GitHub workflow; "" outside of one."""
+    server, repository = os.environ.get("GITHUB_SERVER_URL"), os.environ.get("GITHUB_REPOSITORY")
+    return f"{server}/{repository}" if server and repository else ""
 
 
 def _git(*arguments: str) -> str:

@@ -171,5 +171,22 @@ def test_in_a_workflow_links_lead_to_the_head_commit(tmp_path):
         assert written == f"- [plots/b@c d.csv](https://github.com/someone/tumours/blob/{sha}/plots/b%40c%20d.csv)"
 
 
+def test_in_a_workflow_changed_pictures_are_shown_and_the_drawn_plots_linked(tmp_path):
+    commit(tmp_path, summary("a", a=0.5), seed=0)
+    (tmp_path / "plots/a sheet.png").write_text("1")
+    command = (sys.executable, "-m", "mri.diff", "main")
+    written = run_in(tmp_path, *command, **GITHUB, HEAD_COMMIT="abc", GITHUB_RUN_ID="12").stdout
+    (upload,) = [step["with"] for step in WORKFLOW["jobs"]["metrics"]["steps"] if "upload" in step.get("uses", "")]
+    assert upload == {"name": "plots", "path": "dvc_plots"}
+    assert written.endswith(
+        "Drawn over one another: `dvc plots diff main`, as the workflow did: "
+        "[plots](https://github.com/someone/tumours/actions/runs/12#artifacts).\n\n"
+        "- [plots/a sheet.png](https://github.com/someone/tumours/blob/abc/plots/a%20sheet.png)\n\n"
+        "  ![plots/a sheet.png](https://github.com/someone/tumours/raw/abc/plots/a%20sheet.png)\n\n"
+    )
+    here = run_in(tmp_path, *command).stdout
+    assert here.endswith("`dvc plots diff main`.\n\n- [plots/a sheet.png](plots/a sheet.png)\n")
+
+
 def test_nothing_is_posted_where_a_forks_token_may_not():
     assert step("Post it")["if"] == "github.event.pull_request.head.repo.full_name == github.repository"
