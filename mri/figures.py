@@ -14,10 +14,12 @@ import pandas as pd
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
+from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 COLOURS = "inferno"
+OPACITY = 0.55  # of a map over its scan
 PARTS = ("train", "val", "test", "unused")  # the order of bars
 
 
@@ -65,21 +67,28 @@ def explanation_sheet(
     """
     rows, columns = len(pixels), 1 + len(maps)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns, 2.0 * rows + 0.5), squeeze=False, layout="constrained"
+        rows, columns, figsize=(1.9 * columns, 1.85 * rows + 1), squeeze=False, layout="constrained"
     )
     for row in range(rows):
         _scan(axes[row, 0], pixels[row], masks[row])
         axes[row, 0].set_ylabel(captions[row], fontsize=7)
         for column, made in enumerate(maps.values(), start=1):
             _scan(axes[row, column], pixels[row], masks[row])
-            shown = axes[row, column].imshow(made[row], cmap=COLOURS, alpha=0.55, vmin=0, vmax=made[row].max() or 1)
+            axes[row, column].imshow(made[row], cmap=COLOURS, alpha=OPACITY, vmin=0, vmax=made[row].max() or 1)
     for axis, name in zip(axes[0], ["scan", *maps], strict=True):
         axis.set_title(name, fontsize=8)
-    bar = figure.colorbar(shown, ax=axes, shrink=0.4, location="right", aspect=30)
-    bar.set_ticks([0, shown.norm.vmax], labels=["0", "max"])
-    bar.ax.tick_params(labelsize=7)
+    _colour_bar(figure, axes, bool(masks.any()))
     figure.suptitle(title, fontsize=10)
     return figure
+
+
+def _colour_bar(figure: Figure, axes: np.ndarray, outlined: bool) -> None:
+    """The colours of all maps below them, opaque: what is drawn is mixed with the scan below it, which differs."""
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01)
+    bar.set_ticks([0, 1], labels=["0", "the map's maximum"])
+    bar.ax.tick_params(labelsize=7)
+    outline = "; cyan: the tumour's outline" if outlined else ""
+    bar.set_label(f"maps lie over the scan with an opacity of {OPACITY:.0%}{outline}".replace("%", " %"), fontsize=7)
 
 
 def _scan(axis: plt.Axes, pixels: np.ndarray, mask: np.ndarray) -> None:

@@ -1,12 +1,13 @@
 from collections import Counter
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mri.figures import for_sheet, named, outcomes, save
+from mri.figures import COLOURS, explanation_sheet, for_sheet, named, outcomes, save
 
 LABELS = ["glioma"] * 20 + ["meningioma"] * 2 + ["pituitary"] * 10
 
@@ -62,3 +63,26 @@ def test_a_sheet_shows_images_called_rightly_and_wrongly():
 def test_the_name_of_synthetic_data_says_so_whatever_it_is_called():
     assert named("many", "phantom") == "many (synthetic images)"
     assert named("kaggle", "local") == "kaggle"
+
+
+def sheet(masks: np.ndarray):
+    """A sheet of images and maps that are all 0."""
+    empty = np.zeros(masks.shape)
+    figure = explanation_sheet(empty.astype(np.uint8), masks, {"gradcam": empty}, ["caption"] * len(masks), "title")
+    plt.close(figure)
+    return figure
+
+
+def test_the_colour_bar_of_a_sheet_is_opaque_and_holds_every_colour_of_the_maps():
+    figure = sheet(np.zeros((2, 8, 8), bool))
+    figure.canvas.draw()
+    bar = figure.axes[-1].collections[-1]
+    assert bar.get_alpha() is None
+    np.testing.assert_array_equal(bar.get_facecolors(), matplotlib.colormaps[COLOURS](np.arange(256)))
+
+
+def test_a_sheet_says_how_opaque_maps_are_and_what_is_outlined_if_anything_is():
+    assert sheet(np.zeros((1, 8, 8), bool)).axes[-1].get_xlabel() == "maps lie over the scan with an opacity of 55 %"
+    outlined = np.zeros((2, 8, 8), bool)
+    outlined[1, 2:4, 2:4] = True
+    assert sheet(outlined).axes[-1].get_xlabel().endswith("; cyan: the tumour's outline")
