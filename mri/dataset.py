@@ -62,6 +62,13 @@ class Dataset:
         """bool (N, S, S): the masks of the rows of `frame`, all of which must have one."""
         return self.masks[frame["mask_row"].to_numpy()]
 
+    def outlines(self, frame: pd.DataFrame) -> np.ndarray:
+        """bool (N, S, S): the masks of the rows of `frame`, empty where there is none."""
+        masks = np.zeros((len(frame), *self.pixels.shape[1:]), bool)
+        known = (frame["mask_row"] >= 0).to_numpy()
+        masks[known] = self.masks_of(frame[known])
+        return masks
+
 
 def read(folder: Path, classes: list[str]) -> Dataset:
     """The dataset that the split stage wrote to `folder`."""

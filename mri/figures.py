@@ -42,13 +42,24 @@ def for_sheet(kinds: list[str], count: int, seed: int) -> np.ndarray:
     order = np.random.default_rng(seed).permutation(len(kinds))
     drawn = pd.Series(kinds).iloc[order]
     turn = drawn.groupby(drawn).cumcount().sort_values(kind="stable")
-    kept = turn.index[:count]
-    return kept[np.argsort(np.array(kinds)[kept], kind="stable")].to_numpy()
+    kept = turn.index[:count].to_numpy(int)
+    return kept[np.argsort(np.array(kinds, str)[kept], kind="stable")]
+
+
+def right_and_wrong(labels: list[str], called: list[str], count: int, seed: int) -> np.ndarray:
+    """Positions of `count` images, or all, to show: half of them called wrongly, or as many as there are, after those
+    called rightly; of each half as many classes and outcomes as there can be, drawn at random."""
+    kinds = np.array(outcomes(labels, called), str)
+    right = np.array([label == name for label, name in zip(labels, called, strict=True)], bool)
+    wrongly = min((~right).sum(), max(count // 2, count - right.sum()))
+    halves = ((np.flatnonzero(right), count - wrongly), (np.flatnonzero(~right), wrongly))
+    return np.concatenate([where[for_sheet(kinds[where].tolist(), share, seed)] for where, share in halves])
 
 
 def outcomes(labels: list[str], called: list[str]) -> list[str]:
-    """(N,) "glioma" for an image of that class called rightly, "glioma\ncalled pituitary" for one that isn't."""
-    return [label if label == name else f"{label}\ncalled {name}" for label, name in zip(labels, called, strict=True)]
+    """(N,) lines of text: the true class, then the called one and whether that is right or wrong."""
+    pairs = zip(labels, called, strict=True)
+    return [f"{label}\n{'right' if label == name else 'wrong'}, called {name}" for label, name in pairs]
 
 
 def named(data: str, source: str) -> str:

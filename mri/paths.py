@@ -11,6 +11,7 @@ TEACHER = Path("artifacts/teacher")
 MODELS = Path("artifacts/models")
 PREDICTIONS = Path("artifacts/predictions")
 MAPS = Path("artifacts/maps")
+SHOWN = Path("artifacts/shown.npz")  # the few maps that the report shows
 GATES = Path("artifacts/gates")
 EXPORTED = Path("artifacts/exported")
 DRIFT = Path("artifacts/drift")

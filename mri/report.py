@@ -20,7 +20,7 @@ from mri.params import Params
 from mri.tables import weakest_class
 
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
-NO_VIEWER: dict[str, Any] = {"images": [], "methods": []}
+NO_VIEWER: dict[str, Any] = {"images": []}
 
 
 def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[str, Any] = NO_VIEWER) -> None:

@@ -9,48 +9,66 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_hex
 from PIL import Image
+from scipy import ndimage
 
 from mri.dataset import Dataset
-from mri.figures import COLOURS, for_sheet
+from mri.figures import COLOURS
 
-NOT_METHODS = ("ids", "logits")  # what artifacts/maps/ARCH.npz holds besides maps
+CYAN = (0, 255, 255, 255)  # of outlines, as on the sheets
+STOPS = 16  # colours of the bar; the page blends between them
 
 
-def viewer(data: Dataset, folder: Path, names: list[str], count: int, seed: int) -> dict[str, Any]:
-    """{"images": [...], "methods": [...]} for the template, empty where no map was made.
+def viewer(data: Dataset, path: Path, names: list[str]) -> dict[str, Any]:
+    """{"images": [...], "methods": [...], "colours": [...]} for the template.
 
-    An image has its label, the scan as a PNG, the called class per network, and maps[network][method], each a PNG from
-    black to bright on the map's own scale. folder: where the explain stage wrote ARCH.npz.
+    An image has its label, the class `called` by all networks together, whose maps these are, the class that each calls
+    by itself in `own`, the scan as a PNG, the tumour's outline as one or None, maps[network][method] and the consensus
+    of several networks or None: each a PNG from black to bright on the map's own scale. colours: of that scale, from 0
+    to the maximum. path: what `mri.gallery.Explained.save` wrote.
     """
-    made = {name: np.load(folder / f"{name}.npz") for name in names}
-    first = made[names[0]]
-    if not len(first["ids"]):
-        return {"images": [], "methods": []}
-    rows = data.index.set_index("id").loc[first["ids"]]
-    methods = [name for name in first.files if name not in NOT_METHODS]
-    maps = {name: {method: made[name][method] for method in methods} for name in names}
-    called = {name: made[name]["logits"].argmax(1) for name in names}
+    made = np.load(path)
+    rows = data.index.set_index("id").loc[made["id"]]
+    methods = [name.split("/")[1] for name in made.files if name.startswith(f"{names[0]}/")]
+    maps = {name: {method: made[f"{name}/{method}"] for method in methods} for name in names}
+    own, called = {name: made[f"own/{name}"] for name in names}, made["called"]
+    outlines, consensus = data.outlines(rows), made["consensus"]
     images = [
         {
             "label": rows["label"].iloc[i],
+            "called": str(called[i]),
+            "own": {name: str(own[name][i]) for name in names},
             "scan": _png(data.pixels[rows["row"].iloc[i]]),
-            "called": {name: data.classes[called[name][i]] for name in names},
+            "outline": _outline(outlines[i]) if outlines[i].any() else None,
             "maps": {name: {method: _coloured(maps[name][method][i]) for method in methods} for name in names},
+            "consensus": _coloured(consensus[i]) if len(names) > 1 else None,
         }
-        for i in for_sheet(rows["label"].tolist(), count, seed)
+        for i in range(len(rows))
     ]
-    return {"images": images, "methods": methods}
+    colours = matplotlib.colormaps[COLOURS](np.linspace(0, 1, STOPS))
+    return {"images": images, "methods": methods, "colours": [to_hex(colour) for colour in colours]}
 
 
 def _coloured(values: np.ndarray) -> str:
     """A map (H, W), from 0 to its own maximum, in the colours of all other pictures."""
     scaled = values / (values.max() or 1)
-    return _png((255 * matplotlib.colormaps[COLOURS](scaled)[..., :3]).astype(np.uint8))
+    colours = (255 * matplotlib.colormaps[COLOURS](scaled)[..., :3]).astype(np.uint8)
+    return _uri(Image.fromarray(colours).quantize(64))
+
+
+def _outline(mask: np.ndarray) -> str:
+    """The pixels around a mask (H, W), on nothing."""
+    picture = np.zeros((*mask.shape, 4), np.uint8)
+    picture[ndimage.binary_dilation(mask) & ~mask] = CYAN
+    return _uri(Image.fromarray(picture).quantize(2))
 
 
 def _png(pixels: np.ndarray) -> str:
+    return _uri(Image.fromarray(pixels))
+
+
+def _uri(picture: Image.Image) -> str:
     file = io.BytesIO()
-    picture = Image.fromarray(pixels)
-    (picture if pixels.ndim == 2 else picture.quantize(64)).save(file, format="PNG", optimize=True)
+    picture.save(file, format="PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

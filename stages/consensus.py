@@ -1,4 +1,4 @@
-"""Combine the maps of all networks, and measure whether the combination is better than the best of them."""
+"""Combine the maps of all networks, and measure whether the combination is better than the best of them; show both."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from mri import cli, dataset, models
-from mri.attribution import explain, explain_many
+from mri.attribution import explain
 from mri.attribution_baselines import blurred_to_entropy
 from mri.attribution_scores import entropy, localisation
 from mri.consensus import Consensus, combine, confidence_weights, consensus_class
@@ -16,16 +16,15 @@ from mri.consensus_scores import Rivals, leads
 from mri.evaluation import area_under_roc
 from mri.explanations import CORE, calls_a_tumour, of_score, sample
 from mri.faithfulness import predictor, removed
-from mri.figures import explanation_sheet, for_sheet, named, outcomes, save
+from mri.figures import for_sheet, named, save
 from mri.files import write_json
+from mri.gallery import METHODS, explained
 from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights
 from mri.models import Classifier
 from mri.params import Params
-from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
-
-# The maps of one network that stand beside the consensus.
-SHOWN = ["gradcam", "guided_backprop", "guided_gradcam"]
+from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SHOWN, SPLITS
+from mri.shown import candidates, draw, read_probabilities
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Called:
 
 
 def consensus(params: Params) -> None:
-    """Write metrics/consensus.json and plots/sheets/consensus/CLASS.jpg.
+    """Write metrics/consensus.json, plots/sheets/consensus/CLASS.jpg and artifacts/shown.npz.
 
     The rivals of the consensus are the best single network, and that one's maps blurred until they are as spread out:
     averaging blurs, and blur alone can raise a score.
@@ -53,16 +52,15 @@ def consensus(params: Params) -> None:
     data = dataset.read(SPLITS, params.data.classes)
     chosen = sample(data, params.explain.images)
     names = list(params.model.architectures)
+    networks = {name: models.load(MODELS / name).model for name in names}
     if len(names) < 2 or chosen.empty:
         why = "a consensus needs two networks" if len(names) < 2 else "no test image has a mask"
         write_json({"n": 0, "why": why}, METRICS / "consensus.json")
-        (SHEETS / "consensus").mkdir(parents=True, exist_ok=True)
-        (SHEETS / "consensus/.gitkeep").touch()
+        _show(params, data, networks, names[0])
         return
-    probabilities = np.stack([_probabilities(name, chosen["id"], data.classes) for name in names])
+    probabilities = read_probabilities(PREDICTIONS, names, chosen["id"], data.classes)
     target = consensus_class(probabilities)
     called = Called(chosen, data.pixels[chosen["row"].to_numpy()], data.masks_of(chosen), target)
-    networks = {name: models.load(MODELS / name).model for name in names}
     images = to_tensor(called.pixels)
     maps = {name: explain(network, images, target, "gradcam") for name, network in networks.items()}
     combined = combine(np.stack(list(maps.values())), confidence_weights(probabilities, target))
@@ -77,34 +75,25 @@ def consensus(params: Params) -> None:
         metrics = {"n": len(counted), "n_road": len(few), **leads(scores)}
     metrics["agreement"] = _agreement(params, combined, probabilities, called, data.classes)
     write_json(metrics, METRICS / "consensus.json")
-    _sheets(params, called, networks[metrics.get("best_single", {}).get("rma", names[0])], combined)
+    _show(params, data, networks, metrics.get("best_single", {}).get("rma", names[0]))
 
 
 def _at(maps: dict[str, np.ndarray], where: np.ndarray) -> dict[str, np.ndarray]:
     return {name: made[where] for name, made in maps.items()}
 
 
-def _sheets(params: Params, called: Called, network: Classifier, combined: Consensus) -> None:
-    """A sheet per class of images called rightly and wrongly: one network's maps beside all networks' consensus."""
-    labels = called.rows["label"].to_numpy()
-    outcome = outcomes(labels.tolist(), [params.data.classes[i] for i in called.target])
-    for label in np.unique(labels):
-        of_class = np.flatnonzero(labels == label)
-        few = of_class[for_sheet([outcome[i] for i in of_class], params.explain.sheet, params.seed)]
-        shown = called[few]
-        columns = explain_many(network, to_tensor(shown.pixels), shown.target, SHOWN)
-        columns["consensus"] = combined.map[few]
-        captions = [f"{outcome[i]}\nagreement {combined.agreement[i]:.2f}" for i in few]
-        shown_by = f"maps of {network.spec.name}, and Grad-CAM of all networks together"
+def _show(params: Params, data: dataset.Dataset, networks: dict[str, Classifier], best: str) -> None:
+    """A sheet per class, the tumour-free one too, of images called rightly and wrongly: maps of the network `best`
+    beside all networks' consensus. And the maps of some of all classes, for the report's viewer."""
+    tests = candidates(data, PREDICTIONS, list(networks))
+    shown_by = f"maps of {best}" + (", and Grad-CAM of all networks together" if len(networks) > 1 else "")
+    for label, of_class in tests.groupby("label"):
+        few = draw(of_class, params.explain.sheet, params.seed)
         title = f"{label}: {shown_by}, on {named(params.data.name, params.data.source)}"
-        sheet = explanation_sheet(shown.pixels, shown.masks, columns, captions, title)
+        sheet = explained(data, few, networks, PREDICTIONS, METHODS).sheet(best, title)
         save(sheet, SHEETS / f"consensus/{label}.jpg")
-
-
-def _probabilities(name: str, ids: pd.Series, classes: list[str]) -> np.ndarray:
-    """float64 (N, C): a network's calibrated probabilities of these test images."""
-    table = pd.read_csv(PREDICTIONS / f"{name}.csv", dtype={"id": str}).set_index("id")
-    return table.loc[ids, [f"p_{label}" for label in classes]].to_numpy()
+    few = draw(tests, 2 * params.explain.sheet, params.seed)
+    explained(data, few, networks, PREDICTIONS, params.explain.methods).save(SHOWN)
 
 
 def _localised(params: Params, called: Called, maps: dict[str, np.ndarray], combined: np.ndarray) -> list[Rivals]:

@@ -4,12 +4,13 @@ import numpy as np
 
 from mri import cli, dataset, faithfulness, headlines, models, tracking
 from mri.evaluation import TUMOUR_FREE
-from mri.explanations import calls_a_tumour, grids_of, maps_of, sample, summarise
-from mri.figures import blank, explanation_sheet, for_sheet, named, outcomes, save
+from mri.explanations import calls_a_tumour, grids_of, map_of, maps_of, sample, summarise
+from mri.figures import explanation_sheet, named, outcomes, save
 from mri.files import write_json
-from mri.inference import predict_logits
+from mri.inference import predict_logits, to_tensor
 from mri.params import Params
-from mri.paths import MAPS, METRICS, MODELS, SHEETS, SPLITS
+from mri.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
+from mri.shown import candidates, draw
 
 
 def explain(params: Params, arch: str) -> None:
@@ -18,7 +19,8 @@ def explain(params: Params, arch: str) -> None:
     model = models.load(MODELS / arch).model
     chosen = sample(data, params.explain.images)
     if chosen.empty:
-        _nothing_to_explain(arch)
+        _nothing_to_score(arch)
+        _sheet(params, arch, data, model)
         return
     pixels, masks = data.pixels[chosen["row"].to_numpy()], data.masks_of(chosen)
     logits = predict_logits(model, pixels)
@@ -40,7 +42,7 @@ def explain(params: Params, arch: str) -> None:
     cells = {name: "x".join(map(str, grid.shape)) for name, grid in grids.items()}
     metrics |= {"grids": cells, **_faithfulness(params, model, data)}
     write_json(metrics, METRICS / f"explain/{arch}.json")
-    _sheet(params, arch, pixels, masks, maps, logits, chosen["label"].tolist())
+    _sheet(params, arch, data, model)
     with tracking.run(f"explain@{arch}", {"data": params.data.name}) as run:
         run.params({"explain": params.explain.model_dump()})
         run.metrics(headlines.explanation(metrics))
@@ -64,25 +66,21 @@ def _faithfulness(params: Params, model: models.Classifier, data: dataset.Datase
     return scores
 
 
-def _nothing_to_explain(arch: str) -> None:
-    """No test image has a mask: nothing can be scored, which the metrics say."""
-    save(blank("no test image has a mask"), SHEETS / "explain" / f"{arch}.jpg")
+def _nothing_to_score(arch: str) -> None:
+    """No test image has a mask, which the metrics say."""
     MAPS.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(MAPS / f"{arch}.npz", ids=np.array([], str))
     write_json({"n": 0, "methods": {}, "baselines": {}}, METRICS / f"explain/{arch}.json")
 
 
-def _sheet(params: Params, arch: str, pixels, masks, maps: dict, logits: np.ndarray, labels: list[str]) -> None:
-    captions = outcomes(labels, [params.data.classes[i] for i in logits.argmax(1)])
-    shown = for_sheet(captions, params.explain.sheet, params.seed)
+def _sheet(params: Params, arch: str, data: dataset.Dataset, model: models.Classifier) -> None:
+    """Maps of images of all classes, the tumour-free one too, that the network calls rightly and wrongly."""
+    few = draw(candidates(data, PREDICTIONS, [arch]), params.explain.sheet, params.seed)
+    pixels, labels, called = data.pixels[few["row"].to_numpy()], few["label"].tolist(), few["called"].tolist()
+    images, target = to_tensor(pixels), np.array([data.classes.index(name) for name in called])
+    maps = {method: map_of(model, images, target, method) for method in params.explain.methods}
     title = f"{arch} on {named(params.data.name, params.data.source)}"
-    figure = explanation_sheet(
-        pixels[shown],
-        masks[shown],
-        {name: made[shown] for name, made in maps.items()},
-        [captions[i] for i in shown],
-        title,
-    )
+    figure = explanation_sheet(pixels, data.outlines(few), maps, outcomes(labels, called), title)
     save(figure, SHEETS / "explain" / f"{arch}.jpg")
 
 

@@ -3,7 +3,7 @@
 from mri import cli, dataset, model_card, tracking
 from mri import report as page
 from mri.params import Params
-from mri.paths import MAPS, METRICS, PLOTS, REPORT, SPLITS
+from mri.paths import METRICS, PLOTS, REPORT, SHOWN, SPLITS
 from mri.report import PICTURES
 from mri.viewer import viewer
 
@@ -11,8 +11,7 @@ from mri.viewer import viewer
 def report(params: Params) -> None:
     """Write artifacts/report/report.html, one file that is readable without a network, and model_card.md and .html."""
     data, names = dataset.read(SPLITS, params.data.classes), list(params.model.architectures)
-    shown = viewer(data, MAPS, names, 2 * params.explain.sheet, params.seed)
-    page.write(params, METRICS, PLOTS, REPORT, shown)
+    page.write(params, METRICS, PLOTS, REPORT, viewer(data, SHOWN, names))
     model_card.write(params, METRICS, REPORT)
     _track(params)
 

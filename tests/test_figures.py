@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mri.figures import COLOURS, explanation_sheet, for_sheet, named, outcomes, save
+from mri.figures import COLOURS, explanation_sheet, for_sheet, named, outcomes, right_and_wrong, save
 
 LABELS = ["glioma"] * 20 + ["meningioma"] * 2 + ["pituitary"] * 10
 
@@ -49,15 +49,39 @@ def test_which_images_a_sheet_shows_hangs_on_the_seed_alone():
     assert len({*first}) == 6
 
 
-def test_a_sheet_shows_images_called_rightly_and_wrongly():
-    kinds = outcomes(LABELS, ["glioma"] * 32)
-    assert Counter(kinds) == {
-        "glioma": 20,
-        "meningioma\ncalled glioma": 2,
-        "pituitary\ncalled glioma": 10,
+def test_an_outcome_says_the_true_class_the_called_one_and_whether_that_is_wrong():
+    assert outcomes(["glioma", "notumor"], ["glioma", "glioma"]) == [
+        "glioma\nright, called glioma",
+        "notumor\nwrong, called glioma",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "count", "shown"),
+    [(2, 6, (4, 2)), (9, 6, (3, 3)), (9, 7, (4, 3)), (0, 6, (6, 0)), (32, 6, (0, 6)), (30, 6, (2, 4)), (1, 2, (1, 1))],
+)
+def test_half_of_the_images_shown_are_called_wrongly_where_there_are_as_many(wrong, count, shown):
+    called = ["something else"] * wrong + LABELS[wrong:]
+    where = right_and_wrong(LABELS, called, count, 0)
+    assert [(where >= wrong).sum(), (where < wrong).sum()] == [*shown]
+    assert (np.diff(where < wrong) >= 0).all(), "the right ones first"
+    assert len({*where}) == count
+
+
+def test_right_and_wrong_images_are_of_as_many_kinds_as_there_can_be():
+    called = ["glioma"] * 10 + ["pituitary"] * 7 + ["notumor"] * 3 + ["meningioma"] * 2 + ["pituitary"] * 10
+    kinds = outcomes(LABELS, called)
+    assert Counter(kinds[i] for i in right_and_wrong(LABELS, called, 5, 0)) == {
+        "glioma\nright, called glioma": 1,
+        "meningioma\nright, called meningioma": 1,
+        "pituitary\nright, called pituitary": 1,
+        "glioma\nwrong, called notumor": 1,
+        "glioma\nwrong, called pituitary": 1,
     }
-    kinds[0] = "glioma\ncalled pituitary"
-    assert "glioma\ncalled pituitary" in [kinds[i] for i in for_sheet(kinds, 4, 0)]
+
+
+def test_no_images_are_neither_right_nor_wrong():
+    assert right_and_wrong([], [], 6, 0).tolist() == []
 
 
 def test_the_name_of_synthetic_data_says_so_whatever_it_is_called():
@@ -77,7 +101,6 @@ def test_the_colour_bar_of_a_sheet_is_opaque_and_holds_every_colour_of_the_maps(
     figure = sheet(np.zeros((2, 8, 8), bool))
     figure.canvas.draw()
     bar = figure.axes[-1].collections[-1]
-    assert bar.get_alpha() is None
     np.testing.assert_array_equal(bar.get_facecolors(), matplotlib.colormaps[COLOURS](np.arange(256)))
 
 

@@ -3,11 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from mri import dataset, models
-from mri.consensus import combine
 from mri.ood_inputs import FAR, NEAR
 from mri.params import Params
+from mri.paths import PREDICTIONS, SHOWN
+from mri.viewer import viewer
 from stages import consensus, explain, mistakes, robustness
 from tests.conftest import blobs
 
@@ -21,12 +23,12 @@ def network(small_spec):
 
 
 @pytest.fixture
-def titles(monkeypatch, tmp_path):
-    """The title of every sheet that a stage of these saves, in order; nothing is written."""
-    found: list[str] = []
+def sheets(monkeypatch, tmp_path):
+    """Every sheet that a stage of these saves, in order; in a folder of their own."""
+    found: list[Figure] = []
     monkeypatch.chdir(tmp_path)
     for stage in (consensus, explain, mistakes):
-        monkeypatch.setattr(stage, "save", lambda figure, path: found.append(figure.get_suptitle()))
+        monkeypatch.setattr(stage, "save", lambda figure, path: found.append(figure))
     return found
 
 
@@ -35,22 +37,47 @@ def of(params: Params, source: str) -> Params:
     return params.model_copy(update={"data": params.data.model_copy(update={"name": "phantom", "source": source})})
 
 
-@pytest.mark.parametrize(("source", "ending"), DATA)
-def test_sheets_of_explanations_say_that_images_are_synthetic(params, titles, source, ending):
-    part, masks = blobs(4), np.zeros((4, 32, 32), bool)
-    maps = {"gradcam": np.ones((4, 32, 32))}
-    explain._sheet(of(params, source), "small", part.pixels, masks, maps, np.eye(4), [CLASSES[i] for i in part.labels])
-    assert titles == [f"small on {ending}"]
+@pytest.fixture
+def data(sheets) -> dataset.Dataset:
+    """Two test images of every class, of which a network calls the second wrongly, and no mask."""
+    part = blobs(8)
+    frame = part.index.assign(label=[CLASSES[i] for i in part.labels], row=range(8), mask_row=-1, split="test")
+    called = np.concatenate([np.eye(4), np.roll(np.eye(4), 1, axis=1)])
+    table = pd.DataFrame(called, columns=[f"p_{name}" for name in CLASSES]).assign(id=frame["id"])
+    PREDICTIONS.mkdir(parents=True)
+    for name in ("small", "other"):
+        table.to_csv(PREDICTIONS / f"{name}.csv", index=False)
+    return dataset.Dataset(frame, part.pixels, np.zeros((0, 1, 1), bool), CLASSES)
 
 
 @pytest.mark.parametrize(("source", "ending"), DATA)
-def test_sheets_of_the_consensus_say_that_images_are_synthetic(params, titles, network, source, ending):
-    part, masks = blobs(2), np.zeros((2, 32, 32), bool)
-    called = consensus.Called(pd.DataFrame({"label": CLASSES[:2]}), part.pixels, masks, part.labels)
-    combined = combine(np.random.default_rng(0).random((2, 2, 32, 32)), np.full((2, 2), 0.5))
-    consensus._sheets(of(params, source), called, network, combined)
-    assert [title.split(":")[0] for title in titles] == CLASSES[:2]
+def test_a_sheet_of_explanations_shows_right_and_wrong_calls_and_says_that_images_are_synthetic(
+    params, sheets, network, data, source, ending
+):
+    explain._sheet(of(params, source), "small", data, network)
+    assert [sheet.get_suptitle() for sheet in sheets] == [f"small on {ending}"]
+    said = [axis.get_ylabel().split("\n")[1][:5] for axis in sheets[0].axes if axis.get_ylabel()]
+    assert said == ["right"] * 3 + ["wrong"] * 3
+
+
+@pytest.mark.parametrize(("source", "ending"), DATA)
+def test_every_class_has_a_sheet_of_the_consensus_that_says_that_images_are_synthetic(
+    params, sheets, network, data, source, ending
+):
+    consensus._show(of(params, source), data, {"small": network, "other": network}, "small")
+    titles = [sheet.get_suptitle() for sheet in sheets]
+    assert [title.split(":")[0] for title in titles] == CLASSES
     assert all(title.endswith(f" together, on {ending}") for title in titles)
+    free = [axis.get_ylabel().rsplit("\n", 1)[0] for axis in sheets[2].axes if axis.get_ylabel()]
+    assert free == ["notumor\nright, called notumor", "notumor\nwrong, called pituitary"]
+
+
+def test_the_report_s_viewer_gets_right_and_wrong_calls_of_every_class(params, sheets, network, data):
+    consensus._show(params, data, {"small": network}, "small")
+    shown = viewer(data, SHOWN, ["small"])
+    calls = [(image["label"], image["called"]) for image in shown["images"]]
+    assert calls == [(name, name) for name in CLASSES] + list(zip(CLASSES, np.roll(CLASSES, -1), strict=True))
+    assert shown["methods"] == params.explain.methods
 
 
 @pytest.mark.parametrize(("source", "ending"), DATA)

@@ -14,32 +14,66 @@ from mri.viewer import viewer
 def data() -> Dataset:
     frame = pd.DataFrame({"id": ["x", "y", "z"], "label": ["glioma", "notumor", "glioma"], "row": [2, 0, 1]})
     pixels = np.stack([np.full((4, 4), value, np.uint8) for value in (10, 20, 30)])
-    return Dataset(frame, pixels, np.zeros((0, 1, 1), bool), ["glioma", "notumor"])
+    masks = np.zeros((1, 4, 4), bool)
+    masks[0, 1:3, 1:3] = True
+    return Dataset(frame.assign(mask_row=[-1, -1, 0]), pixels, masks, ["glioma", "notumor"])
 
 
-def written(folder, ids, maps):
-    logits = np.array([[1.0, 0.0]] * len(ids))
-    np.savez_compressed(folder / "small.npz", ids=np.array(ids, str), logits=logits, gradcam=maps)
+def shown(data: Dataset, folder, ids: list[str], called: list[str], maps: dict, consensus: np.ndarray) -> dict:
+    """What the viewer gets of these maps {network: (N, 4, 4)}, where every network by itself calls notumor."""
+    arrays = {f"{name}/gradcam": made for name, made in maps.items()}
+    arrays |= {f"own/{name}": np.array(["notumor"] * len(ids)) for name in maps}
+    np.savez_compressed(folder / "shown.npz", id=np.array(ids), called=np.array(called), consensus=consensus, **arrays)
+    return viewer(data, folder / "shown.npz", list(maps))
 
 
-def picture(uri: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
+def picture(uri: str, mode: str = "RGB") -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert(mode))
 
 
-def test_each_scan_comes_with_its_own_maps_and_the_called_class(data, tmp_path):
-    maps = np.zeros((2, 4, 4), np.float32)
-    maps[0, 1, 2], maps[1, 3, 3] = 5, 0.01
-    written(tmp_path, ["z", "x"], maps)
-    shown = viewer(data, tmp_path, ["small"], 9, 0)
-    assert shown["methods"] == ["gradcam"]
-    brightest = {}
-    for image in shown["images"]:
-        assert image["label"] == "glioma" and image["called"] == {"small": "glioma"}
-        drawn = picture(image["maps"]["small"]["gradcam"]).sum(2)
-        brightest[int(picture(image["scan"])[0, 0, 0])] = divmod(int(drawn.argmax()), 4)
-    assert brightest == {20: (1, 2), 30: (3, 3)}
+def one_pixel(*where: tuple[int, int]) -> np.ndarray:
+    """(N, 4, 4): each map has one pixel above 0."""
+    maps = np.zeros((len(where), 4, 4), np.float32)
+    for made, at in zip(maps, where, strict=True):
+        made[at] = 0.01
+    return maps
 
 
-def test_without_maps_there_is_nothing_to_show(data, tmp_path):
-    np.savez_compressed(tmp_path / "small.npz", ids=np.array([], str))
-    assert viewer(data, tmp_path, ["small"], 6, 0) == {"images": [], "methods": []}
+def brightest(uri: str) -> tuple[int, int]:
+    return divmod(int(picture(uri).sum(2).argmax()), 4)
+
+
+def test_each_scan_comes_with_its_own_maps_the_consensus_and_the_called_classes(data, tmp_path):
+    maps = {"small": one_pixel((1, 2), (3, 3)), "large": one_pixel((0, 1), (0, 2))}
+    found = shown(data, tmp_path, ["z", "x"], ["glioma", "notumor"], maps, one_pixel((2, 2), (3, 0)))
+    assert found["methods"] == ["gradcam"]
+    z, x = found["images"]
+    assert [int(picture(image["scan"])[0, 0, 0]) for image in (z, x)] == [20, 30]
+    assert [(image["label"], image["called"]) for image in (z, x)] == [("glioma", "glioma"), ("glioma", "notumor")]
+    assert z["own"] == {"small": "notumor", "large": "notumor"}
+    assert [brightest(image["maps"]["small"]["gradcam"]) for image in (z, x)] == [(1, 2), (3, 3)]
+    assert [brightest(image["maps"]["large"]["gradcam"]) for image in (z, x)] == [(0, 1), (0, 2)]
+    assert [brightest(image["consensus"]) for image in (z, x)] == [(2, 2), (3, 0)]
+
+
+def test_a_tumour_is_outlined_where_its_outline_is_known(data, tmp_path):
+    maps = {"small": one_pixel((1, 2), (3, 3))}
+    outlined, unknown = shown(data, tmp_path, ["z", "x"], ["glioma"] * 2, maps, maps["small"])["images"]
+    assert unknown["outline"] is None
+    drawn = picture(outlined["outline"], "RGBA")
+    around = np.array([[0, 1, 1, 0], [1, 0, 0, 1], [1, 0, 0, 1], [0, 1, 1, 0]])
+    np.testing.assert_array_equal(drawn[..., 3], 255 * around)
+    assert (drawn[around > 0] == (0, 255, 255, 255)).all()
+
+
+def test_one_network_has_no_consensus(data, tmp_path):
+    maps = {"small": one_pixel((1, 2))}
+    assert shown(data, tmp_path, ["x"], ["glioma"], maps, maps["small"])["images"][0]["consensus"] is None
+
+
+def test_the_colour_bar_runs_from_the_colour_of_nothing_to_that_of_the_maximum(data, tmp_path):
+    maps = {"small": one_pixel((1, 2))}
+    found = shown(data, tmp_path, ["x"], ["glioma"], maps, maps["small"])
+    drawn = picture(found["images"][0]["maps"]["small"]["gradcam"]).astype(int)
+    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (found["colours"][0], found["colours"][-1])]
+    assert np.abs(drawn[0, 0] - ends[0]).max() <= 1 and np.abs(drawn[1, 2] - ends[1]).max() <= 1
