@@ -69,6 +69,27 @@ def test_parts_of_the_test_images_have_their_missed_tumours_and_no_score_that_me
     assert f"{winner}, many</td>{shown}<td>50.0 [25.0, 75.0]</td><td>12.5 [0.0, 37.5]</td>" in page
 
 
+def test_the_gate_s_false_positives_are_shown_with_their_interval(run):
+    path = run / "metrics/robustness/resnet50.json"
+    scores = read_json(path)
+    scores["gate"]["test_images_let_through"] = 0.9375
+    scores["gate"]["far"] = {
+        "text": {
+            "auroc": {"value": 0.75, "low": 0.625, "high": 0.875},
+            "fpr_at_95_tpr": {"value": 0.5, "low": 0.25, "high": 0.75},
+            "let_through": 0.125,
+        }
+    }
+    for other in path.parent.iterdir():
+        write_json(scores, other)
+    page = written(run)
+    auroc, rate, let_through = (
+        page.split(title)[1].split("</table>")[0] for title in ("AUROC, %<", "TPR, %<", "Let th")
+    )
+    assert auroc.count("<td>75.0 [62.5, 87.5]</td>") == rate.count("<td>50.0 [25.0, 75.0]</td>") == 4
+    assert let_through.count("<td>12.5</td>") == let_through.count("<td>93.8</td>") == 4
+
+
 def test_a_run_of_one_network_compares_nothing(run):
     summary = read_json(run / "metrics/summary.json")
     summary["models"] = {"resnet50": summary["models"]["resnet50"]}
