@@ -6,6 +6,7 @@ Maps are shown on one perceptually uniform scale.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -19,6 +20,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 COLOURS = "inferno"
+NOTHING: Mapping[str, list[str]] = {}
 OPACITY = 0.55  # of a map over its scan
 PARTS = ("train", "val", "test", "unused")  # the order of bars
 
@@ -69,16 +71,21 @@ def named(data: str, source: str) -> str:
 
 
 def explanation_sheet(
-    pixels: np.ndarray, masks: np.ndarray, maps: dict[str, np.ndarray], captions: list[str], title: str
+    pixels: np.ndarray,
+    masks: np.ndarray,
+    maps: dict[str, np.ndarray],
+    captions: list[str],
+    title: str,
+    below: Mapping[str, list[str]] = NOTHING,
 ) -> Figure:
     """One row per image: the scan with the tumour's outline, then every method's map over the scan.
 
     pixels: uint8 (N, S, S). masks: bool (N, S, S). maps: {method: (N, S, S)}, raw. Colour runs from 0 to the map's own
-    maximum, nothing is cut off or sharpened; opacity is constant.
+    maximum, nothing is cut off or sharpened; opacity is constant. below: {method: (N,)}, what is said below each map.
     """
     rows, columns = len(pixels), 1 + len(maps)
     figure, axes = plt.subplots(
-        rows, columns, figsize=(1.9 * columns, 1.85 * rows + 1), squeeze=False, layout="constrained"
+        rows, columns, figsize=(1.9 * columns, (2.0 if below else 1.85) * rows + 1), squeeze=False, layout="constrained"
     )
     for row in range(rows):
         _scan(axes[row, 0], pixels[row], masks[row])
@@ -86,6 +93,9 @@ def explanation_sheet(
         for column, made in enumerate(maps.values(), start=1):
             _scan(axes[row, column], pixels[row], masks[row])
             axes[row, column].imshow(made[row], cmap=COLOURS, alpha=OPACITY, vmin=0, vmax=made[row].max() or 1)
+    for column, name in enumerate(maps, start=1):
+        for axis, text in zip(axes[:, column], below.get(name, ()), strict=False):
+            axis.set_xlabel(text, fontsize=7, labelpad=2)
     for axis, name in zip(axes[0], ["scan", *maps], strict=True):
         axis.set_title(name, fontsize=8)
     _colour_bar(figure, axes, bool(masks.any()))

@@ -1,51 +1,77 @@
 """Show the winner's mistakes on test images, those it is surest of first, with the maps of all networks."""
 
-import numpy as np
+from pathlib import Path
+
 import pandas as pd
+from matplotlib.figure import Figure
 
 from mri import cli, dataset, models
 from mri.attribution import explain
-from mri.dataset import Dataset
-from mri.figures import blank, explanation_sheet, named, save
+from mri.dataset import Dataset, batches
+from mri.figures import blank, explanation_sheet, named, outcomes, save
 from mri.files import read_json
 from mri.inference import to_tensor
+from mri.models import Classifier
 from mri.params import Params
 from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
 
-OUT = SHEETS / "mistakes/mistakes.jpg"
+OUT = SHEETS / "mistakes"
+MOST = 24  # mistakes shown: enough to see what they have in common
 
 
 def mistakes(params: Params) -> None:
-    """Write plots/sheets/mistakes: Grad-CAM of the class that the winner called, wrongly, in every network."""
+    """Write plots/sheets/mistakes/1.jpg and so on: Grad-CAM of the class that the winner called, wrongly, in every
+    network, and what that network calls the image itself."""
     data = dataset.read(SPLITS, params.data.classes)
     winner = read_json(METRICS / "summary.json")["winner"]
-    table = pd.read_csv(PREDICTIONS / f"{winner}.csv", dtype={"id": str})
-    table["confidence"] = table[[f"p_{name}" for name in data.classes]].max(axis=1)
-    tests = table[table["split"] == "test"]
-    wrong = tests[tests["predicted"] != tests["label"]].sort_values("confidence", ascending=False)
+    tables = {name: _called(PREDICTIONS / f"{name}.csv", data.classes) for name in params.model.architectures}
+    tests = tables[winner][tables[winner]["split"] == "test"]
+    wrong = tests[tests["predicted"] != tests["label"]].sort_values("confidence", ascending=False, kind="stable")
     if wrong.empty:
-        save(blank(_title(params, f"{winner} makes no mistake on {len(tests)} test images")), OUT)
+        save(blank(_title(params, f"{winner} makes no mistake on {len(tests)} test images")), OUT / "1.jpg")
         return
-    shown = wrong.head(params.explain.sheet).merge(data.index[["id", "row", "mask_row"]], on="id")
-    pixels = data.pixels[shown["row"].to_numpy()]
-    called = shown["predicted"].map(data.classes.index).to_numpy()
-    images = to_tensor(pixels)
-    maps = {name: explain(models.load(MODELS / name).model, images, called) for name in params.model.architectures}
-    captions = [f"{row.label}\ncalled {row.predicted}\nat {row.confidence:.0%}" for row in shown.itertuples()]
-    title = _title(params, f"{winner}'s {len(wrong)} mistakes on {len(tests)} test images, the surest first")
-    save(explanation_sheet(pixels, _masks(data, shown, pixels), maps, captions, title), OUT)
+    networks = {name: models.load(MODELS / name).model for name in params.model.architectures}
+    shown = wrong.head(MOST)
+    for number, part in enumerate(batches(len(shown), params.explain.sheet), start=1):
+        what = f"{winner}'s {len(wrong)} mistakes on {len(tests)} test images, the surest first: {_which(part, shown)}"
+        sheet = _sheet(data, shown.iloc[part], networks, tables, _title(params, what))
+        save(sheet, OUT / f"{number}.jpg")
+
+
+def _called(path: Path, classes: list[str]) -> pd.DataFrame:
+    """A network's predictions by id, with the `confidence` in the predicted class."""
+    table = pd.read_csv(path, dtype={"id": str}).set_index("id")
+    return table.assign(confidence=table[[f"p_{name}" for name in classes]].max(axis=1))
+
+
+def _which(part: slice, shown: pd.DataFrame) -> str:
+    return f"number {part.start + 1} to {part.stop} of {len(shown)} shown"
+
+
+def _sheet(
+    data: Dataset, wrong: pd.DataFrame, networks: dict[str, Classifier], tables: dict[str, pd.DataFrame], title: str
+) -> Figure:
+    """wrong: rows of the winner's table. tables: every network's."""
+    rows = data.index.set_index("id").loc[wrong.index]
+    pixels = data.pixels[rows["row"].to_numpy()]
+    images, called = to_tensor(pixels), wrong["predicted"].map(data.classes.index).to_numpy()
+    maps = {name: explain(network, images, called) for name, network in networks.items()}
+    said = outcomes(wrong["label"].tolist(), wrong["predicted"].tolist())
+    captions = [f"{outcome}\nat {sure:.0%}" for outcome, sure in zip(said, wrong["confidence"], strict=True)]
+    own = {name: _own(tables[name].loc[wrong.index]) for name in networks}
+    return explanation_sheet(pixels, data.outlines(rows), maps, captions, title, own)
+
+
+def _own(calls: pd.DataFrame) -> list[str]:
+    """What a network itself calls each image."""
+    return [
+        f"{'right' if row.predicted == row.label else 'wrong'}: {row.predicted}, {row.confidence:.0%}"
+        for row in calls.itertuples()
+    ]
 
 
 def _title(params: Params, what: str) -> str:
-    return f"{what}: {named(params.data.name, params.data.source)}"
-
-
-def _masks(data: Dataset, shown: pd.DataFrame, pixels: np.ndarray) -> np.ndarray:
-    """bool (N, S, S), empty where the tumour's outline isn't known."""
-    masks = np.zeros(pixels.shape, bool)
-    known = (shown["mask_row"] >= 0).to_numpy()
-    masks[known] = data.masks_of(shown[known])
-    return masks
+    return f"{what}\n{named(params.data.name, params.data.source)}"
 
 
 if __name__ == "__main__":

@@ -109,3 +109,11 @@ def test_a_sheet_says_how_opaque_maps_are_and_what_is_outlined_if_anything_is():
     outlined = np.zeros((2, 8, 8), bool)
     outlined[1, 2:4, 2:4] = True
     assert sheet(outlined).axes[-1].get_xlabel().endswith("; cyan: the tumour's outline")
+
+
+def test_something_can_be_said_below_each_map():
+    empty = np.zeros((2, 8, 8))
+    maps, below = {"one": empty, "two": empty}, {"two": ["first", "second"]}
+    figure = explanation_sheet(empty.astype(np.uint8), empty > 0, maps, ["", ""], "title", below)
+    plt.close(figure)
+    assert [axis.get_xlabel() for axis in figure.axes[:6]] == ["", "", "first", "", "", "second"]

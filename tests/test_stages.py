@@ -1,14 +1,17 @@
 """What stages do themselves, apart from the library that they call; tests/test_pipeline.py runs them whole."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
 from mri import dataset, models
+from mri.files import write_json
 from mri.ood_inputs import FAR, NEAR
 from mri.params import Params
-from mri.paths import PREDICTIONS, SHOWN
+from mri.paths import METRICS, PREDICTIONS, SHOWN
 from mri.viewer import viewer
 from stages import consensus, explain, mistakes, robustness
 from tests.conftest import blobs
@@ -82,7 +85,51 @@ def test_the_report_s_viewer_gets_right_and_wrong_calls_of_every_class(params, s
 
 @pytest.mark.parametrize(("source", "ending"), DATA)
 def test_the_sheet_of_mistakes_says_that_images_are_synthetic(params, source, ending):
-    assert mistakes._title(of(params, source), "b0 makes no mistake") == f"b0 makes no mistake: {ending}"
+    assert mistakes._title(of(params, source), "b0 makes no mistake") == f"b0 makes no mistake\n{ending}"
+
+
+def made_mistakes(params, monkeypatch, data, network, most: int) -> None:
+    """Run the stage, with two images on a sheet, where "small" makes four mistakes and "other" only the surest two.
+
+    "small" is the surer of its mistakes the higher their number.
+    """
+    sure = np.array([0.4] * 4 + [0.5, 0.625, 0.75, 0.875])
+    wrongly = np.array([(i + (i >= 4)) % 4 for i in range(8)])
+    for name, called in (("small", wrongly), ("other", np.where(np.arange(8) < 6, np.arange(8) % 4, wrongly))):
+        scores = np.eye(4)[called] * sure[:, None]
+        table = pd.DataFrame(scores, columns=[f"p_{label}" for label in CLASSES])
+        table["id"], table["label"], table["split"] = data.index["id"], data.index["label"], "test"
+        table.assign(predicted=[CLASSES[i] for i in called]).to_csv(PREDICTIONS / f"{name}.csv", index=False)
+    write_json({"winner": "small"}, METRICS / "summary.json")
+    monkeypatch.setattr(mistakes, "MOST", most)
+    monkeypatch.setattr(mistakes.dataset, "read", lambda *_: data)
+    monkeypatch.setattr(mistakes.models, "load", lambda _: SimpleNamespace(model=network))
+    chosen = params.model.model_copy(update={"architectures": dict.fromkeys(("small", "other"))})
+    explain = params.explain.model_copy(update={"sheet": 2})
+    mistakes.mistakes(params.model_copy(update={"model": chosen, "explain": explain}))
+
+
+def test_all_mistakes_are_shown_up_to_a_limit_the_surest_first(params, monkeypatch, sheets, data, network):
+    made_mistakes(params, monkeypatch, data, network, 3)
+    assert [sheet.get_suptitle().split("\n")[0] for sheet in sheets] == [
+        "small's 4 mistakes on 8 test images, the surest first: number 1 to 2 of 3 shown",
+        "small's 4 mistakes on 8 test images, the surest first: number 3 to 3 of 3 shown",
+    ]
+    said = [axis.get_ylabel() for sheet in sheets for axis in sheet.axes if axis.get_ylabel()]
+    assert said == [
+        "pituitary\nwrong, called glioma\nat 88%",
+        "notumor\nwrong, called pituitary\nat 75%",
+        "meningioma\nwrong, called notumor\nat 62%",
+    ]
+
+
+def test_below_each_map_of_a_mistake_is_what_that_network_calls_the_image(params, monkeypatch, sheets, data, network):
+    made_mistakes(params, monkeypatch, data, network, 24)
+    below = [[axis.get_xlabel() for axis in sheet.axes[:6] if axis.get_xlabel()] for sheet in sheets]
+    assert below == [
+        ["wrong: glioma, 88%", "wrong: glioma, 88%", "wrong: pituitary, 75%", "wrong: pituitary, 75%"],
+        ["wrong: notumor, 62%", "right: meningioma, 62%", "wrong: meningioma, 50%", "right: glioma, 50%"],
+    ]
 
 
 def test_spoiled_test_images_are_resampled_with_the_groups_that_they_come_from(params, network, tmp_path, monkeypatch):
