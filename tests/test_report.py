@@ -26,8 +26,8 @@ def run(root, tmp_path) -> Path:
     return tmp_path
 
 
-def written(run: Path) -> str:
-    report.write(load(run / "params.yaml"), run / "metrics", run / "plots", run / "out")
+def written(run: Path, viewer: dict = report.NO_VIEWER) -> str:
+    report.write(load(run / "params.yaml"), run / "metrics", run / "plots", run / "out", viewer)
     return (run / "out/report.html").read_text()
 
 
@@ -146,6 +146,51 @@ def test_the_page_is_as_wide_as_a_phone_and_says_nothing_to_the_console(run, bro
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
     assert (colours[1] == "rgb(255, 255, 255)") == (scheme == "light") and colours[0] != colours[1]
+    assert said == []
+
+
+def pixel(colour: str) -> str:
+    """A picture that the browser can tell from one of another colour."""
+    return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' fill='{colour}'/>"
+
+
+def of_image(label: str, called: str, outline: str | None) -> dict:
+    """What `mri.viewer` gives of an image that both networks together call so, and the second by itself a glioma."""
+    maps = {"one": {"gradcam": pixel("one"), "gradient": pixel("gradient")}, "two": {"gradcam": pixel("two")}}
+    own = {"one": called, "two": "glioma"}
+    pictures = {"scan": pixel(label), "outline": outline, "maps": maps, "consensus": pixel("both")}
+    return {"label": label, "called": called, "own": own, **pictures}
+
+
+def test_the_viewer_shows_the_chosen_image_and_map_and_says_how_it_is_called(run, browser):
+    images = [of_image("glioma", "glioma", pixel("cyan")), of_image("notumor", "pituitary", None)]
+    written(run, {"images": images, "methods": ["gradcam", "gradient"], "colours": ["#000000", "#ffffff"]})
+    page = browser.new_page()
+    said = []
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((run / "out/report.html").as_uri())
+    form = page.locator("#viewer")
+    scan, shown, outline = (form.locator("img").nth(i) for i in range(3))
+    assert form.locator("optgroup").evaluate_all("all => all.map(e => e.label)") == ["called rightly", "called wrongly"]
+    assert shown.get_attribute("src") == pixel("one") and outline.get_attribute("src") == pixel("cyan")
+    assert outline.is_visible()
+    form.locator("[name=outlined]").uncheck()
+    assert not outline.is_visible()
+    form.locator("[name=outlined]").check()
+    form.locator("[name=method]").select_option("gradient")
+    assert shown.get_attribute("src") == pixel("gradient")
+    form.locator("[name=method]").select_option("gradcam")
+    form.locator("[name=network]").select_option("two")
+    form.locator("[name=image]").select_option(label="2: notumor, called pituitary")
+    assert [scan.get_attribute("src"), shown.get_attribute("src")] == [pixel("notumor"), pixel("two")]
+    assert not outline.is_visible(), "no outline is known"
+    assert form.locator("output").inner_text() == (
+        "Wrong: notumor, called pituitary by all networks together; the maps explain “pituitary”. "
+        "By itself two calls it glioma."
+    )
+    form.locator("[name=network]").select_option(label="all together (consensus of Grad-CAM)")
+    assert shown.get_attribute("src") == pixel("both") and form.locator("[name=method]").is_disabled()
     assert said == []
 
 
