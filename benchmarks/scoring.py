@@ -26,6 +26,7 @@ from mri.compose import compose
 from mri.evaluation import summarise
 from mri.explanations import maps_of
 from mri.files import write_json
+from mri.inference import to_tensor
 from mri.memory import keep_freed_memory
 from mri.params import Params, parse
 
@@ -66,7 +67,7 @@ def explain(params: Params, images: int = EXPLAINED, size: int = SIZE) -> None:
     """All maps of all networks on random pictures."""
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, size), np.uint8)
     for spec in params.model.architectures.values():
-        maps_of(models.build(spec, len(params.data.classes), 0).eval(), pixels, METHODS)
+        maps_of(models.build(spec, len(params.data.classes), 0).eval(), to_tensor(pixels), None, METHODS)
 
 
 def main() -> None:

@@ -189,18 +189,19 @@ def max_sensitivity(
 ) -> np.ndarray:
     """Largest relative change of the map, |A(x + d) - A(x)| / |A(x)|, under uniform noise in [-radius, radius].
 
-    explain: takes images and targets, returns maps. Draws that change the predicted class don't count.
-    Returns float64 (N,): 0 for a map that ignores the image, about 0.7 between unrelated uniform maps. NaN for an
-    empty map and where no draw kept the class. (Yeh et al. 2019)
+    explain: takes images and targets, returns maps, (N, H, W) or those of M methods, (M, N, H, W). Draws that change
+    the predicted class don't count.
+    Returns float64 (N,) or (M, N): 0 for a map that ignores the image, about 0.7 between unrelated uniform maps. NaN
+    for an empty map and where no draw kept the class. (Yeh et al. 2019)
     """
     rng = np.random.default_rng(seed)
     original = explain(images, target).astype(np.float64)
-    norm = np.linalg.norm(original, axis=(1, 2))
+    norm = np.linalg.norm(original, axis=(-2, -1))
     predicted = predict(images).argmax(axis=1)
-    largest = np.full(len(images), np.nan)
+    largest = np.full(norm.shape, np.nan)
     for _ in range(draws):
         noisy = (images + rng.uniform(-radius, radius, images.shape)).astype(np.float32)
-        change = np.linalg.norm(explain(noisy, target) - original, axis=(1, 2))
+        change = np.linalg.norm(explain(noisy, target) - original, axis=(-2, -1))
         counts = (predict(noisy).argmax(axis=1) == predicted) & (norm > 0)
         largest[counts] = np.fmax(largest[counts], change[counts] / norm[counts])
     return largest

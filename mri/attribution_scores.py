@@ -150,6 +150,11 @@ def iou_at(maps: np.ndarray, masks: np.ndarray, threshold: float) -> np.ndarray:
     return _scored(values, inside, _iou(values > threshold * values.max(axis=1, keepdims=True), inside))
 
 
+def iou(found: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Intersection over union of a region and the mask, both bool (N, H, W): float64 (N,)."""
+    return _iou(_rows(found), _rows(masks))
+
+
 def best_threshold(maps: np.ndarray, masks: np.ndarray, steps: int = 50) -> float:
     """The threshold for `iou_at` with the highest mean on these images, which must not be the ones it is judged on."""
     candidates = np.arange(steps) / steps

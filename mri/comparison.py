@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from scipy.stats import binomtest
@@ -87,6 +88,39 @@ def compare(
         )
         for pair, lead, counts, exact, resampled in zip(pairs, leads, discordant, p_mcnemar, p_bootstrap, strict=True)
     ]
+
+
+def compare_values(
+    values: dict[str, np.ndarray],
+    groups: Sequence | np.ndarray,
+    resamples: int = 2000,
+    seed: int = 0,
+    alpha: float = 0.05,
+) -> list[dict[str, Any]]:
+    """Every pair of models by a score of single images, higher is better, on the images where both have one.
+
+    values: per model (N,), NaN where it has none. groups: (N,), what is resampled together.
+    Returns {first, second, n, difference, p_bootstrap, verdict} per pair, p-values corrected as in `compare`; without
+    the last three where no image is shared.
+    """
+    groups = np.asarray(groups)
+    rows: list[dict[str, Any]] = []
+    samples: dict[int, tuple[float, np.ndarray]] = {}
+    for pair in combinations(values, 2):
+        lead = values[pair[0]] - values[pair[1]]
+        both = np.isfinite(lead)
+        rows.append({"first": pair[0], "second": pair[1], "n": int(both.sum())})
+        if both.any():
+            weights = resample_weights(groups[both], resamples, seed)
+            samples[len(rows) - 1] = (float(lead[both].mean()), weights @ lead[both] / weights.sum(1))
+    corrected = holm([bootstrap_p_value(resampled) for _, resampled in samples.values()])
+    for (i, (lead, resampled)), p_value in zip(samples.items(), corrected, strict=True):
+        rows[i] |= {
+            "difference": estimate(lead, resampled),
+            "p_bootstrap": float(p_value),
+            "verdict": _verdict((rows[i]["first"], rows[i]["second"]), lead, p_value < alpha),
+        }
+    return rows
 
 
 def _verdict(pair: tuple[str, str], lead: float, distinguishable: bool) -> str:

@@ -64,8 +64,8 @@ def summarise(
     size = sets.sum(1)
     present = [(name, labels == i) for i, name in enumerate(classes) if (labels == i).any()]
     return {
-        "coverage": _share(covered, np.ones(len(labels), bool), weights),
-        "per_class": {name: _share(covered, members, weights) for name, members in present},
+        "coverage": _share(covered, np.ones(len(labels), bool), groups, weights),
+        "per_class": {name: _share(covered, members, groups, weights) for name, members in present},
         "mean_size": float(size.mean()),
         "empty": float((size == 0).mean()),
         "single": float((size == 1).mean()),
@@ -73,8 +73,10 @@ def summarise(
     }
 
 
-def _share(covered: np.ndarray, members: np.ndarray, weights: np.ndarray) -> dict[str, float]:
+def _share(
+    covered: np.ndarray, members: np.ndarray, groups: Sequence | np.ndarray, weights: np.ndarray
+) -> dict[str, float]:
     """Share of the `members` (bool, (N,)) that are covered, with its interval over resamples that have any."""
     with np.errstate(invalid="ignore"):
         samples = weights @ (covered & members) / (weights @ members)
-    return estimate(float(covered[members].mean()), samples)
+    return estimate(float(covered[members].mean()), samples, groups=len(np.unique(np.asarray(groups)[members])))

@@ -9,7 +9,7 @@ import numpy as np
 
 from mri.explanations import difference, mean
 
-# Averaging blurs, and blur alone can raise a score: so the second rival is the best single map, blurred alike.
+# Averaging blurs, and blur alone can raise a score: so the second rival is the best of the single maps blurred alike.
 LEADS = ("lead_over_best_single", "lead_over_best_single_blurred_alike")
 
 
@@ -40,10 +40,14 @@ def leads(scores: list[Rivals]) -> dict[str, Any]:
         "beats_best_single": {},
     }
     for rivals in scores:
-        name, best = rivals.score, max(rivals.single, key=lambda one: float(rivals.single[one].mean()))
-        found["best_single"][name] = best
+        name = rivals.score
+        found["best_single"][name] = _best(rivals.single)
         found["consensus"][name] = mean(rivals.consensus, rivals.weights)
         for lead, others in zip(LEADS, (rivals.single, rivals.blurred), strict=True):
-            found[lead][name] = difference(rivals.consensus, others[best], rivals.weights)
+            found[lead][name] = difference(rivals.consensus, others[_best(others)], rivals.weights)
         found["beats_best_single"][name] = all(found[lead][name]["low"] > 0 for lead in LEADS)
     return found
+
+
+def _best(scores: dict[str, np.ndarray]) -> str:
+    return max(scores, key=lambda name: float(scores[name].mean()))

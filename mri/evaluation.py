@@ -35,7 +35,8 @@ def summarise(
     weights = resample_weights(groups, resamples, seed)
     everything = np.ones((1, len(labels)))
     points, samples = (_scores(probabilities, labels, classes, w) for w in (everything, weights))
-    estimates = {name: estimate(points[name][0], samples[name]) for name in points}
+    behind = _groups_behind(labels, probabilities.argmax(1), np.asarray(groups), classes)
+    estimates = {name: estimate(points[name][0], samples[name], groups=behind.get(name)) for name in points}
     headline = {name: estimates[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     rest = {name: value for name, value in estimates.items() if name not in headline}
     counts = confusion(labels, probabilities.argmax(1), len(classes), everything)[0]
@@ -131,6 +132,21 @@ def _confusion_scores(matrix: np.ndarray, classes: list[str]) -> dict[str, np.nd
         tumours = true.sum(1) - true[:, free]
         scores["missed_tumour_rate"] = (matrix[:, :, free].sum(1) - matrix[:, free, free]) / tumours
     return scores
+
+
+def _groups_behind(labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: list[str]) -> dict[str, int]:
+    """How many groups of images each score that is a share, or a mean of shares, rests on, by its path."""
+
+    def count(where: np.ndarray) -> int:
+        return len(np.unique(groups[where]))
+
+    behind = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), count(labels >= 0))
+    for i, name in enumerate(classes):
+        behind |= dict.fromkeys((f"per_class.{name}.{score}" for score in ("recall", "f1", "auc")), count(labels == i))
+        behind[f"per_class.{name}.precision"] = count(predicted == i)
+    if TUMOUR_FREE in classes:
+        behind["missed_tumour_rate"] = count(labels != classes.index(TUMOUR_FREE))
+    return behind
 
 
 def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:

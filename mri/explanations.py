@@ -39,23 +39,20 @@ def sample(data: Dataset, limit: int) -> pd.DataFrame:
     return tests.loc[order[:limit]].sort_values("id").reset_index(drop=True)
 
 
-def maps_of(model: Classifier, pixels: np.ndarray, methods: list[str]) -> dict[str, np.ndarray]:
-    """{method: float32 (N, S, S)} raw maps of the predicted classes of uint8 (N, S, S) images."""
+def maps_of(
+    model: Classifier, images: np.ndarray | torch.Tensor, target: np.ndarray | None, methods: list[str]
+) -> dict[str, np.ndarray]:
+    """{method: float32 (N, H, W)} raw maps by some of LEGAL, of images (N, 1, H, W) in [0, 1].
+
+    target: as in `explain_many`, None for the predicted classes. Raises UserError for another method.
+    """
     unknown = [name for name in methods if name not in LEGAL]
     if unknown:
         raise UserError(f"unknown method {unknown[0]!r} in explain.methods: choose from {', '.join(LEGAL)}")
-    images = to_tensor(pixels)
-    maps = explain_many(model, images, None, [name for name in methods if name != FINE])
+    maps = explain_many(model, images, target, [name for name in methods if name != FINE])
     if FINE in methods:
-        maps[FINE] = map_of(model, images, None, FINE)
-    return maps
-
-
-def map_of(model: Classifier, images: np.ndarray | torch.Tensor, target: np.ndarray | None, method: str) -> np.ndarray:
-    """float32 (N, H, W) raw maps by one of LEGAL, of images (N, 1, H, W) in [0, 1]; target: as in `explain_many`."""
-    if method == FINE:
-        return explain(model, images, target, "gradcam", model.spec.fine_layer)
-    return explain(model, images, target, method)
+        maps[FINE] = explain(model, images, target, "gradcam", model.spec.fine_layer)
+    return {name: maps[name] for name in methods}
 
 
 class Grid(NamedTuple):
@@ -115,20 +112,19 @@ def of_score(score: str, scores: dict[str, dict[str, np.ndarray]]) -> dict[str, 
 
 
 def _row(
-    own: np.ndarray, by_chance: np.ndarray, trivial: dict[str, np.ndarray], ceiling: float, weights: np.ndarray
+    own: np.ndarray, by_chance: np.ndarray, trivial: dict[str, np.ndarray], ceiling: np.ndarray, weights: np.ndarray
 ) -> dict[str, Any]:
-    """One score of one method on N images, (N,) as its chance levels and the scores of trivial maps.
+    """One score of one method on N images, (N,) as its chance levels, its ceilings and the scores of trivial maps.
 
     Chance and trivial maps do better on large tumours too, so their levels are no constants: the leads over them are
     paired, image by image.
     """
     best = max(trivial, key=lambda name: float(trivial[name].mean()))
-    reached = skill(float(own.mean()), float(trivial[best].mean()), ceiling)
     return {
         **mean(own, weights),
         "chance": float(by_chance.mean()),
-        "ceiling": ceiling,
-        "skill": reached if np.isfinite(reached) else None,
+        "ceiling": float(ceiling.mean()),
+        "skill": _skill(own, trivial[best], ceiling, weights),
         "over_chance": difference(own, by_chance, weights),
         "over_trivial": {"best": best, **difference(own, trivial[best], weights)},
     }
@@ -139,9 +135,16 @@ def mean(values: np.ndarray, weights: np.ndarray) -> dict[str, float]:
     return estimate(float(values.mean()), weights @ values / weights.sum(1))
 
 
-def _ceiling(masks: np.ndarray, grid: Grid | None) -> dict[str, float]:
-    best = masks.astype(np.float32) if grid is None else grid_oracle(masks, *grid)
-    return {name: float(values.mean()) for name, values in localisation(best, masks).items()}
+def _skill(own: np.ndarray, baseline: np.ndarray, ceiling: np.ndarray, weights: np.ndarray) -> dict[str, float] | None:
+    """{value, low, high} of `skill` of the means; None where the baseline reaches the ceiling."""
+    every = np.concatenate([np.ones((1, len(own))), weights])
+    means = [every @ values / every.sum(1) for values in (own, baseline, ceiling)]
+    reached = np.array([skill(*row) for row in zip(*means, strict=True)])
+    return estimate(float(reached[0]), reached[1:]) if np.isfinite(reached[0]) else None
+
+
+def _ceiling(masks: np.ndarray, grid: Grid | None) -> dict[str, np.ndarray]:
+    return localisation(masks.astype(np.float32) if grid is None else grid_oracle(masks, *grid), masks)
 
 
 def calls_a_tumour(labels: list[str], predicted: np.ndarray) -> np.ndarray:

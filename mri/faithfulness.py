@@ -15,8 +15,8 @@ from torch import nn
 from mri import models
 from mri.attribution_baselines import gaussian, intensity, random, sobel
 from mri.attribution_perturbation import deletion_insertion, max_sensitivity, road
-from mri.attribution_scores import empty, entropy, gini, head, outside_head, randomisation
-from mri.explanations import map_of
+from mri.attribution_scores import SCORES, empty, entropy, gini, head, outside_head, randomisation
+from mri.explanations import difference, maps_of
 from mri.inference import to_tensor
 from mri.intervals import Estimate, estimate, resample_weights
 from mri.models import Classifier
@@ -34,33 +34,38 @@ def summarise(
     """{"n", "settings", "methods": {method: {score: {value, low, high}}}, "baselines": {name: the same}} for the
     predicted classes of uint8 (N, S, S), N >= 2.
 
-    road (above 0 is better), deletion (lower), insertion (higher), with "chance", what a random map gets on the same
-    images; max_sensitivity (lower); gini, entropy; randomisation: how alike maps are to those of networks with random
-    weights, which share of those is empty, and whether the method passes (`mri.attribution_scores.Randomisation`).
+    road (above 0 is better), deletion (lower), insertion (higher), each with "chance", what a random map gets on the
+    same images, and how much better it is, image by image, than that ("over_chance") and than the best map that knows
+    no network ("over_trivial");
+    max_sensitivity (lower); gini, entropy; randomisation: how alike maps are to those of networks with random weights,
+    which share of those is empty, and whether the method passes (`mri.attribution_scores.Randomisation`).
     baselines: road, deletion and insertion of maps that know no network. settings: LEVELS, STEPS, DRAWS.
     """
     images = to_tensor(pixels).numpy()
     predict = predictor(model)
     target = predict(images).argmax(1)
     weights = resample_weights(groups, resamples, seed)
-    trivial = {
-        name: _perturbed(predict, images, make(pixels / 255.0, seed), target, seed) for name, make in TRIVIAL.items()
-    }
-    chance = trivial["random"]
-    blanks = [random_network(model, images, seed + draw) for draw in range(RANDOM_NETWORKS)]
+
+    def perturbed(made: np.ndarray) -> dict[str, np.ndarray]:
+        return _perturbed(predict, images, made, target, seed)
+
+    def drawn(network: Classifier, seen: np.ndarray) -> np.ndarray:
+        return np.stack(list(maps_of(network, seen, target, methods).values()))
+
+    trivial = {name: perturbed(make(pixels / 255.0, seed)) for name, make in TRIVIAL.items()}
+    maps = drawn(model, images)
+    blanks = np.stack([drawn(random_network(model, images, seed + draw), images) for draw in range(RANDOM_NETWORKS)])
+    sensitivity = max_sensitivity(lambda seen, _: drawn(model, seen), predict, images, target, draws=DRAWS, seed=seed)
     result: dict[str, Any] = {}
-    for method in methods:
-        maps = map_of(model, images, target, method)
-        scores = _perturbed(predict, images, maps, target, seed)
-        scored: dict[str, Any] = {
-            name: {**_estimated(values, weights), "chance": float(chance[name].mean())}
-            for name, values in scores.items()
+    for i, method in enumerate(methods):
+        scores = perturbed(maps[i])
+        result[method] = {
+            **{name: _against(name, values, trivial, weights) for name, values in scores.items()},
+            "max_sensitivity": _estimated(sensitivity[i], weights),
+            "gini": _estimated(gini(maps[i]), weights),
+            "entropy": _estimated(entropy(maps[i]), weights),
+            "randomisation": _randomised(maps[i], blanks[:, i], seed),
         }
-        sensitivity = max_sensitivity(_explainer(model, method), predict, images, target, draws=DRAWS, seed=seed)
-        for name, values in (("max_sensitivity", sensitivity), ("gini", gini(maps)), ("entropy", entropy(maps))):
-            scored[name] = _estimated(values, weights)
-        scored["randomisation"] = _randomised(maps, [map_of(one, images, target, method) for one in blanks], seed)
-        result[method] = scored
     return {
         "n": len(pixels),
         "settings": {"road_levels": list(LEVELS), "deletion_steps": STEPS, "sensitivity_draws": DRAWS},
@@ -72,15 +77,32 @@ def summarise(
     }
 
 
+def _against(
+    score: str, own: np.ndarray, trivial: dict[str, dict[str, np.ndarray]], weights: np.ndarray
+) -> dict[str, Any]:
+    """One score of one method, (N,), beside those of the maps that know no network."""
+    sign = -1 if SCORES[score].better == "lower" else 1
+    rivals = {name: sign * scores[score] for name, scores in trivial.items()}
+    best = max(rivals, key=lambda name: float(rivals[name].mean()))
+    return {
+        **_estimated(own, weights),
+        "chance": float(trivial["random"][score].mean()),
+        "over_chance": difference(sign * own, rivals["random"], weights),
+        "over_trivial": {"best": best, **difference(sign * own, rivals[best], weights)},
+    }
+
+
 def random_network(model: Classifier, images: np.ndarray, seed: int) -> Classifier:
     """A network of the same kind with random weights, in eval mode, whose batch norm knows the images (N, 1, H, W).
 
     With the statistics that a new network starts from, activations grow or vanish from layer to layer, and its maps
-    are empty for a reason that has nothing to do with what a trained network has learned.
+    are empty for a reason that has nothing to do with what a trained network has learned. And where a recipe lets
+    branches start at nothing (zero_init_residual), all random networks would be nearly one and the same.
     """
     blank = models.build(model.spec, model.classes, seed).eval()
     for module in blank.modules():
         if isinstance(module, nn.BatchNorm2d):
+            nn.init.ones_(module.weight)
             module.momentum = None  # the plain mean of what is seen
             module.reset_running_stats()
             module.train()
@@ -89,8 +111,8 @@ def random_network(model: Classifier, images: np.ndarray, seed: int) -> Classifi
     return blank.eval()
 
 
-def _randomised(maps: np.ndarray, randomised: list[np.ndarray], seed: int) -> dict[str, Any]:
-    check = randomisation(maps, np.stack(randomised), seed)
+def _randomised(maps: np.ndarray, randomised: np.ndarray, seed: int) -> dict[str, Any]:
+    check = randomisation(maps, randomised, seed)
     return {
         "spearman": _mean(check.spearman),
         "ssim": _mean(check.ssim),
@@ -106,17 +128,21 @@ def mass_outside_head(
 ) -> dict[str, Any]:
     """Share of each method's maps that lies on the background of tumour-free images, where no mask says more.
 
-    {"n", "chance", "methods": {method: {value, low, high}}}; chance is the background's share of the picture.
+    {"n", "chance", "methods": {method: {value, low, high, empty}}}; chance is the background's share of the picture,
+    empty the share of maps that are zero everywhere, which have no mass to share out.
     """
     images = to_tensor(pixels).numpy()
     target = predictor(model)(images).argmax(1)
     heads = head(pixels)
     weights = resample_weights(groups, resamples, seed)
-    made = {method: outside_head(map_of(model, images, target, method), heads) for method in methods}
+    maps = maps_of(model, images, target, methods)
     return {
         "n": len(pixels),
         "chance": float(1 - heads.mean()),
-        "methods": {method: _estimated(values, weights) for method, values in made.items()},
+        "methods": {
+            method: {**_estimated(outside_head(made, heads), weights), "empty": float(empty(made).mean())}
+            for method, made in maps.items()
+        },
     }
 
 
@@ -136,10 +162,6 @@ def removed(
 ) -> np.ndarray:
     """float64 (N,): ROAD of maps (N, S, S) on uint8 (N, S, S); 0 is chance, higher is better."""
     return road(predict, to_tensor(pixels).numpy(), maps, target, LEVELS, seed).combined
-
-
-def _explainer(model: Classifier, method: str) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    return lambda images, target: map_of(model, images, target, method)
 
 
 def _perturbed(

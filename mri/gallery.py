@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from mri.consensus import Consensus, combine, confidence_weights
 from mri.dataset import Dataset
-from mri.explanations import map_of
+from mri.explanations import maps_of
 from mri.figures import explanation_sheet, outcomes
 from mri.inference import to_tensor
 from mri.models import Classifier
@@ -82,16 +82,10 @@ def explained(
     target = images["called"].map(data.classes.index).to_numpy(int)
     scores = read_probabilities(predictions, names, images["id"], data.classes)
     batch = to_tensor(pixels)
-    maps = {
-        name: {method: map_of(network, batch, target, method) for method in methods}
-        for name, network in networks.items()
-    }
-    gradcam = np.stack(
-        [
-            maps[name]["gradcam"] if "gradcam" in methods else map_of(networks[name], batch, target, "gradcam")
-            for name in names
-        ]
-    )
+    wanted = list(dict.fromkeys([*methods, "gradcam"]))  # which the consensus is made of
+    maps = {name: maps_of(network, batch, target, wanted) for name, network in networks.items()}
+    gradcam = np.stack([made["gradcam"] for made in maps.values()])
+    maps = {name: {method: made[method] for method in methods} for name, made in maps.items()}
     return Explained(
         images,
         pixels,

@@ -25,15 +25,17 @@ def resample_weights(groups: Sequence | np.ndarray, resamples: int, seed: int) -
     return drawn.astype(np.float64)[:, member]
 
 
-def estimate(value: float, samples: np.ndarray, level: float = 0.95) -> Estimate:
+def estimate(value: float, samples: np.ndarray, level: float = 0.95, groups: int | None = None) -> Estimate:
     """{value, low, high}: a point value and the central `level` of its resampled values (NaN samples are left out).
 
     Widened to hold the point value, which resampling biases for scores such as the calibration error.
+    groups: for a share, of how many groups of images it is one. A share that is 0, or 1, in every resample would be
+    said never to change; it gets Wilson's interval of so many independent groups.
     """
     samples = samples[np.isfinite(samples)]
-    if not len(samples):
-        return {"value": float(value), "low": float(value), "high": float(value)}
-    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2]) if len(samples) else (value, value)
+    if groups is not None and low == high == value and value in (0, 1):
+        return wilson(int(value) * groups, groups)
     return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
 
 

@@ -53,7 +53,7 @@ def markdown(params: Params, content: dict[str, Any]) -> str:
         "evaluation": evaluation,
         "weakest": weakest_class(evaluation) if evaluation else None,
         "confusions": confusions(evaluation["test"]["confusion"], params.data.classes) if evaluation else [],
-        "findings": findings(content["summary"], content["explain"]),
+        "findings": findings(content["summary"], content["explain"], content["consensus"]),
         "reference_standard": REFERENCE_STANDARD.get(params.data.source, "As the source gives it."),
         "conflicts": CONFLICTS[params.audit.conflicts],
     }

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 
 from mri.evaluation import area_under_roc
 from mri.gate import Gate, unit
-from mri.intervals import Estimate, estimate, resample_weights
+from mri.intervals import estimate, resample_weights
 
 # More gain nothing on synthetic or real slices; with 64 a file for 2,048 channels has 0.6 MB.
 AXES = 64
@@ -64,7 +64,9 @@ def summarise(
     first, second = (np.concatenate([np.ones((1, part.shape[1])), part]) for part in drawn)
     with np.errstate(invalid="ignore"):  # of few groups, a resample may hold no strange image
         areas, rates = auroc(inside, outside, first, second), false_positive_rate(inside, outside, first, second)
-    return {"auroc": _estimated(areas), "fpr_at_95_tpr": _estimated(rates)}
+    count = len(np.unique(np.asarray(outside_groups)))
+    scores = {"auroc": areas, "fpr_at_95_tpr": rates}
+    return {name: estimate(float(values[0]), values[1:], groups=count) for name, values in scores.items()}
 
 
 def drawn_together(
@@ -105,7 +107,3 @@ def false_positive_rate(
     least = (passed >= true_positive_rate * passed[:, -1:] - 1e-9).argmax(1)
     let_through = outside <= inside[order][least][:, None]
     return (outside_weights * let_through).sum(1) / outside_weights.sum(1)
-
-
-def _estimated(values: np.ndarray) -> Estimate:
-    return estimate(float(values[0]), values[1:])

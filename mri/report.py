@@ -39,7 +39,7 @@ def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[st
         "synthetic": params.data.source == "phantom",
         "weakest": weakest_class(winner) if winner else None,
         "colours": charts.colours(list(content["summary"]["models"])),
-        "findings": findings(content["summary"], content["explain"]),
+        "findings": findings(content["summary"], content["explain"], content["consensus"]),
         "viewer": viewer,
         "pictures": pictures(plots) | {f"charts/{name}": made[f"charts/{name}"] for name in drawn},
     }

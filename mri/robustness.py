@@ -68,25 +68,29 @@ def curves(
     severity, and one more; severity 0 is the same for all corruptions.
     """
     weights = np.concatenate([np.ones((1, len(labels))), resample_weights(groups, resamples, seed)])
-    clean = _scores(predict(pixels), labels, weights)
+    count = len(np.unique(np.asarray(groups)))
+    clean = _scores(predict(pixels), labels, weights, count)
     rows = []
     for name in corruptions or CORRUPTIONS:
         rows.append({"corruption": name, "severity": 0, **clean})
         for severity in range(1, len(CORRUPTIONS[name].strengths) + 1):
             logits = predict(corrupt(pixels, name, severity, seed))
-            rows.append({"corruption": name, "severity": severity, **_scores(logits, labels, weights)})
+            rows.append({"corruption": name, "severity": severity, **_scores(logits, labels, weights, count)})
     return pd.DataFrame(rows)
 
 
-def _scores(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """Accuracy and balanced accuracy (the mean recall of the classes that occur) with their limits."""
+def _scores(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups: int) -> dict[str, float]:
+    """Accuracy and balanced accuracy (the mean recall of the classes that occur) with their limits.
+
+    groups: how many groups the images belong to.
+    """
     matrix = confusion(labels, logits.argmax(1), logits.shape[1], weights)
     right, true = np.diagonal(matrix, axis1=1, axis2=2), matrix.sum(2)
     recall = np.divide(right, true, out=np.full_like(true, np.nan), where=true > 0)
     scores = {"accuracy": right.sum(1) / true.sum(1), "balanced_accuracy": np.nanmean(recall, axis=1)}
     row: dict[str, float] = {}
     for name, values in scores.items():
-        interval = estimate(float(values[0]), values[1:])
+        interval = estimate(float(values[0]), values[1:], groups=groups)
         row |= {name: interval["value"], f"{name}_low": interval["low"], f"{name}_high": interval["high"]}
     return row
 

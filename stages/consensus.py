@@ -10,11 +10,13 @@ import pandas as pd
 from mri import cli, dataset, models
 from mri.attribution import explain
 from mri.attribution_baselines import blurred_to_entropy
-from mri.attribution_scores import entropy, localisation
-from mri.consensus import Consensus, combine, confidence_weights, consensus_class
+from mri.attribution_scores import entropy, iou, localisation, mass_accuracy
+from mri.comparison import compare_values
+from mri.consensus import combine, confidence_weights, consensus_class
 from mri.consensus_scores import Rivals, leads
+from mri.dataset import Dataset
 from mri.evaluation import area_under_roc
-from mri.explanations import CORE, calls_a_tumour, of_score, sample
+from mri.explanations import CORE, calls_a_tumour, mean, of_score, sample
 from mri.faithfulness import predictor, removed
 from mri.figures import for_sheet, named, save
 from mri.files import write_json
@@ -23,8 +25,10 @@ from mri.inference import to_tensor
 from mri.intervals import estimate, resample_weights
 from mri.models import Classifier
 from mri.params import Params
-from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SHOWN, SPLITS
+from mri.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SHOWN, SPLITS
 from mri.shown import candidates, draw, read_probabilities
+
+AT_ONCE = 64  # images whose maps are held in memory together
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,10 @@ def consensus(params: Params) -> None:
             _road(params, list(networks.values()), called[few], _at(maps, few), combined.map[few]),
         ]
         metrics = {"n": len(counted), "n_road": len(few), **leads(scores)}
-    metrics["agreement"] = _agreement(params, combined, probabilities, called, data.classes)
+        weights = resample_weights(chosen["group"].iloc[counted], params.evaluate.resamples, params.seed)
+        metrics["region_iou"] = mean(iou(combined.region[counted], called.masks[counted]), weights)
+    metrics["agreement"] = _agreement(params, data, networks)
+    metrics["networks_by_rma"] = _networks_compared(params, data, chosen, names)
     write_json(metrics, METRICS / "consensus.json")
     _show(params, data, networks, metrics.get("best_single", {}).get("rma", names[0]))
 
@@ -123,33 +130,70 @@ def _blurred(maps: dict[str, np.ndarray], combined: np.ndarray) -> dict[str, np.
     return {name: blurred_to_entropy(made, entropy(combined)) for name, made in maps.items()}
 
 
-def _agreement(
-    params: Params, combined: Consensus, probabilities: np.ndarray, called: Called, classes: list[str]
-) -> dict:
-    """Whether agreement tells right classes from wrong ones, beside the networks' mean confidence, which needs no map.
+def _agreement(params: Params, data: Dataset, networks: dict[str, Classifier]) -> dict:
+    """Whether agreement tells right classes from wrong ones on all test images, with a tumour or without.
 
-    AUROCs, 0.5 is chance; left out when all are right. probabilities: (A, N, C) of the A networks.
+    AUROCs, 0.5 is chance, left out when all are right; beside them the networks' mean confidence, which needs no map.
     """
-    right = called.target == called.rows["label"].map(classes.index).to_numpy()
+    tests = data.index[data.index["split"] == "test"]
+    probabilities = read_probabilities(PREDICTIONS, list(networks), tests["id"], data.classes)
+    target = consensus_class(probabilities)
+    found = _agreements(list(networks.values()), data.pixels[tests["row"].to_numpy()], probabilities, target)
+    right = target == tests["label"].map(data.classes.index).to_numpy()
     result: dict = {
-        "top_overlap": float(np.nanmean(combined.agreement)),
-        "rank_correlation": float(np.nanmean(combined.correlation)),
-        "disputed_area": float(combined.disputed_area.mean()),
+        "n": len(tests),
+        "top_overlap": float(np.nanmean(found["auroc"])),
+        "rank_correlation": float(np.nanmean(found["rank_correlation_auroc"])),
+        "disputed_area": float(found.pop("disputed_area").mean()),
         "wrong": int((~right).sum()),
     }
     if right.any() and not right.all():
-        weights = resample_weights(called.rows["group"], params.evaluate.resamples, params.seed)
+        weights = resample_weights(tests["group"], params.evaluate.resamples, params.seed)
         weights = np.concatenate([np.ones((1, len(right))), weights])
-        telling = {
-            "auroc": np.nan_to_num(combined.agreement),
-            "rank_correlation_auroc": np.nan_to_num(combined.correlation),
-            "confidence_auroc": probabilities.mean(0).max(1),
-        }
+        telling = found | {"confidence_auroc": probabilities.mean(0).max(1)}
         with np.errstate(invalid="ignore"):
-            samples = {name: area_under_roc(scores, right, weights) for name, scores in telling.items()}
+            samples = {name: area_under_roc(np.nan_to_num(scores), right, weights) for name, scores in telling.items()}
         samples["confidence_over_agreement"] = samples["confidence_auroc"] - samples["auroc"]
         result |= {f"{name}_of_being_right": estimate(float(all_[0]), all_[1:]) for name, all_ in samples.items()}
     return result
+
+
+def _networks_compared(params: Params, data: Dataset, chosen: pd.DataFrame, names: list[str]) -> dict[str, list]:
+    """By each method, which network's own maps put more of their mass into the tumour, pair by pair: {method: pairs}.
+
+    On the images that both networks call a tumour.
+    """
+    masks, stored = data.masks_of(chosen), {name: np.load(MAPS / f"{name}.npz") for name in names}
+    counted = {
+        name: calls_a_tumour(data.classes, made["logits"].argmax(1)) & masks.any(axis=(1, 2))
+        for name, made in stored.items()
+    }
+    return {
+        method: compare_values(
+            {name: np.where(counted[name], mass_accuracy(stored[name][method], masks), np.nan) for name in names},
+            chosen["group"],
+            params.evaluate.resamples,
+            params.seed,
+        )
+        for method in params.explain.methods
+    }
+
+
+def _agreements(
+    networks: list[Classifier], pixels: np.ndarray, probabilities: np.ndarray, target: np.ndarray
+) -> dict[str, np.ndarray]:
+    """How far the networks' Grad-CAMs agree on each of N images, (N,), and the area in dispute; a few at a time."""
+    weights = confidence_weights(probabilities, target)
+    parts = []
+    for start in range(0, len(pixels), AT_ONCE):
+        few = slice(start, start + AT_ONCE)
+        maps = np.stack([explain(network, to_tensor(pixels[few]), target[few], "gradcam") for network in networks])
+        parts.append(combine(maps, weights[:, few]))
+    return {
+        "auroc": np.concatenate([part.agreement for part in parts]),
+        "rank_correlation_auroc": np.concatenate([part.correlation for part in parts]),
+        "disputed_area": np.concatenate([part.disputed_area for part in parts]),
+    }
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ def evaluate(params: Params, arch: str) -> None:
     probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
     tables = {name: _predictions(data, part, name, probabilities[name]) for name, part in parts.items()}
     metrics = _metrics(params, tables["val"], tables["test"]) | {"temperature": temperature}
+    metrics["calibration"]["unscaled"] = _unscaled(logits["test"], parts["test"], data.classes)
     table = pd.concat(tables.values(), ignore_index=True)
     write_csv(table, PREDICTIONS / f"{arch}.csv", digits=9)
     write_json(metrics, METRICS / "evaluate" / f"{arch}.json")
@@ -61,6 +62,12 @@ def _metrics(params: Params, val: pd.DataFrame, test: pd.DataFrame) -> dict:
         metrics["conformal"][f"{100 * promised:.0f}"] = {"threshold": threshold, **scores}
     metrics["test_by"] = summaries(test, classes, resamples, seed)
     return metrics
+
+
+def _unscaled(logits: np.ndarray, part: dataset.Part, classes: list[str]) -> dict[str, float]:
+    """What calibration is held against: the same scores at a temperature of 1."""
+    scores = summarise(softmax(logits), part.labels, part.index["group"], classes, resamples=1)
+    return {name: scores[name] for name in ("nll", "brier", "ece")}
 
 
 def _parts(val: pd.DataFrame, test: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:

@@ -4,7 +4,7 @@ import numpy as np
 
 from mri import cli, dataset, faithfulness, headlines, models, tracking
 from mri.evaluation import TUMOUR_FREE
-from mri.explanations import calls_a_tumour, grids_of, map_of, maps_of, sample, summarise
+from mri.explanations import calls_a_tumour, grids_of, maps_of, sample, summarise
 from mri.figures import explanation_sheet, named, outcomes, save
 from mri.files import write_json
 from mri.inference import predict_logits, to_tensor
@@ -24,7 +24,7 @@ def explain(params: Params, arch: str) -> None:
         return
     pixels, masks = data.pixels[chosen["row"].to_numpy()], data.masks_of(chosen)
     logits = predict_logits(model, pixels)
-    maps = maps_of(model, pixels, params.explain.methods)
+    maps = maps_of(model, to_tensor(pixels), None, params.explain.methods)
     MAPS.mkdir(parents=True, exist_ok=True)
     arrays: dict = {"ids": chosen["id"].to_numpy(str), "logits": logits, **maps}
     np.savez_compressed(MAPS / f"{arch}.npz", **arrays)
@@ -51,15 +51,19 @@ def explain(params: Params, arch: str) -> None:
 
 
 def _faithfulness(params: Params, model: models.Classifier, data: dataset.Dataset) -> dict:
-    """What needs no mask of every image: `faithfulness` on few tumours, `tumour_free` on as many images without one."""
+    """What needs no mask of every image: `faithfulness` on few tumours that the network calls tumours, right or wrong,
+    and `tumour_free` on as many images without one."""
     settings = (params.explain.methods, params.evaluate.resamples, params.seed)
     few = sample(data, params.explain.changed)
+    if len(few):
+        few = few[calls_a_tumour(data.classes, predict_logits(model, data.pixels[few["row"]]).argmax(1))]
     scores: dict = {}
     if len(few) > 1:
         groups = few["group"].to_numpy()
         scores["faithfulness"] = faithfulness.summarise(model, data.pixels[few["row"]], groups, *settings)
     test = data.index[(data.index["split"] == "test") & (data.index["label"] == TUMOUR_FREE)]
-    free = test.groupby("group").head(1).head(params.explain.changed)
+    # One of each group, groups in random order: the first of a list are often of one source.
+    free = test.sample(frac=1, random_state=params.seed).groupby("group").head(1).head(params.explain.changed)
     if len(free):
         groups = free["group"].to_numpy()
         scores["tumour_free"] = faithfulness.mass_outside_head(model, data.pixels[free["row"]], groups, *settings)
@@ -78,7 +82,7 @@ def _sheet(params: Params, arch: str, data: dataset.Dataset, model: models.Class
     few = draw(candidates(data, PREDICTIONS, [arch]), params.explain.sheet, params.seed)
     pixels, labels, called = data.pixels[few["row"].to_numpy()], few["label"].tolist(), few["called"].tolist()
     images, target = to_tensor(pixels), np.array([data.classes.index(name) for name in called])
-    maps = {method: map_of(model, images, target, method) for method in params.explain.methods}
+    maps = maps_of(model, images, target, params.explain.methods)
     title = f"{arch} on {named(params.data.name, params.data.source)}"
     figure = explanation_sheet(pixels, data.outlines(few), maps, outcomes(labels, called), title)
     save(figure, SHEETS / "explain" / f"{arch}.jpg")

@@ -34,7 +34,8 @@ def network(name: str) -> models.Classifier:
             name=name, builder="mobilenet_v3_small", feature_layer="features", fine_layer="features.8"
         )
     else:
-        spec = ArchitectureSpec(name=name, **yaml.safe_load((CONF / f"{name}.yaml").read_text())["architectures"][name])
+        fields = yaml.safe_load((CONF / f"{name}.yaml").read_text())["architectures"][name]
+        spec = ArchitectureSpec(name=name, **fields | {"options": {}})  # residual branches that start at 0 are no test
     model = models.build(spec, 4, seed=0)
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri.comparison import NOT_DISTINGUISHABLE, SCORES, bootstrap_p_value, compare, holm, mcnemar
+from mri.comparison import NOT_DISTINGUISHABLE, SCORES, bootstrap_p_value, compare, compare_values, holm, mcnemar
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=8)
 
@@ -108,3 +108,21 @@ def test_macro_f1_and_accuracy_weigh_a_rare_class_differently():
     by_accuracy, by_macro_f1 = (compare(predicted, labels, np.arange(100), 2, score)[0] for score in SCORES)
     assert by_accuracy.difference["value"] == pytest.approx(0.1)
     assert by_macro_f1.difference["value"] == pytest.approx(1 - (180 / 190) / 2)
+
+
+def test_scores_of_single_images_are_compared_on_those_that_both_have():
+    """a leads b by 1 on each of ten shared images, each a group; c is b, but for one image that it lacks."""
+    a, b = np.full(11, 2.0), np.full(11, 1.0)
+    a[10] = np.nan
+    c = b.copy()
+    c[0] = np.nan
+    ab, ac, bc = compare_values({"a": a, "b": b, "c": c}, np.arange(11), resamples=999)
+    assert (ab["n"], ac["n"], bc["n"]) == (10, 9, 10)
+    assert ab["difference"] == {"value": 1, "low": 1, "high": 1} and ab["verdict"] == "a better"
+    assert ab["p_bootstrap"] == pytest.approx(3 * 2 / 1000)  # the least there is, corrected for three pairs
+    assert (bc["p_bootstrap"], bc["verdict"]) == (1, NOT_DISTINGUISHABLE)
+
+
+def test_models_without_a_shared_image_are_in_no_order():
+    one, other = np.array([1.0, np.nan]), np.array([np.nan, 1.0])
+    assert compare_values({"a": one, "b": other}, np.arange(2)) == [{"first": "a", "second": "b", "n": 0}]

@@ -23,9 +23,14 @@ def test_each_score_has_its_own_best_network():
     assert found["best_single"] == {"rma": "a", "rra": "b"}
     assert found["lead_over_best_single"]["rma"]["value"] == pytest.approx(0.2)
     assert found["lead_over_best_single"]["rra"]["value"] == pytest.approx(-0.1)
-    assert found["lead_over_best_single_blurred_alike"]["rma"]["value"] == pytest.approx(0.1)
+    assert found["lead_over_best_single_blurred_alike"]["rma"]["value"] == pytest.approx(-0.4)  # over b's, the best
     assert found["consensus"]["rma"]["value"] == 0.5
-    assert found["beats_best_single"] == {"rma": True, "rra": False}
+    assert found["beats_best_single"] == {"rma": False, "rra": False}
+
+
+def test_a_lead_over_every_map_and_every_blurred_one_is_a_lead():
+    found = leads([rivals("rma", 0.5, {"a": 0.3, "b": 0.2}, {"a": 0.4, "b": 0.3})])
+    assert found["beats_best_single"] == {"rma": True}
 
 
 def test_a_lead_that_blur_explains_is_none():

@@ -1,5 +1,7 @@
 """What the committed run of the default pipeline (phantoms, quick) has to show."""
 
+from functools import reduce
+
 import yaml
 
 from mri.files import read_json
@@ -11,8 +13,18 @@ def test_the_committed_run_is_the_default(root):
     assert list(summary["models"]) == ["resnet50", "resnet101", "efficientnet_b0", "efficientnet_b1"]
     locked = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
     assert {f"train@{name}" for name in summary["models"]} <= set(locked)
+
+
+def test_every_stage_of_the_committed_run_had_todays_parameters(root):
+    locked = yaml.safe_load((root / "dvc.lock").read_text())["stages"]
     params = yaml.safe_load((root / "params.yaml").read_text())
-    assert locked["train@resnet50"]["params"]["params.yaml"]["train"] == params["train"]
+    others = [
+        f"{stage}: {name}"
+        for stage, entry in locked.items()
+        for name, value in entry.get("params", {}).get("params.yaml", {}).items()
+        if reduce(lambda part, key: part.get(key, {}), name.split("."), params) != value
+    ]
+    assert others == []
 
 
 def test_a_network_learns_the_phantoms_and_trivial_classifiers_do_not(root):

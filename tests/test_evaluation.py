@@ -6,6 +6,7 @@ from sklearn import metrics
 
 from mri.calibration_error import expected_calibration_error
 from mri.evaluation import area_under_roc, macro_f1, missed_tumours, summarise
+from mri.intervals import wilson
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
@@ -44,8 +45,16 @@ def test_scores_equal_scikit_learn():
 def test_perfect_predictions_score_perfectly():
     labels = np.repeat(np.arange(4), 5)
     scores = summarise(np.eye(4)[labels], labels, np.arange(20), CLASSES, resamples=100)
-    assert scores["macro_f1"] == {"value": 1.0, "low": 1.0, "high": 1.0}
+    assert (scores["macro_f1"]["value"], scores["macro_f1"]["high"]) == (1.0, 1.0)
     assert (scores["missed_tumour_rate"], scores["nll"], scores["brier"], scores["ece"]) == (0, 0, 0, 0)
+
+
+def test_scores_without_a_mistake_are_no_surer_than_their_groups_are_many():
+    labels = np.repeat(np.arange(4), 10)  # two images of each of 20 groups; 15 of them are tumours'
+    scores = summarise(np.eye(4)[labels], labels, np.arange(40) // 2, CLASSES, resamples=100)
+    assert scores["accuracy"]["low"] == pytest.approx(wilson(20, 20)["low"])
+    assert scores["intervals"]["missed_tumour_rate"] == pytest.approx([0, wilson(0, 15)["high"]])
+    assert scores["intervals"]["per_class"]["glioma"]["recall"] == pytest.approx([wilson(5, 5)["low"], 1])
 
 
 def test_uniform_probabilities_have_their_known_losses():

@@ -18,8 +18,17 @@ def scored(maps, grids=None):
 
 def test_a_map_of_the_mask_itself_reaches_the_ceiling():
     rma = scored(MASKS)["methods"]["m"]["rma"]
-    assert rma["value"] == rma["ceiling"] == rma["skill"] == 1
+    assert rma["value"] == rma["ceiling"] == 1
+    assert rma["skill"] == {"value": 1, "low": 1, "high": 1}
     assert rma["chance"] == pytest.approx((4 / 64 + 16 / 64) / 2)
+
+
+def test_skill_of_the_best_trivial_map_is_0():
+    found = scored(np.ones((2, 8, 8)))
+    best = found["methods"]["m"]["rma"]["over_trivial"]["best"]
+    trivial = found["baselines"][best]["rma"]["value"]
+    chance = found["methods"]["m"]["rma"]["chance"]
+    assert found["methods"]["m"]["rma"]["skill"]["value"] == pytest.approx((chance - trivial) / (1 - trivial))
 
 
 def test_leads_are_paired_image_by_image():

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from mri import faithfulness, models
-from mri.attribution_scores import empty
-from mri.explanations import LEGAL, map_of
+from mri.attribution_scores import empty, spearman
+from mri.explanations import LEGAL, maps_of
 from mri.faithfulness import mass_outside_head, summarise
 from mri.inference import to_tensor
 
@@ -45,10 +45,11 @@ def test_scores_are_the_same_again_and_leave_the_model_alone(model, pixels):
 
 
 def test_a_method_that_ignores_the_network_fails_the_randomisation_test(model, pixels, monkeypatch):
-    def edges(model, images, target, method):
-        return np.abs(np.gradient(np.asarray(images)[:, 0], axis=1)).astype(np.float32)
+    def edges(model, images, target, methods):
+        made = np.abs(np.gradient(np.asarray(images)[:, 0], axis=1)).astype(np.float32)
+        return dict.fromkeys(methods, made)
 
-    monkeypatch.setattr(faithfulness, "map_of", edges)
+    monkeypatch.setattr(faithfulness, "maps_of", edges)
     check = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=0)["methods"]["gradcam"]["randomisation"]
     assert not check["passed"]
     assert check["ssim"] == pytest.approx(1) and check["spearman"] == pytest.approx(1)
@@ -62,8 +63,30 @@ def test_a_random_network_says_something_of_the_images_and_draws_maps(small_spec
     with torch.inference_mode():
         new, settled = deep(images).abs().max(), blank(images).abs().max()
     assert new > 100 and 0.01 < settled < 10
-    maps = [map_of(blank, images, np.full(4, target), "gradcam") for target in range(4)]
+    maps = [maps_of(blank, images, np.full(4, target), ["gradcam"])["gradcam"] for target in range(4)]
     assert np.mean([empty(made) for made in maps]) < 0.5
+
+
+def test_random_networks_differ_though_a_recipe_starts_residual_branches_at_nothing(small_spec, pixels):
+    spec = small_spec.model_copy(update={"builder": "resnet50", "options": {"zero_init_residual": True}})
+    model, images = models.build(spec, 4, seed=0).eval(), to_tensor(pixels).numpy()
+    first, second = (
+        maps_of(faithfulness.random_network(model, images, seed), images, np.zeros(4, int), ["gradient"])["gradient"]
+        for seed in (1, 2)
+    )
+    assert spearman(first, second).max() < 0.9
+
+
+def test_each_score_of_changed_images_is_held_against_the_best_trivial_map(model, pixels):
+    found = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
+    trivial = {name: row["deletion"]["value"] for name, row in found["baselines"].items()}
+    deletion = found["methods"]["gradcam"]["deletion"]
+    assert deletion["over_trivial"]["best"] == min(trivial, key=trivial.get)  # the less is left, the better
+    assert deletion["over_trivial"]["value"] == pytest.approx(min(trivial.values()) - deletion["value"])
+    assert deletion["over_chance"]["value"] == pytest.approx(trivial["random"] - deletion["value"])
+    road = found["methods"]["gradcam"]["road"]
+    best = max(row["road"]["value"] for row in found["baselines"].values())
+    assert road["over_trivial"]["value"] == pytest.approx(road["value"] - best)
 
 
 def test_trivial_maps_stand_beside_the_methods(model, pixels):
@@ -78,3 +101,4 @@ def test_mass_outside_the_head_is_held_against_the_backgrounds_share(model, pixe
     assert list(found["methods"]) == LEGAL
     for row in found["methods"].values():
         assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+        assert 0 <= row["empty"] < 1

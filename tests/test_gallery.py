@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from mri import models
+from mri.attribution import explain
 from mri.consensus import combine, confidence_weights
 from mri.dataset import Dataset
-from mri.explanations import map_of
 from mri.gallery import Explained, explained
 from mri.inference import to_tensor
 from tests.conftest import blobs
@@ -41,8 +41,8 @@ def test_all_maps_and_the_consensus_explain_the_class_called_together(data, netw
     found = of(data, networks, tmp_path, ["gradient"])
     images, target = to_tensor(data.pixels), np.array([2, 1])
     for name, network in networks.items():
-        np.testing.assert_allclose(found.maps[name]["gradient"], map_of(network, images, target, "gradient"))
-    gradcam = np.stack([map_of(network, images, target, "gradcam") for network in networks.values()])
+        np.testing.assert_allclose(found.maps[name]["gradient"], explain(network, images, target, "gradient"))
+    gradcam = np.stack([explain(network, images, target, "gradcam") for network in networks.values()])
     weights = confidence_weights(np.array(list(SURE.values())), target)
     np.testing.assert_allclose(found.consensus.map, combine(gradcam, weights).map)
     assert {name: called.tolist() for name, called in found.own.items()} == {

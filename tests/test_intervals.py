@@ -34,6 +34,16 @@ def test_the_value_of_a_score_is_there_with_and_without_an_interval():
     assert value({"value": 0.25, "low": 0.0, "high": 0.5}) == value(0.25) == 0.25
 
 
+def test_a_share_of_none_or_all_is_as_sure_as_so_many_independent_groups():
+    """Resampling knows nothing but zeros; of 25 groups without an error, up to 13 % may have one."""
+    none = estimate(0.0, np.zeros(100), groups=25)
+    assert (none["value"], none["low"]) == (0, 0) and none["high"] == pytest.approx(0.1332, abs=1e-4)
+    every = estimate(1.0, np.ones(100), groups=25)
+    assert (every["value"], every["high"]) == (1, 1) and every["low"] == pytest.approx(0.8668, abs=1e-4)
+    assert estimate(0.0, np.zeros(100)) == {"value": 0, "low": 0, "high": 0}  # a difference, say
+    assert estimate(0.5, np.array([0.4, 0.6]), groups=25)["low"] == pytest.approx(0.405)
+
+
 @pytest.mark.parametrize(
     ("right", "n", "low", "high"),
     # 1,304 and 1,308 of 1,311 are published accuracies on a popular brain-MRI test set.

@@ -249,6 +249,13 @@ def test_every_direct_dependency_is_explained():
     assert [name for name in pinned if name not in told and not name.startswith("types-")] == []
 
 
+def test_the_prose_says_how_many_networks_guided_backprop_follows_the_picture():
+    explained = [read_json(path) for path in sorted((ROOT / "metrics/explain").glob("*.json"))]
+    checks = [found["faithfulness"]["methods"]["guided_backprop"]["randomisation"] for found in explained]
+    assert (len(checks), sum(not check["passed"] for check in checks)) == (4, 3)
+    assert "Guided Backprop of three of the four is as like a random network's" in README
+
+
 def test_the_prose_has_the_published_runs_numbers():
     """What no program writes: the sentences about explanations and leakage."""
     run = ROOT / "results/kaggle/metrics"
@@ -321,9 +328,6 @@ def test_the_prose_says_what_the_published_runs_found():
         explained = read_json(run / f"explain/{name}.json")
         bell = explained["baselines"]["gaussian"]["auroc"]["value"]
         assert all(explained["methods"][method]["auroc"]["value"] < bell for method in ("gradcam", "gradcam_aligned"))
-    for name in read_json(ROOT / "metrics/summary.json")["models"]:
-        changed = read_json(ROOT / f"metrics/explain/{name}.json")["faithfulness"]["methods"]
-        assert not changed["guided_backprop"]["randomisation"]["passed"]
     load = read_json(ROOT / "results/benchmarks/load.json")
     assert load["unplanned_5xx"] == 0 and load["recorded_exactly_once"] and abs(load["memory_growth"]) < 0.05
 
