@@ -256,6 +256,12 @@ def test_the_prose_says_how_many_networks_guided_backprop_follows_the_picture():
     assert "Guided Backprop of three of the four is as like a random network's" in README
 
 
+def test_the_prose_says_how_many_rows_a_killed_worker_took_along():
+    drill = (ROOT / "results/reliability.md").read_text().split("## Worker killed")[1]
+    missing = re.search(r"\| of them missing \| (\d+) \|", drill)[1]
+    assert f"({missing} rows in [the drill]" in README
+
+
 def test_the_prose_has_the_published_runs_numbers():
     """What no program writes: the sentences about explanations and leakage."""
     run = ROOT / "results/kaggle/metrics"
