@@ -18,8 +18,8 @@ The others:
 
 - unplanned_5xx: answers of 500 and above that aren't such a 503, and requests without an answer (no_answer: why);
 - memory_growth: of the proportional set size of all the service's processes, from the end of the warm-up to the end of
-  the load, in shares of the first; both are medians of the samples of a tenth of the load's time. The warm-up is longer
-  than BentoML's timeout (90 s), for which it keeps something of every request.
+  the load, in shares of the first; both are medians of a tenth of the samples. The warm-up is longer than BentoML's
+  timeout (90 s), for which it keeps something of every request.
 """
 
 from __future__ import annotations
@@ -246,17 +246,15 @@ def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
     time.sleep(warm_up)
     load.next_part()
     started, samples_mb = time.monotonic(), []
-    while (passed := time.monotonic() - started) < seconds:
-        samples_mb.append((passed, memory(service)))
+    while time.monotonic() - started < seconds:
+        samples_mb.append(memory(service))
         time.sleep(min(1.0, seconds / 20))
     load.next_part()
     lasted = time.monotonic() - started
     rows = recorded(service, load.stop().rows)
     before, tally, after = load.parts()
-    first, last = (
-        statistics.median(mb for passed, mb in samples_mb if inside(passed))
-        for inside in (lambda passed: passed <= seconds / 10, lambda passed: passed >= 0.9 * seconds)
-    )
+    tenth = -(-len(samples_mb) // 10)
+    first, last = statistics.median(samples_mb[:tenth]), statistics.median(samples_mb[-tenth:])
     return {
         "requests": tally.requests,
         "unplanned_5xx": tally.unplanned,
@@ -270,7 +268,7 @@ def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
             "requests": before.requests + after.requests,
             "unplanned_5xx": before.unplanned + after.unplanned,
         },
-        "memory_mb": {"after_warm_up": first, "at_the_end": last, "highest": max(mb for _, mb in samples_mb)},
+        "memory_mb": {"after_warm_up": first, "at_the_end": last, "highest": max(samples_mb)},
         "seconds": lasted,
         "requests_per_s": tally.requests / lasted,
         "latency_ms": dict(zip(("p50", "p95", "p99"), np.percentile(tally.ms, (50, 95, 99)).tolist(), strict=True)),
