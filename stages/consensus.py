@@ -50,8 +50,8 @@ class Called:
 def consensus(params: Params) -> None:
     """Write metrics/consensus.json, plots/sheets/consensus/CLASS.jpg and artifacts/shown.npz.
 
-    The rivals of the consensus are the best single network, and that one's maps blurred until they are as spread out:
-    averaging blurs, and blur alone can raise a score.
+    The rivals of the consensus are the best single network's map, and the best of the single maps blurred until they
+    are as spread out: averaging blurs, and blur alone can raise a score.
     """
     data = dataset.read(SPLITS, params.data.classes)
     chosen = sample(data, params.explain.images)
