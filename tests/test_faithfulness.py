@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mri import faithfulness, models
+from mri import faithfulness, hardware, models
 from mri.attribution_scores import empty, spearman
 from mri.explanations import LEGAL, maps_of
 from mri.faithfulness import mass_outside_head, summarise
@@ -102,3 +102,31 @@ def test_mass_outside_the_head_is_held_against_the_backgrounds_share(model, pixe
     for row in found["methods"].values():
         assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
         assert 0 <= row["empty"] < 1
+
+
+@pytest.mark.parametrize(
+    ("builder", "extensions", "expected"),
+    [
+        ("resnet18", "avx512_bf16", torch.bfloat16),
+        ("resnet18", "amx_bf16", torch.bfloat16),
+        ("resnet18", "avx512f", torch.float32),
+        ("efficientnet_b0", "amx_bf16", torch.float32),
+    ],
+)
+def test_bf16_is_for_full_convolutions_on_processors_that_have_it(
+    small_spec, monkeypatch, builder, extensions, expected
+):
+    monkeypatch.setattr(hardware, "describe", lambda: {"extensions": extensions})
+    layers = {"feature_layer": "features", "fine_layer": "features.5"} if builder != "resnet18" else {}
+    network = models.build(small_spec.model_copy(update={"builder": builder, **layers}), 4, seed=0)
+    assert faithfulness.precision(network) == expected
+
+
+def test_probabilities_in_bf16_are_those_of_fp32_within_a_hundredth(model, pixels, monkeypatch):
+    images = to_tensor(pixels).numpy()
+    found = {}
+    for extensions in ("", "avx512_bf16"):
+        monkeypatch.setattr(hardware, "describe", lambda extensions=extensions: {"extensions": extensions})
+        found[extensions] = faithfulness.predictor(model)(images)
+    assert found[""].shape == (4, 4) and found[""].sum(1) == pytest.approx(np.ones(4))
+    assert 0 < np.abs(found["avx512_bf16"] - found[""]).max() < 0.01
