@@ -1,7 +1,7 @@
 """Training state that survives a kill: one file per run, outside the pipeline's outputs, which DVC empties.
 
-A run is named by what defines it (recipe, data, seed, code version of the state), so a changed parameter never
-resumes a stale state. Files are written beside their final name and moved into place, so a kill leaves the old one.
+A run is named by what defines it (recipe, data, seed, code, the weights it starts and learns from), so none resumes the
+state of another. Files are written beside their final name and moved into place, so a kill leaves the old one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,6 @@ import torch
 from mri.errors import UserError
 from mri.paths import repository
 
-FORMAT = 1
-
 
 def root() -> Path:
     """Where checkpoints live: $MRI_CHECKPOINTS, or .checkpoints in the repository."""
@@ -31,7 +29,7 @@ class Checkpoint:
     """The checkpoint of one run. `identity` is anything JSON can hold; equal identities are the same run."""
 
     def __init__(self, identity: dict[str, Any], folder: Path | None = None):
-        text = json.dumps({"format": FORMAT, **identity}, sort_keys=True, default=str)
+        text = json.dumps(identity, sort_keys=True, default=str)
         key = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = (folder or root()) / key
         self.path = self.folder / "last.pt"
@@ -41,7 +39,7 @@ class Checkpoint:
 
         Raises UserError when it can't be written; the checkpoint before it is kept.
         """
-        unfinished = self.path.with_suffix(".tmp")
+        unfinished = self.path.with_name(f"{os.getpid()}.tmp")  # equal runs, as in two experiments, may go on at once
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:

@@ -88,15 +88,20 @@ def from_first(value: T) -> T:
 def launch(processes: int, module: str, arguments: list[str]) -> None:
     """Run `python -m module arguments` in `processes` processes of this machine that can train together.
 
-    Raises UserError when one of them fails; the others are stopped then.
+    Raises UserError when one of them fails, after which the others are stopped, or when there are too few accelerators.
     """
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
 
+    if torch.cuda.is_available() and processes > torch.cuda.device_count():
+        raise UserError(f"train.devices={processes}, but this machine has {torch.cuda.device_count()} GPUs")
     threads = max(1, (os.cpu_count() or 1) // processes)
     os.environ.setdefault("OMP_NUM_THREADS", str(threads))  # torchrun's own choice is 1
     try:
         torchrun(["--standalone", "--nproc-per-node", str(processes), "-m", module, *arguments])
+    except SignalException:
+        raise KeyboardInterrupt from None
     except ChildFailedError as error:
         number, failure = error.get_first_failure()
         raise UserError(

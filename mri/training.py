@@ -1,6 +1,6 @@
 """The training loop: one function, the same for every architecture and device.
 
-Images come from a memory-mapped array, are resized and augmented as whole batches, and run channels-last in whichever
+Images come decoded from one array, are resized and augmented as whole batches, and run channels-last in whichever
 of fp32 and bf16 this machine does faster. Everything random in an epoch is seeded from (seed, epoch), so a run that was
 killed and resumed ends with the same weights as one that was not.
 """
@@ -66,6 +66,7 @@ class Trainer:
         self.train, self.val, self.settings, self.seed, self.teacher = train, val, settings, seed, teacher
         self.augment = settings.augment if teacher is None else _students_augmentation(settings)
         self.device = distributed.device()
+        torch.backends.cudnn.deterministic = True  # GPUs too are to give the same weights again
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         self.parallel = distributed.parallel(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=_average(settings.ema), use_buffers=True)
@@ -111,13 +112,13 @@ class Trainer:
         for phase in self.settings.phases:
             for _ in range(phase.epochs):
                 epoch += 1
-                if epoch > len(self.history) and not self._stalled(phase, epoch):
+                if epoch > len(self.history) and not self._stalled(phase):
                     yield epoch, phase
 
     def _of_phase(self, phase: Phase) -> list[float]:
         return [row["val_macro_f1"] for row in self.history if row["size"] == phase.size]
 
-    def _stalled(self, phase: Phase, epoch: int) -> bool:
+    def _stalled(self, phase: Phase) -> bool:
         scores = self._of_phase(phase)
         return bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= self.settings.patience
 
@@ -164,7 +165,7 @@ class Trainer:
         generator = torch.Generator(self.device).manual_seed(self._own_seed("augmentation", epoch))
         full = list(batches(len(order), self.settings.batch))[: self.steps_per_epoch]  # batch norm wants full batches
         for batch in full:
-            # Sorted for the memory map; which images meet is random all the same.
+            # Sorted, for neighbours in memory; which images meet is random all the same.
             chosen = distributed.share(np.sort(order[batch]))
             images = to_batch(self.train.pixels[chosen], phase.size, self.device)
             targets = F.one_hot(torch.from_numpy(self.train.labels[chosen]), self.classes).float().to(self.device)
@@ -186,7 +187,7 @@ class Trainer:
         if not math.isfinite(loss.item()):
             raise TrainingError(
                 f"the loss became {loss.item()} in epoch {epoch}: lower train.lr (now {self.settings.lr}) or set "
-                "train.precision=fp32; the checkpoint of the epoch before is kept"
+                "train.precision=fp32"
             )
         loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 5.0)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,40 @@ def _trained(model: Classifier, spec: ArchitectureSpec, folder: Path) -> str:
 
 
 def _imagenet(model: Classifier, spec: ArchitectureSpec) -> str:
-    entry = get_model_weights(spec.builder)[spec.weights]
-    try:
-        state = entry.get_state_dict(check_hash=True, progress=True)
-    except OSError as error:  # no network, no such host, refused, wrong hash
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
+    offered = {entry.name: entry for entry in get_model_weights(spec.builder)}
+    if spec.weights not in offered:
         raise UserError(
-            f"ImageNet weights for {spec.name} can't be fetched from {entry.url} ({error}); "
-            f"put that file into {cache}, or: {WITHOUT_DOWNLOAD}"
+            f"train.weights=imagenet: `weights` of {spec.name} in conf/model must be one of {', '.join(offered)}"
+        )
+    url = offered[spec.weights].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.exists():
+        _download(url, path, spec.name)
+    _take(model, _checked(path, "delete it"), url)
+    return f"{spec.builder} {spec.weights}"
+
+
+def _download(url: str, path: Path, name: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=_digits(path))
+    except (OSError, HTTPException, RuntimeError) as error:  # no network, cut off, wrong hash
+        raise UserError(
+            f"ImageNet weights for {name} can't be fetched from {url} ({error}); "
+            f"put that file into {path.parent}, or: {WITHOUT_DOWNLOAD}"
         ) from None
-    _take(model, state, entry.url)
-    return f"{spec.builder} {entry.name}"
+
+
+def _digits(path: Path) -> str:
+    """The first digits of a file's SHA-256, in which its name ends by PyTorch's custom."""
+    return path.stem.rsplit("-", 1)[1]
+
+
+def _checked(path: Path, otherwise: str) -> dict[str, torch.Tensor]:
+    """The weights in a file that is what its name says; `otherwise` is what an error advises."""
+    if not sha256(path).startswith(_digits(path)):
+        raise UserError(f"{path} is damaged (its SHA-256 does not begin with {_digits(path)}): {otherwise}")
+    return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _lite(model: Classifier, spec: ArchitectureSpec) -> str:
@@ -98,10 +121,7 @@ def _lite_state(package: str, name: str) -> dict[str, torch.Tensor]:
         path = Path(getattr(importlib.import_module(package), name).get_model_file_path())
     except ImportError:
         raise UserError(f"train.weights=lite needs the package {package.replace('_', '-')}: `make setup`") from None
-    expected = path.stem.rsplit("-", 1)[1]  # the file's name ends in the first digits of its SHA-256
-    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(expected):
-        raise UserError(f"{path} is damaged (its SHA-256 does not begin with {expected}): install the package again")
-    return torch.load(path, map_location="cpu", weights_only=True)
+    return _checked(path, "install the package again")
 
 
 def _copy_block(layers: Any, state: dict[str, torch.Tensor], prefix: str) -> None:

@@ -14,9 +14,11 @@ def teacher(params: Params) -> None:
         distributed.launch(params.train.devices, "stages.teacher", [])
         return
     with distributed.together():
-        found = {name: trained(params, spec, TEACHER / name, None)[1] for name, spec in architectures.items()}
+        made = {name: trained(params, spec, TEACHER / name, None)[1:] for name, spec in architectures.items()}
         if distributed.rank() == 0:
-            write_json(found, TEACHER / "teacher.json")
+            write_json({name: metrics for name, (metrics, _) in made.items()}, TEACHER / "teacher.json")
+            for _, checkpoint in made.values():
+                checkpoint.remove()
 
 
 if __name__ == "__main__":

@@ -4,15 +4,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from mri import cli, dataset, distillation, distributed, models, tracking
+from mri import augmentation, cli, dataset, distillation, distributed, inference, models, precision, tracking, training
 from mri.architecture import ArchitectureSpec
 from mri.checkpoints import Checkpoint
 from mri.distillation import Teacher
-from mri.files import write_csv, write_json
+from mri.errors import UserError
+from mri.files import sha256, write_csv, write_json
 from mri.params import Params
 from mri.paths import METRICS, MODELS, PLOTS, SPLITS, TEACHER
 from mri.training import HISTORY, Trainer, derived_seed
 from mri.weights import initialise
+
+# What makes a network's weights what they are, beside parameters and data.
+CODE = (augmentation, dataset, distillation, distributed, inference, models, precision, training)
 
 
 def train(params: Params, arch: str) -> None:
@@ -22,37 +26,54 @@ def train(params: Params, arch: str) -> None:
         distributed.launch(params.train.devices, "stages.train", [arch])
         return
     with distributed.together():
-        history, metrics = trained(params, spec, MODELS / arch, distillation.load(TEACHER, distributed.device()))
+        history, metrics, checkpoint = trained(params, spec, MODELS / arch, _teacher(params))
         if distributed.rank() == 0:
             write_csv(pd.DataFrame(history, columns=HISTORY), PLOTS / "history" / f"{arch}.csv", digits=5)
             write_json(metrics, METRICS / "train" / f"{arch}.json")
+            checkpoint.remove()
 
 
-def trained(params: Params, spec: ArchitectureSpec, folder: Path, teacher: Teacher | None) -> tuple[list[dict], dict]:
-    """Train one architecture, write the model to `folder`, and return the history and what sums it up."""
+def _teacher(params: Params) -> Teacher | None:
+    """Who the networks learn from. Raises UserError when it isn't there: labels alone would train another network."""
+    found = distillation.load(TEACHER, distributed.device())
+    if params.teacher.architectures and found is None:
+        raise UserError(f"{TEACHER} has no network to learn from: run `dvc repro teacher` first")
+    return found
+
+
+def trained(
+    params: Params, spec: ArchitectureSpec, folder: Path, teacher: Teacher | None
+) -> tuple[list[dict], dict, Checkpoint]:
+    """Train one architecture, write the model to `folder`, and return the history, what sums it up, and the checkpoint.
+
+    DVC empties a stage's outputs before it runs, so the checkpoint is for the stage to remove, after its last output.
+    """
     classes = params.data.classes
     spec = spec.model_copy(update={"input_size": params.size})
     data = dataset.read(SPLITS, classes)
     model = models.build(spec, len(classes), derived_seed(params.seed, "weights"))
     started_from = initialise(model, spec, params.train.weights)
     trainer = Trainer(model, data.part("train"), data.part("val"), params.train, params.seed, teacher)
-    checkpoint = Checkpoint(_identity(params, spec, folder))
+    checkpoint = Checkpoint(_identity(params, spec, folder, started_from))
     if distributed.rank():
-        return trainer.fit(checkpoint), {}
+        return trainer.fit(checkpoint), {}, checkpoint
     with tracking.run(f"train@{spec.name}", {"stage": "train", "arch": spec.name, "data": params.data.name}) as run:
         run.params({"seed": params.seed, "size": params.size, "arch": spec.name, "train": params.train.model_dump()})
+        run.params({"teacher": ", ".join(params.teacher.architectures) if teacher else "none"})
         history = trainer.fit(checkpoint, lambda row: _report(spec.name, row, run))
         metrics = _metrics(history, str(trainer.dtype).removeprefix("torch."), started_from)
         run.metrics({"train": metrics})
     about = {"data": params.data.name, "data_version": dataset.version(SPLITS), "seed": params.seed}
     models.save(model, spec, classes, folder, about)
-    checkpoint.remove()
-    return history, metrics
+    return history, metrics, checkpoint
 
 
-def _identity(params: Params, spec: ArchitectureSpec, folder: Path) -> dict:
+def _identity(params: Params, spec: ArchitectureSpec, folder: Path, started_from: str) -> dict:
     """What makes a run this run: a checkpoint of any other is never resumed."""
     return {
+        "code": {module.__name__: sha256(Path(str(module.__file__))) for module in CODE},
+        "started_from": started_from,
+        "taught_by": [sha256(path) for path in sorted(TEACHER.glob(f"*/{models.WEIGHTS_FILE}"))],
         "architecture": spec.model_dump(),
         "train": params.train.model_dump(),
         "teacher": params.teacher.model_dump(),

@@ -1,9 +1,13 @@
+import subprocess
+import sys
+
 import pytest
 import torch
 
 from mri.checkpoints import Checkpoint
 from mri.errors import UserError
 from tests.conftest import file_size_limit
+from tests.workspace import ROOT
 
 STATE = {"weights": torch.arange(3), "history": [{"epoch": 1, "loss": 0.5}]}
 
@@ -30,7 +34,7 @@ def test_a_damaged_checkpoint_is_said_and_passed_over(tmp_path, capsys):
 def test_a_write_that_was_cut_short_leaves_the_state_before_it(tmp_path):
     checkpoint = Checkpoint({"lr": 0.1}, tmp_path)
     checkpoint.save(STATE)
-    checkpoint.path.with_suffix(".tmp").write_bytes(b"half of the next one")
+    checkpoint.path.with_name("1.tmp").write_bytes(b"half of the next one")
     assert checkpoint.load()["history"] == STATE["history"]
 
 
@@ -50,3 +54,14 @@ def test_a_removed_checkpoint_leaves_nothing(tmp_path):
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
     checkpoint.remove()  # twice does no harm
+
+
+def test_equal_runs_that_save_at_once_leave_a_whole_state(tmp_path):
+    """As two experiments do that share a teacher: whoever is last, the state is one of theirs."""
+    code = (
+        "import sys, torch; from pathlib import Path; from mri.checkpoints import Checkpoint\n"
+        "for turn in range(30): Checkpoint({}, Path(sys.argv[1])).save({'weights': torch.full((2**17,), float(turn))})"
+    )
+    both = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT) for _ in range(2)]
+    assert [process.wait() for process in both] == [0, 0]
+    assert Checkpoint({}, tmp_path).load()["weights"].unique().tolist() == [29.0]

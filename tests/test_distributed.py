@@ -1,6 +1,7 @@
 """Training in several processes, with real processes under torchrun."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import psutil
 import pytest
 import torch
 
+from benchmarks.serving import free_port
 from mri import distributed
 from mri.errors import UserError
 from mri.files import read_json
@@ -42,6 +44,29 @@ def test_a_batch_that_can_not_be_shared_evenly_is_refused(monkeypatch):
     monkeypatch.setattr(distributed, "size", lambda: 3)
     with pytest.raises(UserError, match=r"train\.batch 8 can't be divided evenly among 3 processes"):
         distributed.share(np.arange(8))
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match=r"train\.devices=2, but this machine has 1 GPUs"):
+        distributed.launch(2, "stages.train", ["resnet50"])
+
+
+@pytest.mark.slow
+def test_two_machines_as_the_readme_starts_them_train_together(root, tmp_path):
+    """Two agents on this machine stand for them."""
+    (line,) = re.findall(r"^torchrun .*", (root / "README.md").read_text(), re.MULTILINE)
+    fitted = {"FIRST_MACHINE": "127.0.0.1", "29500": str(free_port())}
+    options = [fitted.get(word, word) for word in line.split()[1 : line.split().index("-m")]]
+    out = tmp_path / "gradients.pt"
+
+    def start(rank: int) -> subprocess.Popen:
+        command = [sys.executable, "-m", "torch.distributed.run", *options, "--node-rank", str(rank)]
+        return subprocess.Popen([*command, "-m", "tests.gradients", str(out)], cwd=root, env=environment(tmp_path))
+
+    assert [agent.wait(timeout=120) for agent in (start(1), start(0))] == [0, 0]
+    assert torch.allclose(torch.load(out), gradients(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow

@@ -75,3 +75,18 @@ def forget(folder: Path) -> None:
     for stale in (folder / ".dvc/cache/runs").rglob("*"):
         if stale.is_file() and f"stages.train {ARCH}" in stale.read_text():
             stale.unlink()
+
+
+@pytest.mark.slow
+def test_a_training_whose_results_could_not_be_written_is_not_repeated(workspace):
+    stage = ["python", "-m", "stages.train", ARCH]
+    checkpoints, metrics = workspace / ".checkpoints", workspace / f"metrics/train/{ARCH}.json"
+    metrics.unlink(missing_ok=True)
+    metrics.mkdir(parents=True)  # where a file is to be
+    assert run(workspace, *stage, check=False).returncode != 0
+    trained = weights(workspace)
+    assert len(list(checkpoints.glob("*/last.pt"))) == 1
+    metrics.rmdir()
+    assert "epoch" not in run(workspace, *stage).stdout
+    assert weights(workspace) == trained and metrics.is_file()
+    assert not list(checkpoints.glob("*/*"))

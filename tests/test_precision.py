@@ -43,6 +43,17 @@ def test_what_is_asked_for_is_not_measured(monkeypatch, params, small_spec, aske
     assert precision.choose_dtype(models.build(small_spec, 4, 0), settings, CPU) == dtype
 
 
+@pytest.mark.parametrize(("device", "images"), [("cpu", 8), ("meta", 32)])
+def test_a_cpu_is_timed_with_few_images_and_an_accelerator_with_a_batch(
+    monkeypatch, params, small_spec, device, images
+):
+    seen = []
+    monkeypatch.setattr(precision, "_seconds", lambda model, batch, dtype: seen.append(len(batch)) or 1.0)
+    settings = params.train.model_copy(update={"precision": "auto"})
+    precision.choose_dtype(models.build(small_spec, 4, 0), settings, torch.device(device))
+    assert set(seen) == {images}
+
+
 def test_measuring_leaves_the_network_as_it_was(params, small_spec):
     model = models.build(small_spec, 4, 0).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}

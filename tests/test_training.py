@@ -6,9 +6,8 @@ import torch
 
 from mri import models
 from mri.checkpoints import Checkpoint
-from mri.inference import predict_logits
 from mri.params import Train
-from mri.training import HISTORY, Trainer, TrainingError, derived_seed, to_batch
+from mri.training import HISTORY, Trainer, TrainingError, _average, _class_weights, _plateaus, derived_seed, to_batch
 from tests.conftest import blobs
 
 
@@ -49,13 +48,19 @@ def test_training_learns_what_can_be_learned(small_spec, settings, tmp_path):
     assert max(row["val_macro_f1"] for row in history) > 0.9
 
 
-def test_the_kept_weights_are_those_of_the_best_epoch(small_spec, settings, tmp_path):
+def test_the_kept_weights_are_the_average_at_the_best_epoch_of_the_last_phase(
+    small_spec, settings, tmp_path, monkeypatch
+):
+    scores, seen = iter([0.99, 0.5, 0.9, 0.7]), []
+    settings = settings.model_copy(
+        update={"phases": [settings.phases[0], settings.phases[1].model_copy(update={"epochs": 3})]}
+    )
     run = trainer(small_spec, settings)
-    history = run.fit(Checkpoint({}, tmp_path))
-    kept = predict_logits(run.model, run.val.pixels).argmax(1)
-    accuracy = (kept == run.val.labels).mean()
-    best = max(history, key=lambda row: row["val_macro_f1"])
-    assert accuracy == pytest.approx(best["val_accuracy"])
+    measured = run._row
+    monkeypatch.setattr(run, "_row", lambda *arguments: measured(*arguments) | {"val_macro_f1": next(scores)})
+    run.fit(Checkpoint({}, tmp_path), lambda row: seen.append(weights_of(run.average.module)))
+    assert torch.equal(weights_of(run.model), seen[2])
+    assert not torch.equal(seen[2], seen[3])
 
 
 def test_the_same_seed_gives_identical_weights_and_another_seed_others(small_spec, settings, tmp_path):
@@ -112,3 +117,43 @@ def test_every_purpose_and_epoch_has_a_seed_of_its_own():
         derived_seed(seed, purpose, epoch) for seed in (0, 1) for purpose in ("order", "weights") for epoch in range(9)
     }
     assert len(seeds) == 36
+
+
+def test_the_learning_rate_warms_up_and_falls_along_a_cosine(small_spec, settings):
+    run = trainer(small_spec, settings)  # 3 epochs in all, half an epoch of warm-up
+
+    def rate(epochs_done: float) -> float:
+        run._set_lr(epochs_done)
+        return run.optimiser.param_groups[0]["lr"] / settings.lr
+
+    assert rate(0) == pytest.approx(0.1 * 1.001)
+    assert rate(1.5) == pytest.approx(0.501)
+    assert rate(2) == pytest.approx(0.251)
+    assert rate(3) == pytest.approx(0.001)
+
+
+def test_the_plateau_schedule_lowers_the_rate_after_three_epochs_without_a_better_score(small_spec, settings):
+    assert [_plateaus(scores, patience=3) for scores in ([], [0.5, 0.4, 0.5], [0.5, 0.4, 0.5, 0.3])] == [0, 0, 1]
+    assert _plateaus([0.5, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0.6], patience=3) == 2
+    run = trainer(small_spec, settings.model_copy(update={"schedule": "plateau"}))
+    run.history = [{"val_macro_f1": score} for score in (0.5, 0.4, 0.4, 0.4)]
+    run._set_lr(4)
+    assert run.optimiser.param_groups[0]["lr"] == pytest.approx(0.3 * settings.lr)
+
+
+def test_classes_weigh_the_inverse_of_their_frequency_and_one_on_average():
+    weights = _class_weights(np.array([0, 0, 0, 1]), 3)  # the third class doesn't occur
+    assert weights[:2].tolist() == pytest.approx([4 / 6, 2])
+    assert (3 * weights[0] + weights[1]) / 4 == pytest.approx(1)
+
+
+def test_the_average_forgets_its_first_weights_soon_and_later_ones_slowly():
+    kept, new = [torch.tensor([1.0])], [torch.tensor([0.0])]
+    _average(0.98)(kept, new, torch.tensor(0))
+    assert kept[0].item() == pytest.approx(0.1)  # decay 1/10 at the first step
+    kept = [torch.tensor([1.0])]
+    _average(0.98)(kept, new, torch.tensor(10_000))
+    assert kept[0].item() == pytest.approx(0.98)
+    counters = [torch.tensor([3])]  # batch norm's counters have no average
+    _average(0.98)(counters, [torch.tensor([7])], torch.tensor(5))
+    assert counters[0].item() == 7

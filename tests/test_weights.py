@@ -1,11 +1,14 @@
+from typing import NamedTuple
+
 import pytest
 import torch
 
-from mri import models
+from mri import models, weights
 from mri.architecture import ArchitectureSpec
 from mri.errors import UserError
 from mri.files import sha256
 from mri.weights import initialise
+from tests.datasets.loopback import Resource, serve
 
 
 def spec(builder, **changes):
@@ -65,6 +68,64 @@ def test_weights_of_another_architecture_are_refused(small_spec, tmp_path):
     models.save(models.build(other, 4, seed=0), other, list("abcd"), tmp_path)
     with pytest.raises(UserError, match="of another architecture than small"):
         initialise(models.build(small_spec, 4, seed=0), small_spec, str(tmp_path))
+
+
+class Offered(NamedTuple):
+    """As torchvision describes pretrained weights."""
+
+    name: str
+    url: str
+
+
+@pytest.fixture
+def offered(small_spec, tmp_path, monkeypatch):
+    """ImageNet weights "V1" of the small network: what they are, what a server has of them, and the file they get."""
+    state = models.build(small_spec, 4, seed=7).network.state_dict()
+    torch.save(state, tmp_path / "weights.pth")
+    name = f"small-{sha256(tmp_path / 'weights.pth')[:8]}.pth"
+    resource = Resource((tmp_path / "weights.pth").read_bytes())
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with serve() as server:
+        server.resources[f"/{name}"] = resource
+        monkeypatch.setattr(weights, "get_model_weights", lambda builder: [Offered("V1", f"{server.url}/{name}")])
+        yield state, resource, tmp_path / "hub/checkpoints" / name
+
+
+def imagenet(small_spec, entry="V1"):
+    model = models.build(small_spec, 4, seed=0)
+    return model, initialise(model, small_spec.model_copy(update={"weights": entry}), "imagenet")
+
+
+def test_imagenet_weights_are_fetched_once(small_spec, offered):
+    state, resource, cached = offered
+    _, said = imagenet(small_spec)
+    assert said == "resnet18 V1" and cached.is_file()
+    resource.status = 404
+    model, _ = imagenet(small_spec)
+    assert all(torch.equal(tensor, state[name]) for name, tensor in model.network.state_dict().items())
+
+
+@pytest.mark.parametrize("wrong", [{"content": b"<html>Please log in</html>"}, {"break_after": 1000}, {"status": 403}])
+def test_a_download_that_fails_or_is_something_else_is_refused_and_not_kept(small_spec, offered, wrong):
+    _, resource, cached = offered
+    vars(resource).update(wrong)
+    with pytest.raises(UserError, match=r"can't be fetched from http://.*need no download") as error:
+        imagenet(small_spec)
+    assert "\n" not in str(error.value) and not cached.exists()
+
+
+def test_a_damaged_file_that_was_put_there_is_refused_unread(small_spec, offered):
+    _, resource, cached = offered
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(resource.content[:-1])
+    with pytest.raises(UserError, match=r"is damaged .*: delete it"):
+        imagenet(small_spec)
+
+
+@pytest.mark.parametrize("entry", ["", "V2"])
+def test_weights_that_torchvision_does_not_have_are_named_with_those_it_has(small_spec, offered, entry):
+    with pytest.raises(UserError, match="`weights` of small in conf/model must be one of V1"):
+        imagenet(small_spec, entry)
 
 
 def test_an_unknown_choice_lists_the_legal_ones(small_spec):
