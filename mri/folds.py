@@ -20,7 +20,7 @@ from mri.cli import guarded
 from mri.errors import UserError
 from mri.evaluation import summarise
 from mri.files import write_json
-from mri.params import Params, parse
+from mri.params import Params, SplitOptions, parse
 
 
 def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: int) -> dict[str, Any]:
@@ -49,7 +49,7 @@ def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
         for name, (parameters, table) in zip(revisions, read, strict=True)
     ]
     first = found[0][0]
-    alike = [params.model_copy(update={"split": first.split}) for params, _ in found]
+    alike = [params.model_copy(update={"split": _with_fold(params.split, first.split.fold)}) for params, _ in found]
     if any(params != first for params in alike):
         raise UserError("the experiments differ in more than split.fold: pool those of one run")
     folds = sorted(params.split.fold for params, _ in found)
@@ -65,6 +65,10 @@ def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
         "balanced_accuracy_per_fold": each,
         "pooled": pool([table for _, table in found], *settings),
     }
+
+
+def _with_fold(split: SplitOptions, fold: int) -> SplitOptions:
+    return split.model_copy(update={"fold": fold})
 
 
 def main() -> None:

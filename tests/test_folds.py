@@ -38,14 +38,16 @@ def test_an_image_or_group_in_two_folds_is_refused():
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """Three branches, fold1 to fold3, each with the parameters and predictions of a fold; `other` has another seed."""
+    """Branches with the parameters and predictions of a fold each: fold1 to fold3 are of one split, `seed` and `val`
+    have another seed or share of validation images."""
     (tmp_path / "artifacts/predictions").mkdir(parents=True)
     (tmp_path / ".gitignore").write_text("")
     run(tmp_path, "git", "init", "-q", "-b", "main")
     run(tmp_path, "dvc", "init", "-q")
-    for number, (name, seed) in enumerate({"fold1": 0, "fold2": 0, "fold3": 0, "other": 1}.items()):
+    others = {"fold1": [], "fold2": [], "fold3": [], "seed": ["seed=1"], "val": ["split.val=0.1"]}
+    for number, (name, changes) in enumerate(others.items()):
         fold = min(number + 1, 3)
-        parameters = compose(["split.folds=3", f"split.fold={fold}", f"seed={seed}"], ROOT / "conf")
+        parameters = compose(["split.folds=3", f"split.fold={fold}", *changes], ROOT / "conf")
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
         made = predictions([f"{name}-{i}" for i in range(8)], right=number != 1)
         val = made.assign(split="val", id="v" + made["id"])
@@ -69,7 +71,8 @@ def test_folds_are_pooled_from_experiments_and_published(repository, monkeypatch
     ("names", "message"),
     [
         (["fold1", "fold2"], r"folds \[1, 2\]; needed is each of 1 to 3 once"),
-        (["fold1", "fold2", "other"], r"differ in more than split\.fold"),
+        (["fold1", "fold2", "seed"], r"differ in more than split\.fold"),
+        (["fold1", "fold2", "val"], r"differ in more than split\.fold"),
         (["fold1", "nowhere"], "nowhere has no .*small.csv"),
     ],
 )
