@@ -157,7 +157,8 @@ class Phase(_Section):
 class Distillation(_Section):
     """How a network learns from a teacher. share: of the loss that follows the teacher rather than the labels.
 
-    mixup: takes the place of `augment.mixup`, for the teacher can say what a mixture of two images is.
+    At 1 labels have no say, and with them `label_smoothing` and `balance` have none. mixup: takes the place of
+    `augment.mixup`, for the teacher can say what a mixture of two images is.
     """
 
     share: float = Probability
@@ -255,6 +256,12 @@ class Params(_Section):
     def _measures_what_may_always_serve(self) -> Params:
         if "openvino_fp32" not in self.benchmark.runtimes:
             raise ValueError("benchmark.runtimes lacks openvino_fp32, which serves where nothing quicker is as good")
+        return self
+
+    @model_validator(mode="after")
+    def _mixes_as_the_teacher_is_asked(self) -> Params:
+        if self.teacher.architectures and self.train.augment.cutmix:
+            raise ValueError("a teacher is asked by train.distillation.mixup alone: set train.augment.cutmix to 0")
         return self
 
     def architecture(self, name: str) -> ArchitectureSpec:
