@@ -99,9 +99,9 @@ def compare(
 
 
 def decide(compared: Mapping[str, Mapping[str, Any]], latency: Mapping[str, float]) -> str:
-    """The precision that serves: int8 where it is acceptable, else the quicker of fp32 and an acceptable bf16.
+    """The precision that serves: the quickest of fp32 and those that are acceptable beside it.
 
     compared: per precision but fp32 what `compare` found. latency: the measured p50 of one image in each precision.
     """
     good = ["fp32", *(name for name, found in compared.items() if found["acceptable"])]
-    return "int8" if "int8" in good else min(good, key=lambda name: latency[name])
+    return min(good, key=lambda name: latency[name])
