@@ -6,9 +6,10 @@ import shutil
 import pytest
 
 from mri import model_card
+from mri.compose import compose
 from mri.files import read_json
 from mri.measured import collect
-from mri.params import load
+from mri.params import load, parse
 
 MODEL_CARD_SECTIONS = [
     *("Model details", "Intended use", "Out of scope", "Factors", "Metrics", "Evaluation data", "Training data"),
@@ -121,3 +122,11 @@ def test_the_page_says_the_same_and_loads_nothing(params, root, tmp_path):
     winner = read_json(root / "metrics/summary.json")["winner"]
     assert f"<strong>{winner}</strong>" in page and "<title>Model card: " in page and "|" not in page
     assert not re.search(r"<script|https?://|@import", page)
+
+
+def test_the_card_says_who_a_network_learned_from_and_what_labels_then_did_not_decide(root, content):
+    alone = model_card.markdown(parse(compose([], root / "conf")), content)
+    taught = model_card.markdown(parse(compose(["model@teacher=efficientnet_b0"], root / "conf")), content)
+    assert "It learned from" not in alone and "training weighs classes alike" in alone
+    assert "- It learned from what efficientnet_b0, trained first on the same images, says of them" in taught
+    assert "that is 100 % of what it was to match" in taught and "training weighs images alike" in taught
