@@ -271,6 +271,7 @@ def runtime(case: Case, seconds: float) -> dict[str, Any]:
     def explained() -> None:
         said = network.opinions(pixels)[0]
         target = np.array([network.classes.index(said.label)])
+        assert said.features is not None
         upsample(gradcam_from_features(said.features[None], weights, target), (network.size, network.size))
 
     call, plain, with_map = [], [], []

@@ -25,7 +25,8 @@ def pool(features: np.ndarray) -> np.ndarray:
     The deviations matter: training makes means forget whatever doesn't tell its classes apart.
     """
     maps = features.reshape(*features.shape[:2], -1).astype(np.float32, copy=False)
-    return np.concatenate([maps.mean(2), maps.std(2)], axis=1)
+    mean = maps.mean(2, keepdims=True)
+    return np.concatenate([mean[..., 0], maps.std(2, mean=mean)], axis=1)
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ class Gate:
         About D for an image like those it was fitted on.
         """
         apart = unit(features) - self.mean
-        along = apart @ self._directions
+        # Row by row: of several at once BLAS makes a product that takes other threads and ends in other digits.
+        along = np.array([row @ self._directions for row in apart]).reshape(len(apart), len(self.variances))
         beyond = np.maximum((apart**2).sum(1) - (along**2).sum(1), 0)
         return (along**2 / self.variances).sum(1) + beyond / self.rest
 

@@ -68,7 +68,7 @@ def _rows(files: list[Path], folder: Path, network: Network, package: Package) -
     for start in range(0, len(files), BATCH):
         read = [_read(path, network.size) for path in files[start : start + BATCH]]
         good = [pixels for pixels in read if isinstance(pixels, np.ndarray)]
-        opinions = iter(network.opinions(np.stack(good)) if good else [])
+        opinions = iter(network.opinions(np.stack(good), features=False) if good else [])
         for path, found in zip(files[start : start + BATCH], read, strict=True):
             said = _said(next(opinions), package) if isinstance(found, np.ndarray) else {"error": str(found)}
             yield {"path": path.relative_to(folder).as_posix(), **said}

@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     from mri.models import Classifier
 
 MODEL, INT8, GUIDED, CARD = "model.xml", "int8.xml", "guided.xml", "model.json"
+Precision = Literal["fp32", "bf16", "int8"]
 # Which graph a precision runs, and OpenVINO's hint for what is not quantised in it.
-PRECISIONS = {"fp32": (MODEL, "f32"), "bf16": (MODEL, "bf16"), "int8": (INT8, "f32")}
+PRECISIONS: dict[str, tuple[str, str]] = {"fp32": (MODEL, "f32"), "bf16": (MODEL, "bf16"), "int8": (INT8, "f32")}
 
 # OpenVINO's converter and NNCF report their use to their makers through this package; without it they don't.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -85,7 +86,7 @@ class Runtime:
         self.card = read_card(folder)
         self.classes: list[str] = self.card["classes"]
         self.size: int = self.card["input"]["size"]
-        self.precision = precision or self.card.get("precision", "fp32")
+        self.precision = precision or served_precision(self.card)
         self._threads = threads = threads or usable_cores()
         self._counting, self._loading = threading.Lock(), threading.Lock()
         self._calls = 0
@@ -178,6 +179,11 @@ def read_card(folder: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
     return card
+
+
+def served_precision(card: dict[str, Any]) -> Precision:
+    """The precision that a model's card names for serving; fp32 where it names none."""
+    return card.get("precision", "fp32")
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

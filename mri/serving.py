@@ -63,7 +63,8 @@ class Opinion:
 
     probabilities: calibrated, in the order of the classes. members: the prediction set. score, threshold: of the gate
     (None where there is none): an image that scores above the threshold is unlike those of training.
-    reasons: empty unless the network abstains. features: float32 (K, h, w), the last ones. pooled: what the gate saw.
+    reasons: empty unless the network abstains. features: float32 (K, h, w), the last ones, where they were asked for.
+    pooled: what the gate saw.
     """
 
     model: str
@@ -72,7 +73,7 @@ class Opinion:
     score: float | None
     threshold: float | None
     reasons: list[Reason]
-    features: np.ndarray
+    features: np.ndarray | None
     pooled: np.ndarray
 
     @property
@@ -107,18 +108,19 @@ class Network:
         weights = self.card["head_weights"]
         return None if weights is None else np.array(weights, np.float32)
 
-    def opinions(self, pixels: np.ndarray) -> list[Opinion]:
-        """One for each of the images, uint8 (N, size, size)."""
-        return list(self._opinions(pixels))
+    def opinions(self, pixels: np.ndarray, features: bool = True) -> list[Opinion]:
+        """One for each of the images, uint8 (N, size, size). features: whether to keep them, 0.1 to 0.4 MB an image."""
+        return list(self._opinions(pixels, features))
 
-    def _opinions(self, pixels: np.ndarray) -> Iterator[Opinion]:
+    def _opinions(self, pixels: np.ndarray, keep: bool) -> Iterator[Opinion]:
         for start in range(0, len(pixels), BATCH):
             logits, features = self.runtime(pixels[start : start + BATCH])
             probabilities = softmax(logits, self._temperature)
             sets = prediction_sets(probabilities, self._threshold)
             pooled = pool(features)
             scores = self.gate.score(pooled).tolist() if self.gate else [None] * len(pooled)
-            for row in zip(probabilities, sets, scores, features, pooled, strict=True):
+            kept = features if keep else [None] * len(pooled)
+            for row in zip(probabilities, sets, scores, kept, pooled, strict=True):
                 yield self._opinion(*row)
 
     def _opinion(
@@ -126,7 +128,7 @@ class Network:
         probabilities: np.ndarray,
         chosen: np.ndarray,
         score: float | None,
-        features: np.ndarray,
+        features: np.ndarray | None,
         pooled: np.ndarray,
     ) -> Opinion:
         members = [name for name, there in zip(self.classes, chosen, strict=True) if there]
@@ -192,11 +194,15 @@ class Package:
         name = name or self.default
         if name not in self.names:
             raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.names)}")
-        if name not in self._networks:  # nobody who asks for a loaded one waits for another to be loaded
+        if not self.is_loaded(name):  # nobody who asks for a loaded one waits for another to be loaded
             with self._loading[name]:
                 if name not in self._networks:
                     self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
         return self._networks[name]
+
+    def is_loaded(self, name: str = "") -> bool:
+        """Whether the network of that name, the winner for "", was asked for before."""
+        return (name or self.default) in self._networks
 
     def networks(self) -> list[Network]:
         """All of them, loaded."""

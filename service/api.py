@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import base64
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
@@ -18,7 +17,7 @@ from starlette.exceptions import HTTPException
 from mri.errors import UserError
 from mri.images import ImageError
 from mri.overlays import overlay, png
-from mri.runtime import disk_size_mb
+from mri.runtime import disk_size_mb, served_precision, usable_cores
 from mri.serving import UnknownModelError
 from service import pages, schemas
 from service.answers import UnknownPath, error_answer, http_error, image_id, request_id
@@ -61,7 +60,14 @@ Explain = Annotated[
     ),
 ]
 Maps = Annotated[bool, Form(description="whether to send the raw maps too")]
-FeedbackTaker = Callable[[str, str], bool]
+Again = Annotated[
+    bool,
+    Form(
+        description="whether this network was asked about this image before, as for one more map: drift, which is "
+        "measured on images of their own, leaves such requests out"
+    ),
+]
+FeedbackTaker = Callable[[str, str], Awaitable[bool]]
 
 
 # By pydantic's kinds of error, where its own words don't tell what to send.
@@ -101,7 +107,8 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
 
     What the parts tell each other of a request: `request.state.request_id`; `request.state.model`, which network was
     asked, once that is known; `request.state.predictions`, a list of what was found for each image, `Prediction` or
-    `ImageError`; and, where an error was answered, `request.state.error`, its short name.
+    `ImageError`; `request.state.again`, whether the image was asked about before; and, where an error was answered,
+    `request.state.error`, its short name.
     """
     settings = settings or Settings.read()
     monitoring = Monitoring(predictor, settings)
@@ -121,7 +128,7 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    app.state.working = Slots(2 * (os.cpu_count() or 1), settings.queue)
+    app.state.working = Slots(2 * usable_cores(), settings.queue)
     app.state.explaining = Slots(settings.explaining, settings.explaining)
     _add_predict(app, predictor)
     _add_predict_batch(app, predictor)
@@ -135,11 +142,11 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(BusyError, _busy)
     app.add_middleware(Limits, settings=settings)  # the last one added is the first to see a request
-    if settings.origins:
+    app.add_middleware(Access, settings=settings)
+    if settings.origins:  # around Access, so that an allowed page can read that it needs a key
         app.add_middleware(
             CORSMiddleware, allow_origins=list(settings.origins), allow_methods=["*"], allow_headers=["*"]
         )
-    app.add_middleware(Access, settings=settings)
     app.add_middleware(SecurityHeaders)
     app.add_middleware(Watch, monitoring=monitoring)
     return app
@@ -153,9 +160,12 @@ def _add_predict(app: FastAPI, predictor: Predictor) -> None:
         model: Model = "",
         explain: Explain = [],  # noqa: B006  (FastAPI copies it)
         maps: Maps = False,
+        again: Again = False,
     ) -> schemas.Answer:
         """Classify one MRI slice, and explain it if asked to."""
         _note_model(request, predictor, model)
+        request.state.again = again
+        await _load(predictor, model)
         data = await image.read()
         wanted = [name.strip() for part in explain for name in part.split(",") if name.strip()]
         slots = app.state.explaining if set(wanted) - CHEAP else app.state.working
@@ -168,6 +178,12 @@ def _note_model(request: Request, predictor: Predictor, model: str) -> None:
     name = model or predictor.package.default
     if name in predictor.package.names:
         request.state.model = name
+
+
+async def _load(predictor: Predictor, model: str) -> None:
+    """Load a network that isn't yet, before a place is taken that those who ask for a loaded one may be waiting for."""
+    if not predictor.package.is_loaded(model):
+        await run_in_threadpool(predictor.package.network, model)
 
 
 def _answer(
@@ -189,7 +205,8 @@ def _answer(
 
 
 def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
-    @app.post("/predict_batch", response_model=schemas.BatchAnswer, responses=ERRORS, response_model_exclude_none=True)
+    # What is unset is left out: an item has a prediction or an error. What is null is said.
+    @app.post("/predict_batch", response_model=schemas.BatchAnswer, responses=ERRORS, response_model_exclude_unset=True)
     async def predict_batch(
         request: Request,
         images: Annotated[list[UploadFile], File(description="MRI slices: PNG, JPEG, DICOM or NIfTI")],
@@ -197,6 +214,7 @@ def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
     ) -> schemas.BatchAnswer:
         """Classify several MRI slices; a bad file doesn't fail the others."""
         _note_model(request, predictor, model)
+        await _load(predictor, model)
         files = [(await image.read(), _called(image)) for image in images]
         async with app.state.working.taken():
             found, milliseconds = await run_in_threadpool(predictor.predict_batch, files, model)
@@ -215,14 +233,14 @@ def _item(request: Request, predictor: Predictor, index: int, found: Prediction 
     return schemas.BatchItem(index=index, request_id=image_id(request.scope, index), prediction=prediction)
 
 
-def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker | None) -> None:
+def _add_feedback(app: FastAPI, predictor: Predictor, take: FeedbackTaker) -> None:
     @app.post("/feedback", status_code=204, response_class=Response, responses=schemas.REFUSALS)
-    def feedback(said: schemas.Feedback) -> None:
+    async def feedback(said: schemas.Feedback) -> None:
         """Tell the confirmed class of an image that was predicted; without a monitoring store no request is known."""
         classes = predictor.about["classes"]
         if said.label not in classes:
             raise BadRequestError(f"label: {said.label!r} is not one of {', '.join(classes)}")
-        if take is None or not take(said.request_id, said.label):
+        if not await take(said.request_id, said.label):
             raise UnknownRequestError("no answered image has this request_id (in a batch, every image has its own)")
 
 
@@ -239,8 +257,8 @@ def _add_models(app: FastAPI, predictor: Predictor) -> None:
                     name=name,
                     model_version=package.version(name),
                     size_px=card["input"]["size"],
-                    size_mb=disk_size_mb(package.folder / "models" / name, card["precision"]),
-                    precision=card["precision"],
+                    size_mb=disk_size_mb(package.folder / "models" / name, served_precision(card)),
+                    precision=served_precision(card),
                     test=about["test"][name],
                 )
                 for name, card in package.cards.items()
@@ -272,6 +290,7 @@ def _fields(prediction: Prediction, predictor: Predictor) -> dict[str, Any]:
         **{name: about[name] for name in ("dataset", "data_version", "synthetic")},
         "unlike_training": gate,
         "image": schemas.ImageInfo(width=prediction.width, height=prediction.height, size=len(prediction.pixels)),
+        "notice": schemas.NOTICE,
     }
 
 

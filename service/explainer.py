@@ -106,7 +106,7 @@ class Explainer:
 
 def gradcam(network: Network, opinion: Opinion, target: int, size: int) -> np.ndarray:
     """Grad-CAM of one class, float32 (size, size), from the features of a prediction; network has a linear head."""
-    assert network.head_weights is not None
+    assert network.head_weights is not None and opinion.features is not None
     grid = gradcam_from_features(opinion.features[None], network.head_weights, np.array([target]))
     return upsample(grid, (size, size))[0]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -51,13 +52,14 @@ class Access:
 
     A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP Basic authentication
     (with any user name), for which browsers ask by themselves. It is never part of an address, and never logged.
+    paths: those that are guarded; all by default.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings):
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, settings: Settings, paths: Collection[str] | None = None):
+        self.app, self.settings, self.paths = app, settings, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and (self.paths is None or scope["path"] in self.paths):
             headers = Headers(scope=scope)
             if self._from_another_site(scope, headers):
                 await refuse(scope, receive, send, 403, "other_website", "pages of other websites may not ask")

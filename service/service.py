@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from typing import Any
@@ -35,6 +36,10 @@ except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2) from None
 
+# What is loaded now stays: left to the garbage collector, it would be looked through every so often, in 60 ms.
+gc.collect()
+gc.freeze()
+
 
 @bentoml.service(
     name="brain_tumour_classifier",
@@ -47,6 +52,6 @@ class BrainTumourClassifier:
     """Four networks for brain-tumour MRI behind one REST API."""
 
 
-# BentoML's own routes need the same keys and headers as those of the application.
-BrainTumourClassifier.add_asgi_middleware(Access, settings=_settings)  # type: ignore[attr-defined]
+# BentoML's own routes need headers and a key too; those of the application have both, and record who is refused.
 BrainTumourClassifier.add_asgi_middleware(SecurityHeaders)  # type: ignore[attr-defined]
+BrainTumourClassifier.add_asgi_middleware(Access, settings=_settings, paths=["/metrics"])  # type: ignore[attr-defined]

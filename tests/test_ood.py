@@ -94,6 +94,13 @@ def test_features_that_are_dead_on_the_training_images_do_no_harm_until_they_wak
     assert not gate.passes(awake).any()
 
 
+def test_an_image_scores_the_same_to_the_last_digit_whatever_is_scored_with_it():
+    features = np.random.default_rng(0).normal(size=(40, 96)).astype(np.float32)
+    gate = ood.fit(features[:30], features[30:], axes=8)
+    assert gate.score(features).tolist() == [gate.score(one[None])[0] for one in features]
+    assert gate.score(features[:0]).shape == (0,)
+
+
 def test_a_loaded_gate_is_the_saved_one(tmp_path):
     path = tmp_path / "folder" / "gate.safetensors"
     GATE.save(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -25,6 +26,7 @@ from mri.errors import UserError
 from mri.phantom.lesions import CLASSES
 from service import api, pages
 from service.limits import BusyError
+from service.monitoring import watch
 from service.monitoring.store import Store
 from service.pages import samples
 from service.predictor import Predictor
@@ -492,6 +494,105 @@ def test_several_files_make_a_table_that_leads_to_each(browser, url):
 
 
 @needs_browser
+def test_a_file_counts_once_however_many_maps_of_it_are_looked_at(page, monkeypatch):
+    asked, told = [], watch._told
+
+    def telling(prediction, monitoring, again):
+        asked.append((prediction.opinion.model, again))
+        return told(prediction, monitoring, again)
+
+    monkeypatch.setattr(watch, "_told", telling)
+    upload(page, file("a.png"), file("b.png", 1))
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    page.get_by_role("link", name="a.png").first.click()
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    page.get_by_role("radio", name="Guided Backprop").check()
+    expect(caption(page)).to_contain_text("Guided Backprop for ")
+    assert asked == [("winner", False), ("winner", False), ("winner", True), ("winner", True)]
+    page.get_by_label("Model", exact=True).select_option("other")
+    expect(caption(page)).to_contain_text("Guided Backprop for ")
+    assert asked[4:] == [("other", False)]
+
+
+@needs_browser
+def test_feedback_is_about_the_network_and_the_first_request_that_it_was_given_on(page, folder):
+    upload(page, file("a.png"), file("b.png", 1))
+    expect(page.get_by_role("progressbar")).to_be_hidden()
+    page.get_by_role("link", name="a.png").first.click()
+    expect(caption(page)).to_contain_text("Grad-CAM for ")
+    page.get_by_label("Confirmed class").select_option("No tumour")
+    page.get_by_role("button", name="Tell the service").click()
+    expect(page.locator(".feedback .hint")).to_have_text("Recorded: no tumour.")
+    asked = page.locator(".facts dd").last.inner_text()
+    assert asked.endswith("/0")  # of the batch
+    (noted,) = [row.feedback for row in Store(store_url(folder)).select("request_id", "feedback") if row[0] == asked]
+    assert noted == "notumor"
+    page.get_by_label("Model", exact=True).select_option("other")
+    expect(page.locator(".facts dd").first).to_have_text("other")
+    expect(page.locator(".feedback .hint")).not_to_contain_text("Recorded")
+    page.get_by_label("Model", exact=True).select_option("winner")
+    expect(page.locator(".feedback .hint")).to_have_text("Recorded: no tumour.")
+
+
+@needs_browser
+def test_focus_stays_on_its_link_while_answers_arrive(page):
+    held = []
+    page.route("**/predict_batch", lambda route: held.append(route))
+    upload(page, *(file(f"{i}.png", i) for i in range(3)))
+    link = page.locator(".results tbody").get_by_role("link", name="1.png")
+    link.focus()
+    held[0].continue_()
+    expect(page.locator(".results tbody .number:not(:empty)")).to_have_count(3)
+    assert page.evaluate("document.activeElement.textContent") == "1.png"
+    assert page.evaluate("document.activeElement.closest('table') !== null")
+
+
+@needs_browser
+def test_a_file_may_be_dropped_anywhere(page):
+    content = base64.b64encode(packages.scan()).decode()
+    page.evaluate(
+        """content => {
+            const bytes = Uint8Array.from(atob(content), c => c.charCodeAt(0));
+            const dataTransfer = new DataTransfer();
+            dataTransfer.items.add(new File([bytes], "dropped.png", { type: "image/png" }));
+            document.querySelector("footer, main").dispatchEvent(
+                new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+        }""",
+        content,
+    )
+    expect(page.get_by_role("heading", name="dropped.png")).to_be_visible()
+    expect(page.locator(ANSWER)).to_be_visible()
+
+
+@needs_browser
+@pytest.mark.parametrize(
+    ("failing", "said"),
+    [
+        ({"status": 500}, "The service could not send glioma.png (status 500): try again."),
+        (None, "The service can't be reached: check that it runs and that you are connected, then try again."),
+    ],
+)
+def test_a_sample_that_does_not_come_is_said(browser, url, failing, said):
+    watched = Watched(browser, url)
+    watched.page.route("**/samples/*", lambda route: route.fulfill(**failing) if failing else route.abort())
+    watched.page.get_by_role("button", name="Synthetic sample: Glioma").click()
+    expect(watched.page.get_by_role("alert")).to_have_text(said)
+    watched.page.context.close()
+
+
+@needs_browser
+def test_after_clearing_the_history_leads_to_no_other_scan(page):
+    upload(page, file("first.png"), file("second.png", 1))
+    page.get_by_role("link", name="first.png").first.click()
+    page.get_by_role("link", name="Results table").click()
+    page.get_by_role("button", name="Clear all").click()
+    upload(page, file("third.png", 2))
+    expect(page.get_by_role("heading", name="third.png")).to_be_visible()
+    page.evaluate("location.hash = '#/scan/1'")
+    expect(page.locator(".start")).to_be_visible()
+
+
+@needs_browser
 def test_a_table_of_large_files_is_asked_for_in_parts_that_the_service_takes(page):
     noise = np.random.default_rng(0).integers(0, 255, (1700, 1700), dtype=np.uint8)
     large = packages.png(noise)
@@ -663,6 +764,10 @@ def test_everything_is_reachable_by_keyboard(page):
     tab_to("Synthetic sample: Glioma")
     page.keyboard.press("Space")
     expect(page.locator(ANSWER)).to_be_visible()
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    expect(page.locator(ANSWER)).to_be_visible()  # skipping to the result leaves it there
     tab_to("Compare all two")
     tab_to("Download report")
     page.keyboard.press("Tab")

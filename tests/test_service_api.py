@@ -4,7 +4,7 @@ import json
 import shutil
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -15,11 +15,12 @@ from mri import images, serving
 from mri.attribution import explain
 from mri.errors import UserError
 from mri.inference import to_tensor
-from mri.runtime import read_card, write_card
+from mri.runtime import read_card, usable_cores, write_card
 from mri.serving import Package
-from service import api
+from service import api, schemas
 from service.monitoring import drift
 from service.predictor import Predictor
+from service.settings import Settings
 from tests.packages import CLASSES, SIZE, network, package, relist, scan
 
 MODELS = ("winner", "other")
@@ -144,10 +145,27 @@ def test_an_image_is_answered_in_a_batch_as_it_is_alone(client):
     own = {"request_id", "milliseconds", "explanations", "scan"}
     for batched, data in zip(found, files, strict=True):
         single = client.post("/predict", files={"image": data}).json()
-        alone = {name: value for name, value in single.items() if name not in own and value is not None}
+        alone = {name: value for name, value in single.items() if name not in own}
         for name in ("probabilities", "unlike_training"):
             assert batched["prediction"].pop(name) == pytest.approx(alone.pop(name), rel=1e-3, abs=1e-5)
         assert batched["prediction"] == alone
+
+
+def test_what_is_null_is_said_of_an_image_in_a_batch_too(packaged):
+    predictor = Predictor(packaged)
+    predictor.package.network().gate = None
+    answer = TestClient(api.create(predictor)).post("/predict_batch", files=[("images", scan())])
+    (item,) = answer.json()["predictions"]
+    assert set(item) == {"index", "request_id", "prediction"}
+    assert set(item["prediction"]) == set(schemas.Prediction.model_fields)
+    assert item["prediction"]["unlike_training"] is None
+
+
+def test_images_of_a_batch_keep_no_features(packaged):
+    predictor = Predictor(packaged)
+    found, _ = predictor.predict_batch([(scan(), "image")] * 2)
+    assert [one.opinion.features for one in found] == [None, None]
+    assert predictor.predict(scan()).opinion.features.ndim == 3
 
 
 def test_requests_in_parallel_get_exactly_the_serial_answers(packaged):
@@ -180,6 +198,31 @@ def test_a_loaded_network_is_there_while_another_one_is_being_loaded_once(packag
         finally:
             go.set()
         assert [other.result(60) for other in others] == ["other", "other"] and made == ["other"]
+
+
+def test_those_who_ask_for_a_loaded_network_get_answers_while_many_wait_for_another(packaged, tmp_path, monkeypatch):
+    settings = Settings(monitoring_url=f"sqlite:///{tmp_path / 'm.db'}", rollup_seconds=0)
+    app = api.create(Predictor(packaged), settings)
+    loading, go, load = threading.Event(), threading.Event(), serving.Network
+
+    def slowly(*arguments):
+        loading.set()
+        assert go.wait(60)
+        return load(*arguments)
+
+    monkeypatch.setattr(serving, "Network", slowly)
+    with TestClient(app) as client, ThreadPoolExecutor(40) as pool:
+
+        def ask(model: str) -> Future:
+            return pool.submit(client.post, "/predict", files={"image": scan()}, data={"model": model})
+
+        others = [ask("other") for _ in range(2 * usable_cores() + 1)]
+        try:
+            assert loading.wait(60)
+            assert ask("winner").result(20).status_code == 200
+        finally:
+            go.set()
+        assert {other.result(60).json()["model"] for other in others} == {"other"}
 
 
 def test_a_damaged_package_is_refused_in_one_line(packaged, tmp_path):

@@ -1,8 +1,10 @@
 """The whole service in one process: what is recorded of requests, and what hostile ones are answered."""
 
 import io
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from service import api
-from service.monitoring import statistics
+from service.monitoring import statistics, watch
 from service.monitoring.store import Store
 from service.predictor import Predictor
 from service.settings import Settings
@@ -113,6 +115,48 @@ def test_the_request_id_of_each_prediction_of_a_batch_takes_feedback(serving):
         answer = client.post("/feedback", json={"request_id": item["request_id"], "label": label})
         assert answer.status_code == 204
     assert rows(store, 3, "feedback") == [("glioma",), (None,), ("pituitary",)]
+
+
+def test_drift_counts_an_image_once_however_often_it_is_asked_about(predictor):
+    reference = SimpleNamespace(
+        about={"model": predictor.package.default}, project=lambda pooled: np.ones((len(pooled), 16))
+    )
+    monitoring = SimpleNamespace(predictor=predictor, reference=reference)
+
+    def projection(**told) -> list[float]:
+        scope = {"type": "http", "path": "/predict", "state": {"predictions": [predictor.predict(picture())], **told}}
+        ((row),) = watch.rows(scope, 200, 1.0, monitoring)
+        return row["projection"]
+
+    assert projection() == projection(again=False) == [1.0] * 16
+    assert projection(again=True) == []
+
+
+def test_those_who_are_refused_are_recorded_and_an_allowed_website_can_read_why(predictor, tmp_path):
+    url = f"sqlite:///{tmp_path / 'monitoring.db'}"
+    settings = Settings(monitoring_url=url, rollup_seconds=0, api_key="k" * 20, origins=("https://example.org",))
+    with TestClient(api.create(predictor, settings)) as client:
+        answer = client.post("/predict", files={"image": picture()}, headers={"origin": "https://example.org"})
+        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (401, "https://example.org")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        other = {"origin": "https://example.com", "sec-fetch-site": "cross-site"}
+        assert client.post("/predict", files={"image": picture()}, headers=other).status_code == 403
+        assert rows(Store(url), 2, "status", "error") == [(401, "unauthorised"), (403, "other_website")]
+
+
+def test_feedback_that_waits_for_the_store_holds_up_no_prediction(predictor, tmp_path, monkeypatch):
+    go = threading.Event()
+    monkeypatch.setattr(Store, "feedback", lambda *_: go.wait(60))
+    settings = Settings(monitoring_url=f"sqlite:///{tmp_path / 'monitoring.db'}", rollup_seconds=0)
+    with TestClient(api.create(predictor, settings)) as client, ThreadPoolExecutor(60) as pool:
+        told = {"request_id": "a", "label": packages.CLASSES[0]}
+        waiting = [pool.submit(client.post, "/feedback", json=told) for _ in range(50)]
+        try:
+            asked = pool.submit(client.post, "/predict", files={"image": picture()})
+            assert asked.result(30).status_code == 200
+        finally:
+            go.set()
+        assert {one.result(60).status_code for one in waiting} == {204}
 
 
 def test_nothing_of_the_image_or_of_who_asked_is_in_the_store(serving, tmp_path):

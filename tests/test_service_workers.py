@@ -117,7 +117,8 @@ def test_pickles_and_addresses_are_refused(service):
 
 def test_the_monitoring_key_guards_bentomls_metrics_too_and_both_workers_count_there(service):
     for path in ("/metrics", "/monitoring", "/api/monitoring"):
-        assert httpx.get(f"{service.address}{path}", headers=ASKING).status_code == 401
+        refused = httpx.get(f"{service.address}{path}", headers=ASKING)
+        assert (refused.status_code, refused.headers["x-content-type-options"]) == (401, "nosniff")
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda i: post(service, files={"image": packages.scan(i)}), range(8)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,10 +25,15 @@ from service.settings import Settings
 STATIC = Path(__file__).parent / "static"
 FILES = {"monitoring.css": "text/css", "monitoring.js": "text/javascript", "charts.js": "text/javascript"}
 # Feedback may come before another worker has written the row that it is about.
-FEEDBACK_SECONDS = 1.0
+FEEDBACK_SECONDS, FEEDBACK_PAUSE = 1.0, 0.1
+# A locked store holds a thread for seconds, and the threads are also those that predict.
+FEEDBACK_THREADS = 2
 # A summary is given again for so many seconds, or ten times as long as it took: whoever looks takes a tenth of a core.
 KEEP_SECONDS, KEEP_TIMES = 5.0, 10
 KEPT = 16  # summaries, at most
+
+
+UNAVAILABLE = "the monitoring store can't be used at the moment: try again later"
 
 
 class StoreUnavailableError(UserError):
@@ -42,11 +48,11 @@ class Monitoring:
         self.reference = drift.load(predictor.package)
         self.store = Store(settings.monitoring_url)
         self.recorder = Recorder(self.store)
-        self.started = False
         self._settings = settings
         self._background: Background | None = None
         self._kept: dict[tuple[float, str], tuple[float, dict[str, Any]]] = {}  # until when, and which
         self._summing = Slots(1, settings.queue)
+        self._noting = Slots(FEEDBACK_THREADS, settings.queue)
 
     def start(self) -> None:
         """Begin the work beside the answering."""
@@ -60,15 +66,22 @@ class Monitoring:
             self._background.stop()
         self.recorder.close()
 
-    def feedback(self, request_id: str, label: str) -> bool:
-        """Note the confirmed class of an answered image; False when no answer has this id."""
+    async def feedback(self, request_id: str, label: str) -> bool:
+        """Note the confirmed class of an answered image; False when no answer has this id.
+
+        Raises StoreUnavailableError, or BusyError when too many wait.
+        """
         until = time.monotonic() + FEEDBACK_SECONDS
-        try:
-            while not (known := self.store.feedback(request_id, label)) and time.monotonic() < until:
-                time.sleep(0.1)
-        except (SQLAlchemyError, OSError):
-            raise StoreUnavailableError("the monitoring store can't be used at the moment: try again later") from None
+        while not (known := await self._noted(request_id, label)) and time.monotonic() < until:
+            await asyncio.sleep(FEEDBACK_PAUSE)
         return known
+
+    async def _noted(self, request_id: str, label: str) -> bool:
+        async with self._noting.taken():
+            try:
+                return await run_in_threadpool(self.store.feedback, request_id, label)
+            except (SQLAlchemyError, OSError):
+                raise StoreUnavailableError(UNAVAILABLE) from None
 
     async def summary(self, hours: float, model: str) -> dict[str, Any]:
         """What the dashboard shows of the last so many hours, of one network or of all (""), some seconds old at most.
@@ -99,7 +112,7 @@ class Monitoring:
             lost = self.store.lost()
             moved = drift.summary(self.store, self.reference, since, until)
         except (SQLAlchemyError, OSError):
-            raise StoreUnavailableError("the monitoring store can't be used at the moment: try again later") from None
+            raise StoreUnavailableError(UNAVAILABLE) from None
         about = {name: self.predictor.about[name] for name in ("dataset", "data_version", "synthetic")}
         return {**about, "packaged": list(self.predictor.about["models"]), "lost": lost, **found, "drift": moved}
 

@@ -88,13 +88,12 @@ class Recorder:
             self._tell()
 
     def _collect(self) -> list[dict[str, Any]]:
-        """The next rows: those of COLLECT_SECONDS, BATCH at most."""
+        """The next rows: those of COLLECT_SECONDS, BATCH at most. It doesn't wake for each: that would cost answers."""
+        self._stop.wait(COLLECT_SECONDS)
         batch: list[dict[str, Any]] = []
-        until = time.monotonic() + COLLECT_SECONDS
         with suppress(queue.Empty):
             while len(batch) < BATCH:
-                left = until - time.monotonic()
-                batch.append(self._rows.get(block=left > 0 and not self._stop.is_set(), timeout=max(0.0, left)))
+                batch.append(self._rows.get_nowait())
         return batch
 
     def _write(self, batch: list[dict[str, Any]]) -> None:

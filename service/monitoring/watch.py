@@ -86,7 +86,7 @@ def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[d
     asked = told.get("model")
     version = monitoring.predictor.package.version(asked) if asked else None
     common = {"time": time.time(), "route": scope["path"], "ms": ms, "model": asked, "model_version": version}
-    found = told.pop("predictions", [])
+    found, again = told.pop("predictions", []), told.pop("again", False)
     if status != 200 or not found:
         error = told.get("error") or (None if status < 400 else "internal_error")
         return [common | {"request_id": name, "status": status, "error": error}]
@@ -97,14 +97,17 @@ def rows(scope: Scope, status: int, ms: float, monitoring: Monitoring) -> list[d
         if isinstance(one, ImageError):
             made.append(row | {"status": 422, "error": "unreadable_image"})
         else:
-            made.append(row | _told(one, monitoring))
+            made.append(row | _told(one, monitoring, again))
     return made
 
 
-def _told(prediction: Prediction, monitoring: Monitoring) -> dict[str, Any]:
-    """What is kept of one prediction: numbers and names of classes, nothing of the image itself."""
+def _told(prediction: Prediction, monitoring: Monitoring, again: bool) -> dict[str, Any]:
+    """What is kept of one prediction: numbers and names of classes, nothing of the image itself.
+
+    again: whether the image is in a row already. Drift compares rows with a projection: of other images each.
+    """
     said, reference = prediction.opinion, monitoring.reference
-    followed = reference is not None and reference.about["model"] == said.model
+    followed = reference is not None and reference.about["model"] == said.model and not again
     projection = reference.project(said.pooled[None])[0] if reference and followed else np.empty(0)
     return {
         "data_version": monitoring.predictor.about["data_version"],

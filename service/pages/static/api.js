@@ -2,7 +2,8 @@
 import { sentence } from "./names.js";
 
 const TIMEOUT_SECONDS = 60; // for a request with all its repetitions
-export const UNREADABLE = 422;
+export const UNREADABLE = 422, TOO_LARGE = 413;
+const UNREACHABLE = "The service can't be reached: check that it runs and that you are connected, then try again.";
 const RETRIES = 4, LONGEST_PAUSE_SECONDS = 10;
 
 /** A request that failed; the message is a sentence for people. status: of the answer, 0 where none came. */
@@ -31,6 +32,13 @@ async function request(path, body, { headers = {}, wanted = () => true } = {}) {
   }
 }
 
+/** A file of the service, as a blob. */
+export async function file(address) {
+  const response = await fetch(address).catch(() => { throw new Failure(UNREACHABLE); });
+  if (!response.ok) throw new Failure(`The service could not send ${address.split("/").at(-1)} (status ${response.status}): try again.`);
+  return response.blob();
+}
+
 /** {ok, status, text, pause}; pause: the seconds after which a busy service may be asked again, or NaN. */
 async function send(path, options) {
   try {
@@ -41,7 +49,7 @@ async function send(path, options) {
     throw new Failure(
       options.signal.aborted
         ? `The service did not answer within ${TIMEOUT_SECONDS} seconds: it may be busy, try again in a moment.`
-        : "The service can't be reached: check that it runs and that you are connected, then try again.",
+        : UNREACHABLE,
     );
   }
 }
@@ -77,9 +85,9 @@ export const models = () => request("models");
 
 export const schema = () => request("docs.json");
 
-/** One file's answer, with the map of one method. */
-export const predict = (file, model, method, wanted) =>
-  request("predict", form([["image", file], ["model", model], ["explain", method]]), { wanted });
+/** One file's answer, with the map of one method. again: whether that model has answered on the file before. */
+export const predict = (file, model, method, again, wanted) =>
+  request("predict", form([["image", file], ["model", model], ["explain", method], ["again", again]]), { wanted });
 
 /** Tell the confirmed class of an answered request. */
 export const feedback = (requestId, label) =>

@@ -1,6 +1,6 @@
 // The classifier's page: which view is shown, the files that come in, and the model that is asked.
 import * as api from "./api.js";
-import { complain, make } from "./dom.js";
+import { complain, make, renew } from "./dom.js";
 import { className, modelName } from "./names.js";
 import { abstainTag, failureTag } from "./parts.js";
 import * as session from "./scans.js";
@@ -30,6 +30,11 @@ async function start() {
   }
   $("model").addEventListener("change", show);
   addEventListener("hashchange", show);
+  // The address says which view is shown, so it can't say that of a place within the page.
+  document.querySelector(".skip").addEventListener("click", event => {
+    event.preventDefault();
+    $("main").focus();
+  });
   show();
 }
 
@@ -83,13 +88,12 @@ function forget() {
 function listScans() {
   const model = $("model").value;
   $("session").hidden = session.scans.length === 0;
-  $("scans").replaceChildren(
-    ...session.scans.map(scan => {
-      const link = make("a", scan.name, { href: `#/scan/${scan.id}` });
-      if (/^#\/scan\/(\d+)/.exec(location.hash)?.[1] === String(scan.id)) link.setAttribute("aria-current", "page");
-      return make("li", [link, remark(scan.answers.get(model), scan.failures.get(model))]);
-    }),
-  );
+  const items = session.scans.map(scan => {
+    const link = make("a", scan.name, { href: `#/scan/${scan.id}` });
+    if (/^#\/scan\/(\d+)/.exec(location.hash)?.[1] === String(scan.id)) link.setAttribute("aria-current", "page");
+    return make("li", [link, remark(scan.answers.get(model), scan.failures.get(model))]);
+  });
+  renew($("scans"), items);
 }
 
 function remark(answer, failure) {
@@ -103,8 +107,11 @@ function sampleItem(name) {
   const button = make("button", [image, make("span", className(name))], { type: "button" });
   button.setAttribute("aria-label", `Synthetic sample: ${className(name)}`);
   button.addEventListener("click", async () => {
-    const picture = await fetch(image.src);
-    take([new File([await picture.blob()], `synthetic-${name}.png`, { type: "image/png" })], true);
+    try {
+      take([new File([await api.file(image.src)], `synthetic-${name}.png`, { type: "image/png" })], true);
+    } catch (failure) {
+      complain(failure.message);
+    }
   });
   return make("li", button);
 }

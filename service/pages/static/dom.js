@@ -15,6 +15,13 @@ export function make(tag, content = "", properties = {}) {
   return element;
 }
 
+/** Replace the children of `parent`. The link that has the focus, if one has, passes it on to its successor. */
+export function renew(parent, children) {
+  const focused = parent.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
+  parent.replaceChildren(...children);
+  if (focused) [...parent.querySelectorAll("a")].find(link => link.getAttribute("href") === focused)?.focus({ preventScroll: true });
+}
+
 const status = document.getElementById("status");
 const error = document.getElementById("error");
 

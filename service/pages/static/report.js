@@ -11,7 +11,7 @@ const short = value => value.toLocaleString("en", { maximumSignificantDigits: 3 
 
 /** What has to be known of an answer, as pairs of name and text. */
 export function facts(answer) {
-  const time = Object.entries(answer.milliseconds).map(([part, ms]) => `${part} ${ms.toFixed(1)} ms`).join(", ");
+  const time = Object.entries(answer.milliseconds ?? {}).map(([part, ms]) => `${part} ${ms.toFixed(1)} ms`).join(", ");
   const unlike = answer.unlike_training;
   return [
     ["Model", modelName(answer.model)],
@@ -19,7 +19,7 @@ export function facts(answer) {
     ["Data version", answer.data_version],
     ["Image", `${answer.image.width} × ${answer.image.height} pixels, seen as ${answer.image.size} × ${answer.image.size}`],
     ...(unlike ? [["Distance from training data", `${short(unlike.score)} (stops at ${short(unlike.threshold)})`]] : []),
-    ["Time taken", time],
+    ...(time ? [["Time taken", time]] : []), // of a batch only the whole is known
     ["Answered", answer.time.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })],
     ["Request", answer.request_id],
   ];

@@ -8,6 +8,7 @@ const CHEAP = new Set([NO_METHOD, "gradcam"]); // the service explains otherwise
 const DISAGREE = "models_disagree";
 
 let turn = Promise.resolve();
+let latest = 0; // the number of the scan that came last; none is given twice, as addresses in the history name them
 
 /** Do `task` when those before it are done: one page alone never fills the places that a service has for all. */
 function inTurn(task) {
@@ -24,7 +25,7 @@ class Scan {
     this.drawn = drawn;
     this.name = file.name;
     this.answers = new Map();
-    this.confirmed = ""; // the class that somebody told the service
+    this.confirmed = new Map(); // by request, the class that somebody told the service
     this.failures = new Map();
     this.preview = /^image\/(png|jpeg)$/.test(file.type) ? URL.createObjectURL(file) : null;
   }
@@ -32,15 +33,14 @@ class Scan {
   /** The answer of a model with the map of `method`, if that is known; null otherwise. */
   known(model, method) {
     const answer = this.answers.get(model);
-    // Answers of a batch have no request of their own.
-    return answer?.explanations[method] || (method === NO_METHOD && answer?.request_id) ? answer : null;
+    return answer?.explanations[method] || (method === NO_METHOD && answer) ? answer : null;
   }
 
   /** The same, asking the service for what isn't known yet; null where that was no longer `wanted()`. */
   async explained(model, method, wanted) {
     const ask = async () => {
       if (this.known(model, method) || !wanted()) return this.known(model, method);
-      return this.learn(model, await api.predict(this.file, model, method, wanted));
+      return this.learn(model, await api.predict(this.file, model, method, this.answers.has(model), wanted));
     };
     try {
       return await (CHEAP.has(method) || this.known(model, method) ? ask() : inTurn(ask));
@@ -53,7 +53,9 @@ class Scan {
   learn(model, answer) {
     const known = this.answers.get(model);
     const explanations = { ...known?.explanations, ...answer.explanations };
-    this.answers.set(model, { ...answer, scan: answer.scan ?? known?.scan, explanations, time: new Date() });
+    // The first request on a file is the one that counts, and that feedback is about.
+    const request_id = known?.request_id ?? answer.request_id;
+    this.answers.set(model, { ...answer, request_id, scan: answer.scan ?? known?.scan, explanations, time: new Date() });
     this.failures.delete(model);
     this.disagreement ??= answer.reasons.find(({ code }) => code === DISAGREE);
     // That the networks disagree (consensus) speaks against each of them, whichever was asked and whatever is asked next.
@@ -70,7 +72,7 @@ function doubted(answer, reason) {
 export const scans = [];
 
 export function add(files, drawn = false) {
-  const added = [...files].map((file, i) => new Scan(scans.length + i + 1, file, drawn));
+  const added = [...files].map(file => new Scan(++latest, file, drawn));
   scans.push(...added);
   return added;
 }
@@ -98,7 +100,7 @@ export async function predictAll(model, progress, wanted) {
       await predictPart(part, model, wanted);
     } catch (failure) {
       // A service with a lower limit may still take each file on its own.
-      if (failure.status === 413 && part.length > 1) queue.unshift(...part.map(scan => [scan]));
+      if (failure.status === api.TOO_LARGE && part.length > 1) queue.unshift(...part.map(scan => [scan]));
       else for (const scan of part) scan.failures.set(model, failure);
     }
     progress();
@@ -107,14 +109,14 @@ export async function predictAll(model, progress, wanted) {
 
 async function predictPart(part, model, wanted) {
   const predictions = await api.predictBatch(part.map(scan => scan.file), model, wanted);
-  for (const { index, prediction, error } of predictions) {
-    if (prediction) part[index].learn(model, prediction);
+  for (const { index, request_id, prediction, error } of predictions) {
+    if (prediction) part[index].learn(model, { ...prediction, request_id });
     else part[index].failures.set(model, new api.Failure(sentence(error.detail), api.UNREADABLE));
   }
 }
 
 /** Whether asking again would fail again, for the file is at fault. */
-const isFinal = failure => failure?.status >= 400 && failure.status < 500;
+const isFinal = failure => [api.UNREADABLE, api.TOO_LARGE].includes(failure?.status);
 
 /** The scans in parts, none with too many files or bytes. */
 function parts(waiting) {

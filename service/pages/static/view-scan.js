@@ -11,7 +11,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
   slots.compare.href = `#/scan/${scan.id}/compare`;
   slots.compare.textContent = `Compare all ${count(about.models.length)}`;
   slots.print.addEventListener("click", () => print());
-  slots.report.addEventListener("click", () => saveReport(scan, scan.answers.get(model), { ...display, method: shown }));
+  slots.report.addEventListener("click", save);
   slots.drawn.textContent = drawnSentence(scan, about);
   chooseAmong(about.methods);
   const [switches, choose] = controls(about.methods, load);
@@ -20,6 +20,15 @@ export function scanView(scan, { about, model, wanted, changed }) {
   let shown = null; // the method whose answer is in place
   load();
   return root;
+
+  async function save() {
+    complain("");
+    try {
+      await saveReport(scan, scan.answers.get(model), { ...display, method: shown });
+    } catch {
+      complain("The report can't be drawn: check that the service can be reached, then try again.");
+    }
+  }
 
   async function load() {
     const method = display.method;
@@ -76,21 +85,22 @@ export function scanView(scan, { about, model, wanted, changed }) {
 /** A form that tells the service which class it was, whatever it answered. */
 function feedback(scan, answer, classes) {
   const [root, slots] = stamp("feedback");
-  const recorded = () => (slots.said.textContent = `Recorded: ${className(scan.confirmed).toLowerCase()}.`);
+  const told = () => scan.confirmed.get(answer.request_id) ?? "";
+  const recorded = () => (slots.said.textContent = `Recorded: ${className(told()).toLowerCase()}.`);
   for (const name of classes) slots.classes.append(new Option(className(name), name));
   // Nothing is chosen beforehand: the network's own answer, confirmed by one careless click, would count as right.
-  slots.classes.value = scan.confirmed;
+  slots.classes.value = told();
   const offer = () => (slots.tell.disabled = !slots.classes.value);
   slots.classes.addEventListener("change", offer);
   offer();
-  if (scan.confirmed) recorded();
+  if (told()) recorded();
   root.addEventListener("submit", async event => {
     event.preventDefault();
     complain("");
     const label = slots.classes.value;
     try {
       await api.feedback(answer.request_id, label);
-      scan.confirmed = label;
+      scan.confirmed.set(answer.request_id, label);
       recorded();
       announce(slots.said.textContent);
     } catch (failure) {

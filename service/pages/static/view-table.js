@@ -1,6 +1,6 @@
 // All scans of the session and what the chosen network says of them.
 import { UNREADABLE } from "./api.js";
-import { announce, make, stamp } from "./dom.js";
+import { announce, make, renew, stamp } from "./dom.js";
 import { className, drawnSentence, modelName, percent } from "./names.js";
 import { abstainTag, failureTag } from "./parts.js";
 import { predictAll, scans } from "./scans.js";
@@ -25,7 +25,7 @@ export function tableView({ model, wanted, changed }, cleared) {
     slots.progress.max = scans.length;
     slots.progress.value = answers.length + failures.length;
     slots.progress.hidden = answers.length + failures.length === scans.length;
-    slots.rows.replaceChildren(...scans.map(scan => row(scan, model)));
+    renew(slots.rows, scans.map(scan => row(scan, model)));
     slots.summary.textContent = summary(answers, failures, model);
     changed();
   }
