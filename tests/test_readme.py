@@ -249,11 +249,15 @@ def test_every_direct_dependency_is_explained():
     assert [name for name in pinned if name not in told and not name.startswith("types-")] == []
 
 
-def test_the_prose_says_how_many_networks_guided_backprop_follows_the_picture():
-    explained = [read_json(path) for path in sorted((ROOT / "metrics/explain").glob("*.json"))]
-    checks = [found["faithfulness"]["methods"]["guided_backprop"]["randomisation"] for found in explained]
-    assert (len(checks), sum(not check["passed"] for check in checks)) == (4, 3)
-    assert "Guided Backprop of three of the four is as like a random network's" in README
+def test_the_prose_says_of_how_many_networks_guided_backprop_follows_the_picture():
+    def following(run: Path) -> tuple[int, int]:
+        found = [read_json(path) for path in sorted((run / "metrics/explain").glob("*.json"))]
+        checks = [one["faithfulness"]["methods"]["guided_backprop"]["randomisation"] for one in found]
+        return len(checks), sum(not check["passed"] for check in checks)
+
+    assert following(ROOT / "results/kaggle") == (4, 4) and following(ROOT) == (4, 3)
+    told = "Guided Backprop of all four is as like a random network's as two images' maps are alike"
+    assert f"{told} (on phantoms that of three of the four)" in " ".join(README.split())
 
 
 def test_the_prose_says_how_many_rows_a_killed_worker_took_along():
@@ -324,8 +328,11 @@ def test_the_prose_says_what_the_published_runs_found():
     pairs = read_json(run / "summary.json")["test_comparisons"]
     verdicts = {(row["first"], row["second"]): row["verdict"] for row in pairs}
     told_apart = {pair: verdict for pair, verdict in verdicts.items() if verdict != "not distinguishable"}
-    better = ("resnet50", "efficientnet_b1"), ("resnet101", "efficientnet_b1")
-    assert told_apart == dict.fromkeys(better, "efficientnet_b1 better")
+    assert told_apart == {
+        ("resnet50", "efficientnet_b1"): "efficientnet_b1 better",
+        ("resnet101", "efficientnet_b1"): "efficientnet_b1 better",
+        ("resnet101", "efficientnet_b0"): "efficientnet_b0 better",
+    }
     found = read_json(run / "consensus.json")
     lead, agreement = found["lead_over_best_single"], found["agreement"]
     assert lead["rma"]["high"] < 0 and not lead["road"]["distinguishable"]
