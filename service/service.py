@@ -36,7 +36,7 @@ except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2) from None
 
-# What is loaded now stays: left to the garbage collector, it would be looked through every so often, in 60 ms.
+# What is loaded now stays: left to the garbage collector, it would be looked through every so often.
 gc.collect()
 gc.freeze()
 

@@ -54,7 +54,7 @@ def trained(
     model = models.build(spec, len(classes), derived_seed(params.seed, "weights"))
     started_from = initialise(model, spec, params.train.weights)
     trainer = Trainer(model, data.part("train"), data.part("val"), params.train, params.seed, teacher)
-    checkpoint = Checkpoint(_identity(params, spec, folder, started_from))
+    checkpoint = Checkpoint(_identity(params, spec, folder, started_from, teacher is not None))
     if distributed.rank():
         return trainer.fit(checkpoint), {}, checkpoint
     with tracking.run(f"train@{spec.name}", {"stage": "train", "arch": spec.name, "data": params.data.name}) as run:
@@ -68,12 +68,12 @@ def trained(
     return history, metrics, checkpoint
 
 
-def _identity(params: Params, spec: ArchitectureSpec, folder: Path, started_from: str) -> dict:
+def _identity(params: Params, spec: ArchitectureSpec, folder: Path, started_from: str, taught: bool) -> dict:
     """What makes a run this run: a checkpoint of any other is never resumed."""
     return {
         "code": {module.__name__: sha256(Path(str(module.__file__))) for module in CODE},
         "started_from": started_from,
-        "taught_by": [sha256(path) for path in sorted(TEACHER.glob(f"*/{models.WEIGHTS_FILE}"))],
+        "taught_by": [sha256(path) for path in sorted(TEACHER.glob(f"*/{models.WEIGHTS_FILE}")) if taught],
         "architecture": spec.model_dump(),
         "train": params.train.model_dump(),
         "teacher": params.teacher.model_dump(),

@@ -11,9 +11,9 @@ from mri import dataset, models
 from mri.files import write_json
 from mri.ood_inputs import FAR, NEAR
 from mri.params import Params
-from mri.paths import METRICS, PREDICTIONS, SHOWN
+from mri.paths import METRICS, PREDICTIONS, SHOWN, TEACHER
 from mri.viewer import viewer
-from stages import consensus, explain, mistakes, robustness
+from stages import consensus, explain, mistakes, robustness, train
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -145,3 +145,18 @@ def test_spoiled_test_images_are_resampled_with_the_groups_that_they_come_from(p
     for kind in ("all", "upside_down", "motion"):
         auroc = near[kind]["auroc"]
         assert auroc["low"] == auroc["value"] == auroc["high"] < 1, kind
+
+
+def test_only_a_taught_networks_run_is_named_by_the_weights_it_learns_from(params, small_spec, monkeypatch, tmp_path):
+    """Else a second teacher's checkpoint would depend on whether the first one's weights lie there again yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dataset, "version", lambda folder: "0123456789ab")
+
+    def named(taught: bool) -> dict:
+        return train._identity(params, small_spec, TEACHER / "small", "random", taught)
+
+    alone, before = named(False), named(True)
+    (TEACHER / "other").mkdir(parents=True)
+    (TEACHER / "other" / models.WEIGHTS_FILE).write_bytes(b"weights")
+    assert named(False) == alone
+    assert named(True) != before
