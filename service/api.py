@@ -130,6 +130,7 @@ def create(predictor: Predictor, settings: Settings | None = None) -> FastAPI:
     )
     app.state.working = Slots(2 * usable_cores(), settings.queue)
     app.state.explaining = Slots(settings.explaining, settings.explaining)
+    app.state.loading = Slots(1, settings.queue)
     _add_predict(app, predictor)
     _add_predict_batch(app, predictor)
     _add_feedback(app, predictor, monitoring.feedback)
@@ -165,7 +166,7 @@ def _add_predict(app: FastAPI, predictor: Predictor) -> None:
         """Classify one MRI slice, and explain it if asked to."""
         _note_model(request, predictor, model)
         request.state.again = again
-        await _load(predictor, model)
+        await _load(app, predictor, model)
         data = await image.read()
         wanted = [name.strip() for part in explain for name in part.split(",") if name.strip()]
         slots = app.state.explaining if set(wanted) - CHEAP else app.state.working
@@ -180,10 +181,14 @@ def _note_model(request: Request, predictor: Predictor, model: str) -> None:
         request.state.model = name
 
 
-async def _load(predictor: Predictor, model: str) -> None:
-    """Load a network that isn't yet, before a place is taken that those who ask for a loaded one may be waiting for."""
+async def _load(app: FastAPI, predictor: Predictor, model: str) -> None:
+    """Load a network that isn't yet, before a place is taken that those who ask for a loaded one may be waiting for.
+
+    Who waits for the same network holds no thread.
+    """
     if not predictor.package.is_loaded(model):
-        await run_in_threadpool(predictor.package.network, model)
+        async with app.state.loading.taken():
+            await run_in_threadpool(predictor.package.network, model)
 
 
 def _answer(
@@ -214,7 +219,7 @@ def _add_predict_batch(app: FastAPI, predictor: Predictor) -> None:
     ) -> schemas.BatchAnswer:
         """Classify several MRI slices; a bad file doesn't fail the others."""
         _note_model(request, predictor, model)
-        await _load(predictor, model)
+        await _load(app, predictor, model)
         files = [(await image.read(), _called(image)) for image in images]
         async with app.state.working.taken():
             found, milliseconds = await run_in_threadpool(predictor.predict_batch, files, model)

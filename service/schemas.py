@@ -119,8 +119,8 @@ class Answer(Prediction):
 
     request_id: str = Field(description="names this request, for POST /feedback", examples=[REQUEST_ID])
     milliseconds: dict[str, float] = Field(
-        description="all work on the image, by part. network: loading it for its first request included; "
-        "explain: making maps; draw: their PNGs and that of the scan",
+        description="all work on the image, by part, without loading the network before its first request; "
+        "explain: making maps and loading what only they need; draw: their PNGs and that of the scan",
         examples=[{"network": 5.0, "read": 2.1, "explain": 1.2, "draw": 8.4}],
     )
     explanations: dict[str, Explanation] = Field(description="by method, those that were asked for")
