@@ -74,8 +74,9 @@ def network_score(params: Params, data: dataset.Dataset, seed: int) -> float:
     spec = params.architecture(ARCHITECTURE).model_copy(update={"input_size": params.size})
     model = models.build(spec, len(data.classes), derived_seed(seed, "weights"))
     initialise(model, spec, params.train.weights)
+    settings = params.train.model_copy(update={"seed": seed})
     with tempfile.TemporaryDirectory() as folder:
-        Trainer(model, data.part("train"), data.part("val"), params.train, seed).fit(Checkpoint({}, Path(folder)))
+        Trainer(model, data.part("train"), data.part("val"), settings).fit(Checkpoint({}, Path(folder)))
     test = data.part("test")
     return float(balanced_accuracy_score(test.labels, predict_logits(model, test.pixels).argmax(1)))
 

@@ -117,7 +117,7 @@ class Files(Dataset):
 def usual(params: Params, arch: str, folder: Path) -> dict[str, float]:
     """Images/s of the usual loop's second epoch."""
     frame, batch = index.read(folder), params.train.batch
-    network = models.build(params.architecture(arch), len(params.data.classes), params.seed).network.train()
+    network = models.build(params.architecture(arch), len(params.data.classes), params.train.seed).network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=params.train.lr)
     files = Files(folder, frame, params.data.classes, params.size)
     workers = torch.get_num_threads()
@@ -142,8 +142,8 @@ def ours(params: Params, arch: str, folder: Path) -> dict[str, Any]:
     pixels = np.load(folder / f"decoded{params.size}" / IMAGES, mmap_mode="r")
     part = Part(frame, pixels, frame["label"].map(params.data.classes.index).to_numpy(np.int64))
     few = Part(frame[:32], np.array(pixels[:32]), part.labels[:32])
-    model = models.build(params.architecture(arch), len(params.data.classes), params.seed)
-    trainer = Trainer(model, part, few, params.train, params.seed)
+    model = models.build(params.architecture(arch), len(params.data.classes), params.train.seed)
+    trainer = Trainer(model, part, few, params.train)
     with tempfile.TemporaryDirectory() as checkpoints:
         history = trainer.fit(Checkpoint({}, Path(checkpoints)))
     return {
@@ -155,7 +155,7 @@ def ours(params: Params, arch: str, folder: Path) -> dict[str, Any]:
 
 def pace(params: Params, arch: str, dtype: torch.dtype) -> dict[str, float]:
     """Multiply-adds per second, in 10^9: of forward and backward passes, and of a matrix product in `dtype`."""
-    model = models.build(params.architecture(arch), len(params.data.classes), params.seed)
+    model = models.build(params.architecture(arch), len(params.data.classes), params.train.seed)
     model = model.train().to(memory_format=torch.channels_last)
     images = torch.rand(params.train.batch, 1, params.size, params.size).to(memory_format=torch.channels_last)
     a, b = (torch.rand(GEMM_SIDE, GEMM_SIDE).to(dtype) for _ in range(2))
@@ -253,12 +253,12 @@ def ratios(runs: dict[str, Any], figure: str) -> dict[str, float]:
 def profile(arch: str, size: int) -> None:
     """Print which operators one step of ours takes its time in, after a step to warm up."""
     params = parameters(size)
-    model = models.build(params.architecture(arch), len(params.data.classes), params.seed)
+    model = models.build(params.architecture(arch), len(params.data.classes), params.train.seed)
     random = np.random.default_rng(0)
     count = 2 * params.train.batch
     part = Part(pd.DataFrame(), random.integers(0, 256, (count, size, size), np.uint8), np.arange(count) % 4)
     with tempfile.TemporaryDirectory() as checkpoints, torch.profiler.profile() as watched:
-        Trainer(model, part, part, params.train, params.seed).fit(Checkpoint({}, Path(checkpoints)))
+        Trainer(model, part, part, params.train).fit(Checkpoint({}, Path(checkpoints)))
     print(watched.key_averages().table(sort_by="self_cpu_time_total", row_limit=25, max_name_column_width=60))
 
 

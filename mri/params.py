@@ -182,6 +182,7 @@ class Train(_Section):
     patience: int = Field(ge=1)
     precision: Literal["auto", "fp32", "bf16"]
     devices: int = Field(ge=1)
+    seed: int = Field(ge=0)
     augment: Augmentation
 
     @property

@@ -60,10 +60,8 @@ class Trainer:
     highest validation macro-F1.
     """
 
-    def __init__(
-        self, model: Classifier, train: Part, val: Part, settings: Train, seed: int, teacher: Teacher | None = None
-    ):
-        self.train, self.val, self.settings, self.seed, self.teacher = train, val, settings, seed, teacher
+    def __init__(self, model: Classifier, train: Part, val: Part, settings: Train, teacher: Teacher | None = None):
+        self.train, self.val, self.settings, self.teacher = train, val, settings, teacher
         self.augment = settings.augment if teacher is None else _students_augmentation(settings)
         self.device = distributed.device()
         torch.backends.cudnn.deterministic = True  # GPUs too are to give the same weights again
@@ -161,7 +159,7 @@ class Trainer:
 
     def _batches(self, epoch: int, phase: Phase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Augmented images (B, 1, size, size) and target probabilities (B, C) of one epoch, in random order."""
-        order = np.random.default_rng(derived_seed(self.seed, "order", epoch)).permutation(len(self.train))
+        order = np.random.default_rng(derived_seed(self.settings.seed, "order", epoch)).permutation(len(self.train))
         generator = torch.Generator(self.device).manual_seed(self._own_seed("augmentation", epoch))
         full = list(batches(len(order), self.settings.batch))[: self.steps_per_epoch]  # batch norm wants full batches
         for batch in full:
@@ -174,7 +172,7 @@ class Trainer:
     def _own_seed(self, purpose: str, epoch: int) -> int:
         """A seed for what every process draws for itself; the first process's is that of a run alone."""
         rank = distributed.rank()
-        return derived_seed(self.seed, f"{purpose} of {rank}" if rank else purpose, epoch)
+        return derived_seed(self.settings.seed, f"{purpose} of {rank}" if rank else purpose, epoch)
 
     def _step(self, images: torch.Tensor, targets: torch.Tensor, epoch: int, index: int) -> float:
         self._set_lr(epoch - 1 + index / self.steps_per_epoch)

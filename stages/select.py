@@ -67,7 +67,7 @@ def _runtime(params: Params, cost: dict) -> str:
 def _track(params: Params, summary: dict, headlined: dict[str, dict]) -> None:
     """Numbers and parameters of every network, also of those whose own stages had nothing to do; then the choice."""
     data = {"data": params.data.name, "winner": summary["winner"]}
-    train = {"seed": params.seed, "size": params.size, "train": params.train.model_dump()}
+    train = {"size": params.size, "train": params.train.model_dump()}
     for name, scores in headlined.items():
         with tracking.run(f"select@{name}", data | {"winner": "yes" if name == summary["winner"] else "no"}) as run:
             run.params({"arch": name, **train})

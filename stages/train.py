@@ -51,19 +51,19 @@ def trained(
     classes = params.data.classes
     spec = spec.model_copy(update={"input_size": params.size})
     data = dataset.read(SPLITS, classes)
-    model = models.build(spec, len(classes), derived_seed(params.seed, "weights"))
+    model = models.build(spec, len(classes), derived_seed(params.train.seed, "weights"))
     started_from = initialise(model, spec, params.train.weights)
-    trainer = Trainer(model, data.part("train"), data.part("val"), params.train, params.seed, teacher)
+    trainer = Trainer(model, data.part("train"), data.part("val"), params.train, teacher)
     checkpoint = Checkpoint(_identity(params, spec, folder, started_from, teacher is not None))
     if distributed.rank():
         return trainer.fit(checkpoint), {}, checkpoint
     with tracking.run(f"train@{spec.name}", {"stage": "train", "arch": spec.name, "data": params.data.name}) as run:
-        run.params({"seed": params.seed, "size": params.size, "arch": spec.name, "train": params.train.model_dump()})
+        run.params({"size": params.size, "arch": spec.name, "train": params.train.model_dump()})
         run.params({"teacher": ", ".join(params.teacher.architectures) if teacher else "none"})
         history = trainer.fit(checkpoint, lambda row: _report(spec.name, row, run))
         metrics = _metrics(history, str(trainer.dtype).removeprefix("torch."), started_from)
         run.metrics({"train": metrics})
-    about = {"data": params.data.name, "data_version": dataset.version(SPLITS), "seed": params.seed}
+    about = {"data": params.data.name, "data_version": dataset.version(SPLITS), "seed": params.train.seed}
     models.save(model, spec, classes, folder, about)
     return history, metrics, checkpoint
 
@@ -78,7 +78,6 @@ def _identity(params: Params, spec: ArchitectureSpec, folder: Path, started_from
         "train": params.train.model_dump(),
         "teacher": params.teacher.model_dump(),
         "role": folder.parent.name,
-        "seed": params.seed,
         "classes": params.data.classes,
         "data": dataset.version(SPLITS),
     }

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("package")
     packages.package(folder)
     return folder
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether that comes true in time: for what a service does after it has answered."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def blobs(n: int, size: int = 32, seed: int = 0) -> Part:

@@ -54,18 +54,18 @@ def test_a_student_learns_what_its_teacher_says_rather_than_its_labels(small_spe
         | {"distillation": {"share": 1.0, "mixup": 0.5}, "augment": params.train.augment.model_dump() | {"flip": 0.0}}
     )
     right, val = blobs(128), blobs(16, seed=1)
-    teaching = Trainer(models.build(small_spec, 4, 0), right, val, settings, 0)
+    teaching = Trainer(models.build(small_spec, 4, 0), right, val, settings)
     teaching.fit(Checkpoint({}, tmp_path / "teacher"))
     models.save(teaching.model, small_spec, list("abcd"), tmp_path / "models/teaching")
     wrong = Part(right.index, right.pixels, (right.labels + 1) % 4)
-    student = Trainer(models.build(small_spec, 4, 1), wrong, val, settings, 0, load(tmp_path / "models"))
+    student = Trainer(models.build(small_spec, 4, 1), wrong, val, settings, load(tmp_path / "models"))
     history = student.fit(Checkpoint({}, tmp_path / "student"))
     assert max(row["val_accuracy"] for row in history) > 0.9
 
 
 def test_students_see_mixtures_and_networks_that_learn_alone_do_not(small_spec, params):
     assert params.train.augment.mixup == 0 and params.train.distillation.mixup == 1
-    arguments = (models.build(small_spec, 4, 0), blobs(8), blobs(8), params.train, 0)
+    arguments = (models.build(small_spec, 4, 0), blobs(8), blobs(8), params.train)
     (targets,), (mixed,) = (
         [batch[1] for batch in Trainer(*arguments, teacher)._batches(1, params.train.phases[0])]
         for teacher in (None, Teacher([Constant([0.0] * 4)]))

@@ -16,6 +16,7 @@ import pytest
 from benchmarks.local_service import served
 from service.monitoring.store import requests
 from tests import packages
+from tests.conftest import eventually
 from tests.imagefiles import dicom
 
 pytestmark = pytest.mark.slow
@@ -62,15 +63,6 @@ def service(tmp_path_factory):
 
 def post(service, path: str = "/predict", headers=ASKING, **content) -> httpx.Response:
     return httpx.post(f"{service.address}{path}", headers=headers, timeout=60, **content)
-
-
-def eventually(condition) -> bool:
-    until = time.monotonic() + 60
-    while not condition():
-        if time.monotonic() > until:
-            return False
-        time.sleep(0.2)
-    return True
 
 
 def test_two_workers_record_every_answered_request_exactly_once(service):

@@ -160,3 +160,14 @@ def test_only_a_taught_networks_run_is_named_by_the_weights_it_learns_from(param
     (TEACHER / "other" / models.WEIGHTS_FILE).write_bytes(b"weights")
     assert named(False) == alone
     assert named(True) != before
+
+
+def test_a_seed_of_training_makes_another_training_and_the_split_s_seed_does_not(params, small_spec, monkeypatch):
+    monkeypatch.setattr(dataset, "version", lambda folder: "0123456789ab")
+
+    def named(params) -> dict:
+        return train._identity(params, small_spec, TEACHER / "small", "random", False)
+
+    other = params.train.model_copy(update={"seed": params.train.seed + 1})
+    assert named(params.model_copy(update={"seed": params.seed + 1})) == named(params)
+    assert named(params.model_copy(update={"train": other})) != named(params)

@@ -29,7 +29,7 @@ def settings(params) -> Train:
 
 def trainer(spec, settings, seed=0, n=64):
     model = models.build(spec, 4, derived_seed(seed, "weights"))
-    return Trainer(model, blobs(n), blobs(16, seed=1), settings, seed)
+    return Trainer(model, blobs(n), blobs(16, seed=1), settings.model_copy(update={"seed": seed}))
 
 
 class Killed(BaseException):
