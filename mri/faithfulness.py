@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.fx.experimental.optimization import fuse
 
 from mri import hardware, models
 from mri.attribution_baselines import gaussian, intensity, random, sobel
@@ -161,8 +162,12 @@ def precision(network: Classifier) -> torch.dtype:
 
 
 def predictor(*networks: Classifier) -> Callable[[np.ndarray], np.ndarray]:
-    """A function from images (B, 1, H, W) to the networks' mean probabilities (B, C), each in its `precision`."""
+    """A function from images (B, 1, H, W) to the networks' mean probabilities (B, C), each in its `precision`.
+
+    Networks in eval mode; what is asked are copies of them as they are now, with batch norm part of the convolutions.
+    """
     dtypes = [precision(network) for network in networks]
+    copies = [Classifier(fuse(one.network), one.spec).to(memory_format=torch.channels_last) for one in networks]
 
     def probabilities(network: Classifier, dtype: torch.dtype, batch: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):
@@ -172,7 +177,7 @@ def predictor(*networks: Classifier) -> Callable[[np.ndarray], np.ndarray]:
     def predict(images: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             batch = torch.from_numpy(images).contiguous(memory_format=torch.channels_last)
-            each = [probabilities(network, dtype, batch) for network, dtype in zip(networks, dtypes, strict=True)]
+            each = [probabilities(network, dtype, batch) for network, dtype in zip(copies, dtypes, strict=True)]
             return torch.stack(each).mean(0).numpy()
 
     return predict

@@ -36,6 +36,18 @@ def test_perfect_map_deletes_and_inserts_at_the_known_areas():
     np.testing.assert_allclose(curves.insertion[0, :4], [0, 0.5, 1, 1])
 
 
+def test_one_curve_ends_where_the_other_begins_and_no_image_is_asked_about_twice():
+    asked = []
+
+    def kept(images: np.ndarray) -> np.ndarray:
+        asked.extend(image.tobytes() for image in images)
+        return kept_share(images)
+
+    curves = perturbation.deletion_insertion(kept, IMAGE, RNG.random(MASK.shape), TARGET, steps=5)
+    assert curves.deletion[0, -1] == curves.insertion[0, 0] and curves.insertion[0, -1] == curves.deletion[0, 0]
+    assert len(asked) == len(set(asked)) == 2 * 5
+
+
 def test_inverted_map_deletes_and_inserts_at_the_opposite_areas():
     curves = perturbation.deletion_insertion(kept_share, IMAGE, (~MASK).astype(float), TARGET)
     np.testing.assert_allclose(curves.deletion_area, [1 - P / 2])
