@@ -40,7 +40,7 @@ def explain(
     target: Sequence[int] | np.ndarray | torch.Tensor | None = None,
     method: str = "gradcam",
     layer: str = "",
-    batch_size: int = 8,
+    batch_size: int = 16,
 ) -> np.ndarray:
     """Maps of one method, float32 (N, H, W), non-negative and raw. Arguments and errors as in `explain_many`."""
     return explain_many(model, images, target, [method], layer, batch_size)[method]
@@ -52,7 +52,7 @@ def explain_many(
     target: Sequence[int] | np.ndarray | torch.Tensor | None = None,
     methods: Sequence[str] = tuple(METHODS),
     layer: str = "",
-    batch_size: int = 8,
+    batch_size: int = 16,
 ) -> dict[str, np.ndarray]:
     """Maps of several methods, sharing what they have in common: {method: float32 (N, H, W)}.
 
