@@ -34,7 +34,11 @@ class Prediction:
 
 
 class Predictor:
-    """Answers with the networks of artifacts/service (or $MRI_SERVICE). Safe to call from several threads."""
+    """Answers with the networks of artifacts/service (or $MRI_SERVICE). Safe to call from several threads.
+
+    Requests are not merged into batches: calls at the same time share the cores, which comes within a tenth of what
+    batches of eight reach (on two cores, at 160 pixels), no answer waits for others, and none depends on them.
+    """
 
     def __init__(self, folder: Path | None = None):
         self.package = Package(folder or Path(os.environ.get("MRI_SERVICE") or SERVICE), shared=True)

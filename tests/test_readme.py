@@ -308,6 +308,10 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"ResNet50's network is {speed['model_call_share']['resnet50']:.0%} of".replace("%", " %") in text
     assert speed["runs"]["resnet50"]["runtime"]["precision"] == "bf16"
     assert f"runs at {speed['gemm_share']['resnet50']:.0%} of the rate of a bf16".replace("%", " %") in text
+    alone = read_json(run / "benchmark/resnet50.json")
+    served, eager = (alone["runtimes"][name]["latency_ms_p50"] for name in ("openvino_bf16", "torch_fp32"))
+    assert alone["served"] == "bf16" and "amx_bf16" in alone["hardware"]["extensions"]
+    assert f"with AMX ResNet50's takes {served:.1f} ms instead of {eager:.0f} (" in text
     training = read_json(ROOT / "results/benchmarks/training.json")
     times = [
         [training[what][f"{name}_224"] for name in ("resnet50", "efficientnet_b0")]
