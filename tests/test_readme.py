@@ -326,6 +326,18 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"and {100 * leak['patient']:.0f} % share a patient" in text
 
 
+def test_the_prose_says_what_weights_of_phantoms_are_worth():
+    found = pd.read_csv(ROOT / "results/phantom-weights/ablation.csv", index_col="experiment")
+    score = {name: f"{100 * value:.1f}" for name, value in found["val_macro_f1"].items()}
+    text = " ".join(README.split())
+    assert f"a macro-F1 of {score['phantom-0']} and {score['phantom-1']} % on the Kaggle" in text
+    assert f"from random weights {score['none-0']} and {score['none-1']} %" in text
+    lead, low, high = 100 * found.loc["phantom-0", ["lead", "lead_low", "lead_high"]]
+    assert f"the first pair's lead of {lead:.1f} [{low:.1f}, {high:.1f}] points" in text
+    settings = yaml.safe_load((ROOT / "results/phantom-weights/params.yaml").read_text())
+    assert settings["train"]["phases"] == [{"epochs": 6, "size": 64}] and settings["train"]["weights"] == "none"
+
+
 def test_the_prose_says_what_the_published_runs_found():
     """Sentences without figures, which a new run may turn into their opposite."""
     run = ROOT / "results/kaggle/metrics"
