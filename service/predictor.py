@@ -36,8 +36,9 @@ class Prediction:
 class Predictor:
     """Answers with the networks of artifacts/service (or $MRI_SERVICE). Safe to call from several threads.
 
-    Requests are not merged into batches: calls at the same time share the cores, which comes within a tenth of what
-    batches of eight reach (on two cores, at 160 pixels), no answer waits for others, and none depends on them.
+    Requests are not merged into batches. Calls at the same time share the cores; batches of eight would answer up to a
+    fifth more images (on two cores, at 160 pixels), but an answer would wait for others, and depend on them in its last
+    digits.
     """
 
     def __init__(self, folder: Path | None = None):
