@@ -36,9 +36,8 @@ class Prediction:
 class Predictor:
     """Answers with the networks of artifacts/service (or $MRI_SERVICE). Safe to call from several threads.
 
-    Requests are not merged into batches. Calls at the same time share the cores; batches of eight would answer up to a
-    fifth more images (on two cores, at 160 pixels), but an answer would wait for others, and depend on them in its last
-    digits.
+    Requests are not merged into batches: calls at the same time share the cores, and an answer of a merged batch would
+    wait for others, and depend on them in its last digits.
     """
 
     def __init__(self, folder: Path | None = None):

@@ -122,6 +122,17 @@ def test_bf16_is_for_full_convolutions_on_processors_that_have_it(
     assert faithfulness.precision(network) == expected
 
 
+def test_probabilities_are_the_networks_own_with_its_batch_norm_folded_in(small_spec, pixels, monkeypatch):
+    monkeypatch.setattr(hardware, "describe", lambda: {"extensions": ""})
+    images = to_tensor(pixels)
+    network = faithfulness.random_network(models.build(small_spec, 4, seed=0), images.numpy(), seed=1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.inference_mode():
+        own = network(images).softmax(1).numpy()
+    np.testing.assert_allclose(faithfulness.predictor(network)(images.numpy()), own, atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
 def test_probabilities_in_bf16_are_those_of_fp32_within_a_hundredth(model, pixels, monkeypatch):
     images = to_tensor(pixels).numpy()
     found = {}
