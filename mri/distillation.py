@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mri import models
+from mri.inference import folded
 
 # Both sides' logits are divided by it, so that the teacher's small probabilities count.
 TEMPERATURE = 2.0
@@ -36,7 +37,7 @@ class Teacher:
 def load(folder: Path, device: torch.device | str = "cpu") -> Teacher | None:
     """The teacher of all models that `mri.models.save` wrote into folders below `folder`; None when there are none."""
     found = [models.load(path.parent).model for path in sorted(folder.glob(f"*/{models.CARD_FILE}"))]
-    return Teacher(model.to(device).to(memory_format=torch.channels_last) for model in found) if found else None
+    return Teacher(folded(model).to(device) for model in found) if found else None
 
 
 def distillation_loss(logits: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:

@@ -12,14 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torch.fx.experimental.optimization import fuse
 
 from mri import hardware, models
 from mri.attribution_baselines import gaussian, intensity, random, sobel
 from mri.attribution_perturbation import deletion_insertion, max_sensitivity, road
 from mri.attribution_scores import SCORES, empty, entropy, gini, head, outside_head, randomisation
 from mri.explanations import difference, maps_of
-from mri.inference import predict_logits, to_tensor
+from mri.inference import folded, predict_logits, to_tensor
 from mri.intervals import Estimate, estimate, resample_weights
 from mri.models import Classifier
 
@@ -167,7 +166,7 @@ def predictor(*networks: Classifier) -> Callable[[np.ndarray], np.ndarray]:
     Networks in eval mode; what is asked are copies of them as they are now, with batch norm part of the convolutions.
     """
     dtypes = [precision(network) for network in networks]
-    copies = [Classifier(fuse(one.network), one.spec).to(memory_format=torch.channels_last) for one in networks]
+    copies = [folded(one) for one in networks]
 
     def probabilities(network: Classifier, dtype: torch.dtype, batch: torch.Tensor) -> torch.Tensor:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype == torch.bfloat16):

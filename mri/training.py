@@ -27,6 +27,7 @@ from mri.distillation import Teacher, distillation_loss
 from mri.errors import UserError
 from mri.inference import to_tensor
 from mri.models import Classifier
+from mri.norm_silu import join_norm_and_silu
 from mri.params import Augmentation, Phase, Train
 from mri.precision import autocast, choose_dtype
 from mri.progress import Progress
@@ -66,6 +67,8 @@ class Trainer:
         self.device = distributed.device()
         torch.backends.cudnn.deterministic = True  # GPUs too are to give the same weights again
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
+        if self.device.type == "cpu":  # accelerators have fused operations of their own
+            join_norm_and_silu(self.model)
         self.parallel = distributed.parallel(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=_average(settings.ema), use_buffers=True)
         self.optimiser = _optimiser(self.model, settings)
@@ -243,7 +246,7 @@ def _optimiser(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=settings.lr)
+    return torch.optim.AdamW(groups, lr=settings.lr, fused=True)
 
 
 def _average(decay: float) -> Callable:

@@ -4,7 +4,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from mri import augmentation, cli, dataset, distillation, distributed, inference, models, precision, tracking, training
+from mri import (
+    augmentation,
+    cli,
+    dataset,
+    distillation,
+    distributed,
+    inference,
+    models,
+    norm_silu,
+    precision,
+    tracking,
+    training,
+)
 from mri.architecture import ArchitectureSpec
 from mri.checkpoints import Checkpoint
 from mri.distillation import Teacher
@@ -16,7 +28,7 @@ from mri.training import HISTORY, Trainer, derived_seed
 from mri.weights import initialise
 
 # What makes a network's weights what they are, beside parameters and data.
-CODE = (augmentation, dataset, distillation, distributed, inference, models, precision, training)
+CODE = (augmentation, dataset, distillation, distributed, inference, models, norm_silu, precision, training)
 
 
 def train(params: Params, arch: str) -> None:
