@@ -1,8 +1,8 @@
 """Batch normalisation and SiLU as one step of training, which keeps half as much for the backward pass.
 
 Alone, each keeps its input: a SiLU that works in place keeps a copy of it. What is normalised costs little to compute
-again, so together they keep only what is to be normalised (as Rota Bulò, Porzi and Kontschieder do with checkpoints:
-In-Place Activated BatchNorm, CVPR 2018, section 3.2).
+again, so together they keep only what is to be normalised (the checkpointing that Rota Bulò, Porzi and Kontschieder
+start from in "In-Place Activated BatchNorm", CVPR 2018).
 """
 
 from __future__ import annotations

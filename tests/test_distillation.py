@@ -42,6 +42,18 @@ def test_the_loss_has_gradients_as_large_as_the_labels_would_give():
     assert logits.grad[0, 0].item() == pytest.approx(0.005 / 2, rel=1e-3)
 
 
+def test_a_teacher_that_was_loaded_says_what_its_network_says(small_spec, tmp_path):
+    torch.manual_seed(0)
+    network = models.build(small_spec, 4, seed=0).train()
+    images = torch.rand(8, 1, 32, 32)
+    network(images)  # batch norm gets statistics that are not its first ones
+    models.save(network.eval(), small_spec, list("abcd"), tmp_path / "one")
+    with torch.no_grad():
+        expected = (network(images) / TEMPERATURE).softmax(1)
+    said = load(tmp_path)(images)
+    assert torch.allclose(said, expected, atol=1e-5) and not torch.allclose(said, said.mean(0).expand(8, 4), atol=1e-5)
+
+
 def test_a_folder_without_models_teaches_nothing(tmp_path):
     assert load(tmp_path) is None
 
