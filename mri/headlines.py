@@ -7,7 +7,7 @@ from typing import Any
 from mri.evaluation import missed_tumours
 from mri.intervals import value
 
-PARTS: tuple[str, ...] = ("val", "test", "clean")
+PARTS = ("val", "test")
 INTERVALS = ("macro_f1", "missed_tumour_rate")
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "missed_tumour_rate", "nll", "brier", "ece")
 COSTS = ("latency_ms_p50", "latency_ms_p95", "throughput_img_s", "peak_rss_mb", "size_mb")

@@ -1,4 +1,5 @@
-"""Scores of parts of the test images: by where they come from, by plane, by the size of the tumour.
+"""Scores of parts of the test images: by where they come from, by plane, by what training has of them, by the size of
+the tumour.
 
 A difference between parts of a few groups of images is mostly chance; the intervals say how much.
 """
@@ -15,20 +16,35 @@ from mri.evaluation import missed_tumours, summarise
 SIZES = ("small", "medium", "large")
 # Of fewer images of a class, recall says next to nothing, and balanced accuracy gives it as much weight as any other.
 LEAST = 5
+COPY, KIN, NONE = "near-duplicate in training", "same patient or source picture in training", "no relative in training"
+
+
+def relatives(index: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
+    """COPY, KIN or NONE for each row of `part`: the closest that training has of it.
+
+    Training is what weights were fitted to. Validation images, which chose the epoch and the temperature, aren't in it;
+    the shares of leaking test images in metrics/data.json count them too.
+
+    index: every image, with the columns split, near and group (see `mri.audit.relations`); part: some of its rows.
+    """
+    train = index[index["split"] == "train"]
+    copied, kin = part["near"].isin(train["near"]), part["group"].isin(train["group"])
+    return pd.Series(np.select([copied, kin], [COPY, KIN], NONE), part.index)
 
 
 def summaries(table: pd.DataFrame, classes: list[str], resamples: int = 2000, seed: int = 0) -> dict[str, Any]:
-    """{"source": {name: scores}, "plane": ..., "lesion_size": ...}; what is known of no image, or equal in all, is left
-    out.
+    """{"source": {name: scores}, "plane": ..., "relatives": ..., "lesion_size": ...}; what is known of no image, or
+    equal in all, is left out.
 
-    table: predictions, with the columns label, group, p_CLASS, source, plane ("" where unknown) and lesion (the
-    tumour's share of the image's area, NaN where unknown). Lesion sizes are thirds of the images with a known one, and
-    say "up_to" which share. Scores are n, groups, and, each {value, low, high}, accuracy, balanced_accuracy over the
-    classes that occur (left out where one of them has fewer than LEAST images) and missed_tumour_rate (left out where
-    there is no tumour). Macro-F1 isn't among them: a class that doesn't occur, called once, would count as an F1 of 0.
+    table: predictions, with the columns label, group, p_CLASS, source, plane ("" where unknown), relatives (of
+    `relatives`) and lesion (the tumour's share of the image's area, NaN where unknown). Lesion sizes are thirds of the
+    images with a known one, and say "up_to" which share. Scores are n, groups, and, each {value, low, high}, accuracy,
+    balanced_accuracy over the classes that occur (left out where one of them has fewer than LEAST images) and
+    missed_tumour_rate (left out where there is no tumour). Macro-F1 isn't among them: a class that doesn't occur,
+    called once, would count as an F1 of 0.
     """
     found: dict[str, Any] = {}
-    for column in ("source", "plane"):
+    for column in ("source", "plane", "relatives"):
         names = sorted({*table[column]} - {""})
         if len(names) > 1:
             found[column] = {name: _scores(table[table[column] == name], classes, resamples, seed) for name in names}

@@ -11,7 +11,7 @@ from mri.inference import predict_logits
 from mri.params import Params
 from mri.paths import METRICS, MODELS, PREDICTIONS, SPLITS
 from mri.runtime import softmax
-from mri.subgroups import summaries
+from mri.subgroups import relatives, summaries
 
 
 def evaluate(params: Params, arch: str) -> None:
@@ -23,7 +23,8 @@ def evaluate(params: Params, arch: str) -> None:
     temperature = fit_temperature(logits["val"], parts["val"].labels)
     probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
     tables = {name: _predictions(data, part, name, probabilities[name]) for name, part in parts.items()}
-    metrics = _metrics(params, tables["val"], tables["test"]) | {"temperature": temperature}
+    test = tables["test"].assign(relatives=relatives(data.index, parts["test"].index))
+    metrics = _metrics(params, tables["val"], test) | {"temperature": temperature}
     metrics["calibration"]["unscaled"] = _unscaled(logits["test"], parts["test"], data.classes)
     table = pd.concat(tables.values(), ignore_index=True)
     write_csv(table, PREDICTIONS / f"{arch}.csv", digits=9)
@@ -48,9 +49,8 @@ def _predictions(data: dataset.Dataset, part: dataset.Part, name: str, probabili
 
 def _metrics(params: Params, val: pd.DataFrame, test: pd.DataFrame) -> dict:
     classes, resamples, seed = params.data.classes, params.evaluate.resamples, params.seed
-    metrics: dict = {
-        name: summarise(*_said(table, classes), classes, resamples, seed) for name, table in _parts(val, test)
-    }
+    parts = {"val": val, "test": test}
+    metrics: dict = {name: summarise(*_said(table, classes), classes, resamples, seed) for name, table in parts.items()}
     probabilities, labels, groups = _said(test, classes)
     metrics["calibration"] = {"noise_floor": calibration_error.noise_floor(probabilities, seed=seed)}
     metrics["selective"] = risk_coverage.summarise(probabilities, labels, groups, resamples, seed)
@@ -68,11 +68,6 @@ def _unscaled(logits: np.ndarray, part: dataset.Part, classes: list[str]) -> dic
     """What calibration is held against: the same scores at a temperature of 1."""
     scores = summarise(softmax(logits), part.labels, part.index["group"], classes, resamples=1)
     return {name: scores[name] for name in ("nll", "brier", "ece")}
-
-
-def _parts(val: pd.DataFrame, test: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    clean = test[test["clean"]]
-    return [("val", val), ("test", test), *([("clean", clean)] if 0 < len(clean) < len(test) else [])]
 
 
 def _said(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

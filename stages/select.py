@@ -31,7 +31,7 @@ def select(params: Params) -> None:
     winner = choose(params.select.rule, candidates)
     table = {
         name: {
-            **{part: _headline(scores[name][part]) for part in ("val", "test", "clean") if part in scores[name]},
+            **{part: _headline(scores[name][part]) for part in ("val", "test")},
             "latency_ms_p50": served[name]["latency_ms_p50"],
             "size_mb": served[name]["size_mb"],
             "precision": costs[name]["served"],

@@ -8,12 +8,13 @@ import pytest
 from matplotlib.figure import Figure
 
 from mri import dataset, models
-from mri.files import write_json
+from mri.files import read_json, write_json
 from mri.ood_inputs import FAR, NEAR
 from mri.params import Params
 from mri.paths import METRICS, PREDICTIONS, SHOWN, TEACHER
+from mri.subgroups import COPY, NONE
 from mri.viewer import viewer
-from stages import consensus, explain, mistakes, robustness, train
+from stages import consensus, evaluate, explain, mistakes, robustness, train
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -51,6 +52,17 @@ def data(sheets) -> dataset.Dataset:
     for name in ("small", "other"):
         table.to_csv(PREDICTIONS / f"{name}.csv", index=False)
     return dataset.Dataset(frame, part.pixels, np.zeros((0, 1, 1), bool), CLASSES)
+
+
+def test_test_images_that_training_has_no_relative_of_may_be_of_one_class(params, tmp_path):
+    """As in the Kaggle data's own split."""
+    table = pd.DataFrame({"label": CLASSES * 10, "group": range(40), "source": "a", "plane": "", "lesion": np.nan})
+    table[[f"p_{name}" for name in CLASSES]] = np.tile(np.eye(4) * 0.9 + 0.025, (10, 1))
+    unseen = table["label"] == "meningioma"
+    metrics = evaluate._metrics(params, table, table.assign(relatives=np.where(unseen, NONE, COPY)))
+    write_json(metrics, tmp_path / "metrics.json")
+    parts = read_json(tmp_path / "metrics.json")["test_by"]["relatives"]
+    assert {name: (row["n"], row["accuracy"]["value"]) for name, row in parts.items()} == {COPY: (30, 1), NONE: (10, 1)}
 
 
 @pytest.mark.parametrize(("source", "ending"), DATA)

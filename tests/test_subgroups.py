@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mri.subgroups import summaries
+from mri.subgroups import COPY, KIN, NONE, relatives, summaries
 
 CLASSES = ["glioma", "notumor"]
 
@@ -12,7 +12,7 @@ def table(rows) -> pd.DataFrame:
     frame = pd.DataFrame(rows, columns=["label", "called", "source", "plane", "lesion"])
     for name in CLASSES:
         frame[f"p_{name}"] = np.where(frame["called"] == name, 0.9, 0.1)
-    return frame.assign(group=range(len(frame)))
+    return frame.assign(group=range(len(frame)), relatives=NONE)
 
 
 ROWS = [
@@ -78,3 +78,32 @@ def test_lesions_are_dealt_into_thirds_by_their_share_of_the_image():
 def test_what_is_known_of_none_or_equal_in_all_is_left_out():
     rows = [(label, called, "a", "", np.nan) for label, called, *_ in ROWS]
     assert summaries(table(rows), CLASSES, 100) == {}
+
+
+def test_the_closest_that_training_has_of_an_image_is_named():
+    index = pd.DataFrame(
+        [
+            ("train", "n1", "g1"),
+            ("test", "n1", "g1"),
+            ("test", "n2", "g1"),
+            ("val", "n3", "g2"),
+            ("test", "n3", "g2"),
+            ("", "n4", "g3"),
+            ("test", "n4", "g3"),
+        ],
+        columns=["split", "near", "group"],
+    )
+    part = index[index["split"] == "test"]
+    assert relatives(index, part).tolist() == [COPY, KIN, NONE, NONE]
+    assert relatives(index, part.reset_index(drop=True)).index.tolist() == [0, 1, 2, 3]
+
+
+def test_images_without_relatives_in_training_are_scored_apart_though_they_are_of_one_class():
+    """In the Kaggle data's own split only nine test images have none, all meningiomas."""
+    whole = table(ROWS).assign(relatives=[COPY] * 4 + [NONE] * 2 + [COPY] * 2)
+    found = summaries(whole, CLASSES, 100)["relatives"]
+    assert {name: (row["n"], row["accuracy"]["value"]) for name, row in found.items()} == {
+        COPY: (6, pytest.approx(2 / 3)),
+        NONE: (2, 1.0),
+    }
+    assert "relatives" not in summaries(table(ROWS), CLASSES, 100), "all have the same"
