@@ -58,10 +58,14 @@ def publish(name: str, root: Path = Path()) -> Path:
 
 
 def _write_card(target: Path) -> None:
-    """The model card of a published run: it has the run's published name, not that of a folder on one's machine."""
+    """The model card of a published run: it has the run's published name, not that of a folder on one's machine.
+
+    A run named after a source, alone or before a hyphen (kaggle-official), is of that source's images.
+    """
     run, content = params.load(target / "params.yaml"), measured.collect(target / "metrics")
     own, name = run.data.source == "local", target.name
-    source = name if own and name in model_card.REFERENCE_STANDARD else run.data.source
+    images = name.partition("-")[0]
+    source = images if own and images in model_card.REFERENCE_STANDARD else run.data.source
     named = run.model_copy(update={"data": run.data.model_copy(update={"source": source})})
     content["summary"]["dataset"] = name
     (target / model_card.MARKDOWN).write_text(model_card.markdown(named, content), encoding="utf-8")

@@ -74,7 +74,7 @@ def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
     assert (target / "model_card.md").read_text() == "kaggle\n"
 
 
-@pytest.mark.parametrize(("name", "source"), [("kaggle", "kaggle"), ("mine", "local")])
+@pytest.mark.parametrize(("name", "source"), [("kaggle", "kaggle"), ("kaggle-official", "kaggle"), ("mine", "local")])
 def test_the_model_card_has_the_published_name(root, run, monkeypatch, name, source):
     monkeypatch.undo()
     shutil.rmtree(run / "metrics")
