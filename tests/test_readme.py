@@ -384,6 +384,33 @@ def test_the_prose_tells_the_tumours_of_other_collections_apart():
     assert f"Of the {len(tumours) - known} from elsewhere it calls {missed['local']:.0f} % so" in text
 
 
+def test_the_prose_says_what_the_official_split_measures():
+    run = ROOT / "results/kaggle-official"
+    settings, usual = (
+        yaml.safe_load((folder / "params.yaml").read_text()) for folder in (run, ROOT / "results/kaggle")
+    )
+    phases = "-S 'train.phases=[{epochs: 8, size: 96}, {epochs: 2, size: 128}, {epochs: 1, size: 160}]'"
+    assert settings["train"]["phases"] == yaml.safe_load(phases.split("=", 1)[1].rstrip("'"))
+    changed = {"split": usual["split"] | {"protocol": "official"}, "train": settings["train"]}
+    assert settings == usual | changed and f"-S split.protocol=official {phases}" in (text := " ".join(README.split()))
+    epochs = [sum(phase["epochs"] for phase in run["train"]["phases"]) for run in (settings, usual)]
+    assert epochs[0] < epochs[1] and settings["train"] | {"phases": 0, "seed": 0} == usual["train"] | {
+        "phases": 0,
+        "seed": 0,
+    }
+    summary = read_json(run / "metrics/summary.json")
+    copied = summary["baselines"]["nearest_neighbour"]["macro_f1"]["value"]
+    assert all(row["test"]["macro_f1"]["high"] < copied for row in summary["models"].values())
+    assert f"which learns nothing, reaches a macro-F1 of {100 * copied:.1f} %, more than any network" in text
+    parts = read_json(run / "metrics/evaluate/efficientnet_b1.json")["test_by"]["relatives"]
+    seen, unseen = parts["near-duplicate in training"], parts["no relative in training"]
+    assert (
+        f"EfficientNet-B1 reaches a balanced accuracy of {interval(seen['balanced_accuracy'])} % on the {seen['n']} of "
+        "them that have a near-duplicate among the images it was fitted to, and "
+        f"{interval(unseen['balanced_accuracy'])} % on the {unseen['n']} that have no relative there." in text
+    )
+
+
 def _value(score: float | dict[str, float]) -> float:
     return score["value"] if isinstance(score, dict) else score
 
