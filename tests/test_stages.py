@@ -55,7 +55,7 @@ def data(sheets) -> dataset.Dataset:
 
 
 def test_test_images_that_training_has_no_relative_of_may_be_of_one_class(params, tmp_path):
-    """As in the Kaggle data's own split."""
+    """The other classes have no recall there, and NaN can't be written."""
     table = pd.DataFrame({"label": CLASSES * 10, "group": range(40), "source": "a", "plane": "", "lesion": np.nan})
     table[[f"p_{name}" for name in CLASSES]] = np.tile(np.eye(4) * 0.9 + 0.025, (10, 1))
     unseen = table["label"] == "meningioma"

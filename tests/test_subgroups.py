@@ -99,7 +99,6 @@ def test_the_closest_that_training_has_of_an_image_is_named():
 
 
 def test_images_without_relatives_in_training_are_scored_apart_though_they_are_of_one_class():
-    """In the Kaggle data's own split only nine test images have none, all meningiomas."""
     whole = table(ROWS).assign(relatives=[COPY] * 4 + [NONE] * 2 + [COPY] * 2)
     found = summaries(whole, CLASSES, 100)["relatives"]
     assert {name: (row["n"], row["accuracy"]["value"]) for name, row in found.items()} == {
