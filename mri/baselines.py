@@ -102,9 +102,7 @@ def score(
         full = summarise(certain, labels[test], groups[test], classes, resamples, seed)
         scores[name] = {measure: full[measure] for measure in ("accuracy", "balanced_accuracy", "macro_f1")}
         scores[name] |= missed_tumours(full)
-        scores[name]["per_class"] = {
-            label: {"recall": values["recall"]} for label, values in full["per_class"].items() if values["support"]
-        }
+        scores[name]["per_class"] = {label: {"recall": row["recall"]} for label, row in full["per_class"].items()}
     return scores
 
 

@@ -46,15 +46,10 @@ class Dataset:
     classes: list[str]
 
     def part(self, split: str) -> Part:
-        """The images of "train", "val", "test", or "clean" (test images that nothing in training resembles).
-
-        Raises UserError when there are none.
-        """
-        frame = self.index
-        chosen = (frame["split"] == "test") & frame["clean"] if split == "clean" else frame["split"] == split
-        if not chosen.any():
+        """The images of "train", "val" or "test". Raises UserError when there are none."""
+        frame = self.index[self.index["split"] == split].reset_index(drop=True)
+        if frame.empty:
             raise UserError(f"the split has no {split} images: check split.* in params.yaml")
-        frame = frame[chosen].reset_index(drop=True)
         labels = frame["label"].map({name: i for i, name in enumerate(self.classes)}).to_numpy(np.int64)
         return Part(frame, self.pixels[frame["row"].to_numpy()], labels)
 

@@ -31,18 +31,26 @@ def summarise(
     `accuracy`, `balanced_accuracy` and `macro_f1` are {value, low, high}; the other scores are numbers whose 95 %
     intervals stand under `intervals` in the same places. Higher is better but for missed_tumour_rate (tumours called
     tumour-free, as a share of tumours), nll (nats), brier (0..2) and ece (0..1).
+    `per_class` holds the classes that occur: a given test set may lack some. Left out as well is what these images
+    don't define: missed_tumour_rate where there is no tumour, auc where all are of one class.
     """
     weights = resample_weights(groups, resamples, seed)
     everything = np.ones((1, len(labels)))
+    counts = confusion(labels, probabilities.argmax(1), len(classes), everything)[0]
+    support = dict(zip(classes, counts.sum(1).astype(int).tolist(), strict=True))
     points, samples = (_scores(probabilities, labels, classes, w) for w in (everything, weights))
     behind = _groups_behind(labels, probabilities.argmax(1), np.asarray(groups), classes)
-    estimates = {name: estimate(points[name][0], samples[name], groups=behind.get(name)) for name in points}
+    absent = tuple(f"per_class.{name}." for name, images in support.items() if not images)
+    estimates = {
+        name: estimate(value, samples[name], groups=behind.get(name))
+        for name, (value,) in points.items()
+        if np.isfinite(value) and not name.startswith(absent)
+    }
     headline = {name: estimates[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")}
     rest = {name: value for name, value in estimates.items() if name not in headline}
-    counts = confusion(labels, probabilities.argmax(1), len(classes), everything)[0]
     values = _nested({name: value["value"] for name, value in rest.items()})
-    for i, name in enumerate(classes):
-        values["per_class"][name]["support"] = int(counts[i].sum())
+    for name in values["per_class"]:
+        values["per_class"][name]["support"] = support[name]
     return {
         "n": len(labels),
         "groups": len(np.unique(np.asarray(groups))),
@@ -56,11 +64,10 @@ def summarise(
 def missed_tumours(scores: dict[str, Any]) -> dict[str, Estimate]:
     """{"missed_tumour_rate": {value, low, high}} of what `summarise` returns; {} where there is no tumour to miss, or
     no class means tumour-free."""
-    value = scores.get("missed_tumour_rate", np.nan)
-    if not np.isfinite(value):
+    if "missed_tumour_rate" not in scores:
         return {}
     low, high = scores["intervals"]["missed_tumour_rate"]
-    return {"missed_tumour_rate": {"value": value, "low": low, "high": high}}
+    return {"missed_tumour_rate": {"value": scores["missed_tumour_rate"], "low": low, "high": high}}
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:

@@ -64,6 +64,6 @@ def _scores(table: pd.DataFrame, classes: list[str], resamples: int, seed: int) 
     probabilities = table[[f"p_{name}" for name in classes]].to_numpy()
     labels = table["label"].map(classes.index).to_numpy(np.int64)
     scores = summarise(probabilities, labels, table["group"].to_numpy(), classes, resamples, seed)
-    supports = [row["support"] for row in scores["per_class"].values() if row["support"]]
-    shown = ("accuracy", "balanced_accuracy") if min(supports) >= LEAST else ("accuracy",)
+    fewest = min(row["support"] for row in scores["per_class"].values())
+    shown = ("accuracy", "balanced_accuracy") if fewest >= LEAST else ("accuracy",)
     return {name: scores[name] for name in ("n", "groups", *shown)} | missed_tumours(scores)

@@ -32,7 +32,6 @@ def test_a_part_has_its_own_pixels_and_labels(folder):
     part = data.part("test")
     assert part.labels.tolist() == [0, 1] and part.index["id"].tolist() == ["2", "3"]
     assert part.pixels[:, 16, 16].tolist() == [150, 200]
-    assert data.part("clean").index["id"].tolist() == ["2"]
     assert data.masks_of(part.index[:1]).shape == (1, 32, 32)
 
 

@@ -6,6 +6,7 @@ from sklearn import metrics
 
 from mri.calibration_error import expected_calibration_error
 from mri.evaluation import area_under_roc, macro_f1, missed_tumours, summarise
+from mri.files import write_json
 from mri.intervals import wilson
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -78,6 +79,30 @@ def test_where_there_is_no_tumour_or_no_tumour_free_class_nothing_is_missed():
     assert missed_tumours(summarise(np.eye(4)[free], free, np.arange(2), CLASSES, resamples=20)) == {}
     labels = np.array([0, 1])
     assert missed_tumours(summarise(np.eye(2)[labels], labels, np.arange(2), ["glioma", "meningioma"], 20)) == {}
+
+
+def test_a_class_that_does_not_occur_is_left_out_and_calls_of_it_are_counted_as_mistakes(tmp_path):
+    labels, called = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 3])
+    scores = summarise(np.eye(4)[called], labels, np.arange(4), CLASSES, resamples=50)
+    assert list(scores["per_class"]) == list(scores["intervals"]["per_class"]) == ["glioma", "meningioma"]
+    assert [row["support"] for row in scores["per_class"].values()] == [2, 2]
+    assert [row["recall"] for row in scores["per_class"].values()] == [1, 0.5]
+    assert scores["balanced_accuracy"]["value"] == scores["accuracy"]["value"] == 0.75
+    assert scores["confusion"][1] == [0, 1, 0, 1]
+    write_json(scores, tmp_path / "scores.json")  # which refuses what isn't a number
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=12), st.randoms(use_true_random=False))
+def test_every_score_of_whatever_classes_occur_is_a_number_inside_its_interval(labels, random):
+    called = np.array([random.randrange(4) for _ in labels])
+    scores = summarise(np.eye(4)[called], np.array(labels), np.arange(len(labels)), CLASSES, resamples=20)
+    assert list(scores["per_class"]) == [CLASSES[i] for i in sorted(set(labels))]
+    assert ("missed_tumour_rate" in scores) == (set(labels) != {2})
+    assert all(("auc" in row) == (len(set(labels)) > 1) for row in scores["per_class"].values())
+    intervals = dict(scores["intervals"])
+    per_class = intervals.pop("per_class")
+    for values, ends in [(scores, intervals), *((scores["per_class"][name], per_class[name]) for name in per_class)]:
+        assert all(low <= values[score] <= high for score, (low, high) in ends.items())
 
 
 def test_every_interval_holds_its_value():

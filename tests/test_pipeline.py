@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import socket
 import subprocess
 import time
@@ -265,3 +266,27 @@ def test_an_unknown_choice_is_refused_with_the_legal_ones(workspace):
         assert refused.returncode != 0
         said = refused.stdout + refused.stderr
         assert "nonsense" in said and legal in said and "Traceback" not in said
+
+
+def test_a_held_out_source_may_lack_a_class(workspace, tmp_path):
+    """Nothing is tumour-free there: what can't be scored is left out everywhere, down to the packaged service."""
+    phantoms = dataset.read(workspace / "artifacts/splits", CLASSES).index
+    chosen = phantoms[(phantoms["patient"].factorize()[0] % 3 > 0) | (phantoms["label"] != "notumor")]
+    for path, label in zip(chosen["path"], chosen["label"], strict=True):
+        target = tmp_path / "data" / label / path.replace("/", "-")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(workspace / "artifacts/dataset" / path, target)
+    patients = chosen[["patient"]].assign(
+        path=chosen["label"] + "/" + chosen["path"].str.replace("/", "-"),
+        source=np.where(phantoms["patient"].factorize()[0][chosen.index] % 3, "here", "there"),
+    )
+    patients.to_csv(tmp_path / "data/patients.csv", index=False)
+    one = ["model=efficientnet_b0", "data=local", "split.protocol=source", "split.held_out=there"]
+    make(tmp_path, [*one, *(change for change in THUMBNAIL if not change.startswith("data."))])
+    run(tmp_path, "dvc", "repro")
+    tested = read_json(tmp_path / "metrics/evaluate/efficientnet_b0.json")["test"]
+    assert list(tested["per_class"]) == ["glioma", "meningioma", "pituitary"]
+    assert read_json(tmp_path / "metrics/summary.json")["winner"] == "efficientnet_b0"
+    card, page = (tmp_path / f"artifacts/report/{name}" for name in ("model_card.md", "report.html"))
+    assert "nan" not in (card.read_text() + page.read_text()).lower().split()
+    assert (tmp_path / "artifacts/service/service.json").exists()
