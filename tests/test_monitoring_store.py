@@ -3,8 +3,10 @@ import multiprocessing
 import os
 import sqlite3
 import subprocess
+import threading
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -248,19 +250,36 @@ def test_whatever_another_database_says_when_it_is_away_rows_wait_and_none_is_lo
 
 
 @pytest.mark.parametrize("kind", [OperationalError, ProgrammingError, IntegrityError])
-def test_tables_that_another_worker_has_just_made_are_used_whatever_the_database_calls_that(url, monkeypatch, kind):
-    create_all, refused = metadata.create_all, []
+def test_tables_that_other_workers_make_first_are_used_whatever_the_database_calls_that(url, monkeypatch, kind):
+    create_all, ahead = metadata.create_all, list(metadata.sorted_tables)
 
     def exists(engine):
-        create_all(engine)
-        if not refused:
-            refused.append(kind("CREATE TABLE", {}, Exception("relation already exists")))
-            raise refused[0]
+        if not ahead:
+            return create_all(engine)
+        table = ahead.pop(0)
+        table.create(engine)
+        raise kind(f"CREATE TABLE {table.name}", {}, Exception(f"relation {table.name} already exists"))
 
     monkeypatch.setattr(metadata, "create_all", exists)
     store = Store(url)
     store.insert([row(request_id="a")])
-    assert recorded(store) == ["a"] and refused
+    assert recorded(store) == ["a"] and not ahead
+
+
+def test_workers_that_make_a_store_at_once_all_use_it(tmp_path):
+    for attempt in range(10):
+        url = f"sqlite:///{tmp_path / f'{attempt}.db'}"
+        stores, together = [Store(url) for _ in range(8)], threading.Barrier(8)
+
+        def insert(store, together=together):
+            together.wait()
+            store.insert([row()])
+
+        with ThreadPoolExecutor(8) as workers:
+            list(workers.map(insert, stores))
+        assert len(recorded(stores[0])) == 8 and len({store.id() for store in stores}) == 1
+        for store in stores:
+            store.close()
 
 
 def test_a_file_that_is_no_database_delays_rows_until_it_is_removed(url, tmp_path):

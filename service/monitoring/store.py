@@ -215,14 +215,18 @@ class Store:
     def _make_tables(self) -> None:
         if self._file:
             _make_file(Path(self._file))
-        for last in (False, True):
+        said: set[str] = set()
+        while True:
             try:
                 metadata.create_all(self._engine)
                 self._add_columns()
                 break
-            except DBAPIError:  # another worker has just made them; which error that is depends on the database
-                if last:
+            except DBAPIError as error:
+                # Another worker made one after it was looked for, and may do so with each that follows; what that is
+                # called depends on the database. An error that comes again is of another kind.
+                if str(error) in said:
                     raise
+                said.add(str(error))
         for name, value in (("store", str(uuid.uuid4())), ("lost", "0")):
             with self._engine.begin() as connection:
                 known = connection.execute(sa.select(about.c.name).where(about.c.name == name)).first()
