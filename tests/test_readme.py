@@ -328,6 +328,22 @@ def test_the_prose_has_the_published_runs_numbers():
     assert f"and {100 * leak['patient']:.0f} % share a patient" in text
 
 
+def test_the_prose_says_what_packaged_weights_and_small_images_are_worth():
+    found = pd.read_csv(ROOT / "results/ablation-weights-and-sizes/ablation.csv", index_col="experiment")
+    phases = yaml.safe_load((ROOT / "results/ablation-weights-and-sizes/params.yaml").read_text())["train"]["phases"]
+    assert phases == [{"epochs": 8, "size": 96}, {"epochs": 2, "size": 128}]
+
+    def points(row: pd.Series, sign: int) -> str:
+        ends = sorted(sign * 100 * row[["lead_low", "lead_high"]])
+        return f"{sign * 100 * row['lead']:.1f} [{ends[0]:.1f}, {ends[1]:.1f}]"
+
+    text = " ".join(README.split())
+    assert f"are worth {points(found.loc['random'], -1)} points of validation macro-F1 over random ones" in text
+    small, large = (points(found.loc[name], -1) for name in ("small", "large"))
+    assert f"instead of all at 128 cost {points(found.loc['one-size'], 1)} points" in text
+    assert f"at 96 or 160 pixels instead of 128 costs {small} or {large} more" in text
+
+
 def test_the_prose_says_what_weights_of_phantoms_are_worth():
     found = pd.read_csv(ROOT / "results/phantom-weights/ablation.csv", index_col="experiment")
     score = {name: f"{100 * value:.1f}" for name, value in found["val_macro_f1"].items()}
