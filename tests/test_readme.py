@@ -320,7 +320,7 @@ def test_the_prose_has_the_published_runs_numbers():
     assert (bf16["precision"], fp32["precision"]) == ("bfloat16", "float32")
     faster = bf16["gemm_gmac_per_s"] / fp32["gemm_gmac_per_s"]
     assert f"passes reach {100 * training['gemm_share']:.0f} % of the rate of plain matrix products in bf16" in text
-    assert f"which this machine multiplies {faster:.1f} times as fast as fp32" in text
+    assert f"which on the machine of these figures are {faster:.1f} times as fast as in fp32" in text
     package = ROOT / "results/kaggle/package"
     megabytes = sum(path.stat().st_size for path in package.rglob("*") if path.is_file()) / 1e6
     assert f"the published EfficientNet-B0 ({megabytes:.1f} MB, in" in text
