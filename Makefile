@@ -38,16 +38,16 @@ setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA)
 .PHONY: repro
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package
 	dvc repro
-	python -m mri.lock
+	python -m mri.tracking.lockfile
 
 .PHONY: explore
 explore: $(READY)  ## show what is in the chosen data: artifacts/notebooks/exploratory.html
 	dvc repro split
-	python -m mri.notebooks exploratory
+	python -m mri.commands.notebooks exploratory
 
 .PHONY: notebooks
 notebooks: repro  ## run all notebooks: data, training, explanations: artifacts/notebooks
-	python -m mri.notebooks exploratory training explainable
+	python -m mri.commands.notebooks exploratory training explainable
 
 .PHONY: serve
 serve: $(READY)  ## serve the winner on http://localhost:3000, or a published network: make serve MODEL=kaggle
@@ -79,19 +79,19 @@ format: $(READY)  ## put the code into its standard form
 
 .PHONY: params
 params: $(READY)  ## compose params.yaml from conf/
-	python -m mri.compose
+	python -m mri.commands.compose
 
 .PHONY: sync
 sync: $(READY)  ## send to the tracking server what was kept while it was away
-	python -m mri.sync
+	python -m mri.tracking.sync
 
 .PHONY: diff
 diff: $(READY)  ## compare this run with another commit's: make diff REV=main
-	python -m mri.diff $(REV)
+	python -m mri.commands.diff $(REV)
 
 .PHONY: publish
 publish: $(READY)  ## copy this run's results to results/$(NAME): make publish NAME=kaggle [PACKAGE=yes]
-	python -m mri.publish $(NAME) $(if $(PACKAGE),--package)
+	python -m mri.commands.publish $(NAME) $(if $(PACKAGE),--package)
 
 .PHONY: lock
 lock: $(READY)  ## pin what requirements.txt pulls in

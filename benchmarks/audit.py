@@ -6,7 +6,7 @@ Pictures are synthetic heads, as alike as real slices are (median NCC 0.6, one p
 search's bound), one in three of them a mirrored or turned and darkened copy of the one before. Every method gets the
 same ones and looks for the same pairs: NCC of at least 0.93 in either view, under all eight transforms.
 
-- search: `mri.matching.similar_pairs`;
+- search: `mri.data.matching.similar_pairs`;
 - dense: every NCC as one entry of a blocked matrix product of whole pictures, the fastest way that needs no bound;
 - loop: one NCC after the other in a Python loop over pairs, the usual way (scripts built on imagehash do the same with
   hashes), timed on few pictures and scaled by the number of pairs.
@@ -28,10 +28,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from mri import hardware
-from mri.cli import Parser, guarded, positive
-from mri.files import write_json
-from mri.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
+from mri.base import hardware
+from mri.base.cli import Parser, guarded, positive
+from mri.base.files import write_json
+from mri.data.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
 
 OUT = Path("results/benchmarks/audit.json")
 SIZE, THUMBNAIL, THRESHOLD = 160, 80, 0.93

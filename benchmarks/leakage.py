@@ -4,10 +4,10 @@
 
 The phantoms of params.yaml come in neighbouring slices of one patient. They are split twice, by patients ("grouped")
 and by single images ("record"), and the same classifiers learn from both: EfficientNet-B0 with the recipe of
-params.yaml, and the trivial ones of `mri.baselines`. Then once more with labels that are shuffled among patients: there
-is nothing left to learn, so every score above one in four is memory of a patient whose other slices were in training
-(the check of Yagis et al. 2021, doi 10.1038/s41598-021-01681-w). Means over seeds, which change split, labels and
-training alike.
+params.yaml, and the trivial ones of `mri.evaluation.trivial_classifiers`. Then once more with labels that are shuffled
+among patients: there is nothing left to learn, so every score above one in four is memory of a patient whose other
+slices were in training (the check of Yagis et al. 2021, doi 10.1038/s41598-021-01681-w). Means over seeds, which change
+split, labels and training alike.
 """
 
 from __future__ import annotations
@@ -28,18 +28,21 @@ import pandas as pd
 import yaml
 from sklearn.metrics import balanced_accuracy_score
 
-from mri import audit, baselines, dataset, hardware, index, models, splits
-from mri.checkpoints import Checkpoint
-from mri.cli import Parser, guarded, positive
-from mri.compose import compose
-from mri.decoding import Decoded, decode
-from mri.download import download
-from mri.figures import save
-from mri.files import write_json
-from mri.inference import predict_logits
-from mri.params import Params, parse
-from mri.training import Trainer, derived_seed
-from mri.weights import initialise
+from mri.base import hardware
+from mri.base.cli import Parser, guarded, positive
+from mri.base.files import write_json
+from mri.base.params import Params, parse
+from mri.commands.compose import compose
+from mri.data import dataset, relations, splits
+from mri.data.decoding import Decoded, decode
+from mri.data.download import download
+from mri.evaluation import trivial_classifiers
+from mri.networks import models
+from mri.networks.predict import predict_logits
+from mri.networks.weights import initialise
+from mri.report.sheets import save
+from mri.training.checkpoints import Checkpoint
+from mri.training.trainer import Trainer, derived_seed
 
 OUT = Path("results/leakage")
 ARCHITECTURE = "efficientnet_b0"
@@ -58,11 +61,11 @@ def shuffled_among_patients(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
 def scores(params: Params, frame: pd.DataFrame, decoded: Decoded, pixels: np.ndarray, seed: int) -> dict[str, float]:
     """Balanced accuracy on the test part of every classifier, learning from the others."""
     classes = params.data.classes
-    related = audit.relations(frame, decoded.hashes, NO_PAIRS, params.audit.near)
+    related = relations.relations(frame, decoded.hashes, NO_PAIRS, params.audit.near)
     frame = splits.split(frame, related, params.split, seed).assign(row=np.arange(len(frame)))
     part = frame["split"].to_numpy()
     learned, tested = np.isin(part, ("train", "val")), part == "test"
-    trivial = baselines.score(frame, decoded.evidence, learned, tested, classes, 100, seed)
+    trivial = trivial_classifiers.score(frame, decoded.evidence, learned, tested, classes, 100, seed)
     data = dataset.Dataset(frame, pixels, np.zeros((0, 1, 1), bool), classes)
     return {
         ARCHITECTURE: network_score(params, data, seed),
@@ -87,7 +90,7 @@ def run(parameters: dict[str, Any], seeds: int) -> dict[str, dict[str, dict[str,
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder)
         download(params.data.source, params.data.options, params.data.classes, images, params.seed)
-        frame = index.read(images)
+        frame = dataset.read_index(images)
         decoded = decode(images, frame, params.size, params.audit.size, images / "splits")
         pixels = np.load(images / "splits" / dataset.IMAGES, mmap_mode="r")
         found: dict = {kind: {protocol: {} for protocol in PROTOCOLS} for kind in LABELS}

@@ -43,10 +43,10 @@ import numpy as np
 import psutil
 
 from benchmarks.local_service import Service, described, served
-from mri import hardware
-from mri.cli import Parser, guarded, positive
-from mri.files import write_json
-from mri.phantom.lesions import CLASSES
+from mri.base import hardware
+from mri.base.cli import Parser, guarded, positive
+from mri.base.files import write_json
+from mri.data.phantom.lesions import CLASSES
 from service.pages import samples
 
 OUT = Path("results/benchmarks/load.json")

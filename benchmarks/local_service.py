@@ -16,9 +16,9 @@ from typing import Any
 import httpx
 import psutil
 
-from mri.errors import UserError
-from mri.paths import SERVICE
-from mri.serving import Package
+from mri.base.errors import UserError
+from mri.base.paths import SERVICE
+from mri.inference.package import Package
 from service.monitoring.store import Store
 
 ROOT = Path(__file__).parents[1]

@@ -30,12 +30,12 @@ import sqlalchemy as sa
 from benchmarks import local_service
 from benchmarks.load import SCANS, Load, Tally, recorded
 from benchmarks.local_service import Service, served
-from mri import hardware
-from mri.cli import Parser, guarded, positive
-from mri.errors import UserError
-from mri.files import read_json
-from mri.runtime import PRECISIONS, read_card
-from mri.serving import ABOUT
+from mri.base import hardware
+from mri.base.cli import Parser, guarded, positive
+from mri.base.errors import UserError
+from mri.base.files import read_json
+from mri.inference.package import ABOUT
+from mri.inference.runtime import PRECISIONS, read_card
 from service.monitoring.store import leases, requests
 
 OUT = Path("results/reliability.md")

@@ -19,16 +19,19 @@ from typing import Any
 
 import numpy as np
 
-from mri import calibration_error, conformal, hardware, models, risk_coverage
-from mri.cli import Parser, guarded
-from mri.comparison import compare
-from mri.compose import compose
-from mri.evaluation import summarise
-from mri.explanations import maps_of
-from mri.files import write_json
-from mri.inference import to_tensor
-from mri.memory import keep_freed_memory
-from mri.params import Params, parse
+from mri.base import hardware
+from mri.base.cli import Parser, guarded
+from mri.base.files import write_json
+from mri.base.hardware import keep_freed_memory
+from mri.base.params import Params, parse
+from mri.commands.compose import compose
+from mri.evaluation import confidence
+from mri.evaluation.comparison import compare
+from mri.evaluation.scores import summarise
+from mri.explanation.localisation import maps_of
+from mri.inference import prediction_sets
+from mri.networks import models
+from mri.networks.predict import to_tensor
 
 OUT = Path("results/benchmarks/scoring.json")
 PREDICTED, GROUPS = 1300, 130
@@ -53,12 +56,12 @@ def score(params: Params, images: int = PREDICTED) -> None:
         logits = random.normal(size=(images, len(classes))) + 3 * np.eye(len(classes))[labels]
         said[name] = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
         summarise(said[name], labels, groups, classes, resamples)
-        calibration_error.noise_floor(said[name])
-        risk_coverage.summarise(said[name], labels, groups, resamples, 0)
+        confidence.noise_floor(said[name])
+        confidence.abstaining_scores(said[name], labels, groups, resamples, 0)
         for coverage in params.evaluate.coverage:
-            threshold = conformal.fit_threshold(said[name], labels, 1 - coverage)
-            sets = conformal.prediction_sets(said[name], threshold)
-            conformal.summarise(sets, labels, groups, classes, resamples, 0)
+            threshold = prediction_sets.fit_threshold(said[name], labels, 1 - coverage)
+            sets = prediction_sets.prediction_sets(said[name], threshold)
+            prediction_sets.summarise(sets, labels, groups, classes, resamples, 0)
     called = {name: made.argmax(1) for name, made in said.items()}
     compare(called, labels, groups, len(classes), resamples=resamples)
 

@@ -47,14 +47,15 @@ import psutil
 from PIL import Image
 
 from benchmarks.training import JPEG_SIDE
-from mri import hardware, models
-from mri.benchmarking import repeat
-from mri.cli import Parser, guarded, positive
-from mri.errors import UserError
-from mri.files import write_json
-from mri.gradcam import gradcam_from_features, upsample
-from mri.paths import MODELS, SERVICE
-from mri.serving import Package
+from mri.base import hardware
+from mri.base.cli import Parser, guarded, positive
+from mri.base.errors import UserError
+from mri.base.files import write_json
+from mri.base.paths import MODELS, SERVICE
+from mri.export.benchmark import repeat
+from mri.inference.gradcam import gradcam_from_features, upsample
+from mri.inference.package import Package
+from mri.networks import models
 from service.pages.samples import SAMPLES
 
 OUT = Path("results/benchmarks/serving.json")

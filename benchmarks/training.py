@@ -9,8 +9,8 @@ side.
 
 - usual: a `DataLoader` with one worker per core decodes each image with Pillow and changes it with torchvision's
   transforms (resize, flip, affine, colour jitter, normalise); fp32, NCHW. This is how most tutorials do it.
-- ours: `mri.training.Trainer` as the pipeline runs it, running average and gradient clipping included; decoding, which
-  the pipeline does once before all trainings, has a process of its own too and is reported apart.
+- ours: `mri.training.trainer.Trainer` as the pipeline runs it, running average and gradient clipping included;
+  decoding, which the pipeline does once before all trainings, has a process of its own too and is reported apart.
 
 Every run trains two epochs without a gap and reports the second. `gemm_share` is how near ResNet50's forward and
 backward passes come to what this machine can do at all: their multiply-adds per second (three forward passes' worth)
@@ -20,7 +20,7 @@ the proportional set size of a loop's process and its workers.
 Where the time goes (`--profile`, one core, 224 pixels): of ResNet50's step convolutions take two thirds, over half of
 it backwards, batch normalisation a fifth, activations and residual sums 6 %, augmentation 1 %. Convolutions take 58 %
 of EfficientNet-B0's, nearly all of it backwards, where the depthwise ones are slow; batch normalisation 16 %, SiLU
-12 %, copies between layouts 9 %. Beside that there are page faults, see `mri.memory`.
+12 %, copies between layouts 9 %. Beside that there are page faults, see `mri.base.hardware`.
 """
 
 from __future__ import annotations
@@ -48,19 +48,21 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from mri import hardware, index, models
-from mri.checkpoints import Checkpoint
-from mri.cli import Parser, guarded, positive
-from mri.compose import compose
-from mri.dataset import IMAGES, Part
-from mri.decoding import decode
-from mri.download import download
-from mri.errors import UserError
-from mri.files import write_json
-from mri.memory import keep_freed_memory
-from mri.params import Params, parse
-from mri.precision import autocast
-from mri.training import Trainer
+from mri.base import hardware
+from mri.base.cli import Parser, guarded, positive
+from mri.base.errors import UserError
+from mri.base.files import write_json
+from mri.base.hardware import keep_freed_memory
+from mri.base.params import Params, parse
+from mri.commands.compose import compose
+from mri.data import dataset
+from mri.data.dataset import IMAGES, Part
+from mri.data.decoding import decode
+from mri.data.download import download
+from mri.networks import models
+from mri.training.checkpoints import Checkpoint
+from mri.training.precision import autocast
+from mri.training.trainer import Trainer
 
 OUT = Path("results/benchmarks/training.json")
 CASES = (("resnet50", 224), ("efficientnet_b0", 224), ("resnet50", 96), ("efficientnet_b0", 96))
@@ -80,7 +82,7 @@ def write_images(count: int, folder: Path) -> None:
     """`count` JPEGs and index.csv below `folder`."""
     params = parameters(96)
     download(params.data.source, params.data.options, params.data.classes, folder, params.seed)
-    frame = index.read(folder)
+    frame = dataset.read_index(folder)
     if count > len(frame):
         raise UserError(f"there are {len(frame)} images, not {count}: lower --steps")
     frame = frame.sample(count, random_state=0).reset_index(drop=True)
@@ -88,7 +90,7 @@ def write_images(count: int, folder: Path) -> None:
         image = Image.open(folder / path).resize((JPEG_SIDE, JPEG_SIDE), Image.Resampling.BICUBIC)
         image.save(folder / f"{i}.jpg", quality=90)
         frame.loc[i, "path"] = f"{i}.jpg"
-    frame.assign(mask="").to_csv(folder / index.FILE, index=False)
+    frame.assign(mask="").to_csv(folder / dataset.INDEX_FILE, index=False)
 
 
 class Files(Dataset):
@@ -116,7 +118,7 @@ class Files(Dataset):
 
 def usual(params: Params, arch: str, folder: Path) -> dict[str, float]:
     """Images/s of the usual loop's second epoch."""
-    frame, batch = index.read(folder), params.train.batch
+    frame, batch = dataset.read_index(folder), params.train.batch
     network = models.build(params.architecture(arch), len(params.data.classes), params.train.seed).network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=params.train.lr)
     files = Files(folder, frame, params.data.classes, params.size)
@@ -136,13 +138,13 @@ def usual(params: Params, arch: str, folder: Path) -> dict[str, float]:
 def decoded(params: Params, arch: str, folder: Path) -> dict[str, float]:
     """Decode all images for `ours`, and say in how many seconds."""
     started = time.perf_counter()
-    decode(folder, index.read(folder), params.size, params.audit.size, folder / f"decoded{params.size}")
+    decode(folder, dataset.read_index(folder), params.size, params.audit.size, folder / f"decoded{params.size}")
     return {"decoding_seconds": time.perf_counter() - started}
 
 
 def ours(params: Params, arch: str, folder: Path) -> dict[str, Any]:
     """Images/s of our loop's second epoch, and its number format."""
-    frame = index.read(folder)
+    frame = dataset.read_index(folder)
     pixels = np.load(folder / f"decoded{params.size}" / IMAGES, mmap_mode="r")
     part = Part(frame, pixels, frame["label"].map(params.data.classes.index).to_numpy(np.int64))
     few = Part(frame[:32], np.array(pixels[:32]), part.labels[:32])

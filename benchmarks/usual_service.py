@@ -30,8 +30,8 @@ from pytorch_grad_cam import GradCAM, GuidedBackpropReLUModel
 from pytorch_grad_cam.utils.image import deprocess_image, show_cam_on_image
 from torchvision import transforms
 
-from mri import models
-from mri.cli import Parser, guarded, positive
+from mri.base.cli import Parser, guarded, positive
+from mri.networks import models
 
 
 class Usual:

@@ -14,11 +14,11 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from mri.errors import UserError
-from mri.images import ImageError
-from mri.overlays import overlay, png
-from mri.runtime import disk_size_mb, served_precision, usable_cores
-from mri.serving import UnknownModelError
+from mri.base.errors import UserError
+from mri.data.images import ImageError
+from mri.inference.overlays import overlay, png
+from mri.inference.package import UnknownModelError
+from mri.inference.runtime import disk_size_mb, served_precision, usable_cores
 from service import pages, schemas
 from service.answers import UnknownPath, error_answer, http_error, image_id, request_id
 from service.explainer import Explained, UnknownMethodError

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mri import images
-from mri.consensus import combine, confidence_weights, consensus_class
-from mri.errors import UserError
-from mri.gradcam import gradcam_from_features, upsample
-from mri.runtime import GUIDED
-from mri.serving import Network, Opinion, Package, Reason, in_words
+from mri.base.errors import UserError
+from mri.data import images
+from mri.inference.consensus import combine, confidence_weights, consensus_class
+from mri.inference.gradcam import gradcam_from_features, upsample
+from mri.inference.package import Network, Opinion, Package, Reason, in_words
+from mri.inference.runtime import GUIDED
 
 
 class UnknownMethodError(UserError):
@@ -67,7 +67,7 @@ class Explainer:
     ) -> Explanations:
         """Maps of the class that the network names, and of the one that all networks together name (consensus).
 
-        opinion: what the network said of the image. scan: the image as `mri.images.read` returns it. pixels: uint8
+        opinion: what the network said of the image. scan: the image as `mri.data.images.read` returns it. pixels: uint8
         (S, S), what the network saw of it.
         """
         target = network.classes.index(opinion.label)

@@ -5,7 +5,7 @@
 - 408 upload_too_slow, 503 too_slow: the time of one request is up, before or after it had arrived
 - 503 busy: too many requests, or too many explanations, are under way
 
-What an image may cost (pixels, frames, decompression) is limited where it is read, in `mri.images`.
+What an image may cost (pixels, frames, decompression) is limited where it is read, in `mri.data.images`.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mri import images
-from mri.paths import SERVICE
-from mri.serving import Opinion, Package, Reason
+from mri.base.paths import SERVICE
+from mri.data import images
+from mri.inference.package import Opinion, Package, Reason
 from service.explainer import Explained, Explainer
 
 

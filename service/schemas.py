@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from mri.serving import ReasonCode
+from mri.inference.package import ReasonCode
 
 # Examples, and descriptions of what several schemas have.
 REQUEST_ID = "6f1d3c1e-52a5-4d0b-9a35-8a2f3b1c7e90"

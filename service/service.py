@@ -11,7 +11,7 @@ import bentoml
 from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
 
-from mri.errors import UserError
+from mri.base.errors import UserError
 from service import api
 from service.predictor import Predictor
 from service.security import Access, SecurityHeaders

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from mri.errors import UserError
+from mri.base.errors import UserError
 
 
 @dataclass(frozen=True)

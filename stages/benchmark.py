@@ -1,17 +1,22 @@
 """Export one trained network for serving, choose its precision, and measure what it costs to run."""
 
-from mri import cli, dataset, headlines, models, tracking
-from mri.attribution import METHODS
-from mri.benchmarking import measure_explanations, measure_runtime
-from mri.dataset import Part
-from mri.files import read_json, write_json
-from mri.gate import Gate
-from mri.guided import export_guided
-from mri.hardware import describe
-from mri.params import Params
-from mri.paths import EXPORTED, GATES, METRICS, MODELS, SPLITS
-from mri.quantisation import answers, compare, decide, quantise
-from mri.runtime import PRECISIONS, Runtime, export, read_card, write_card
+from mri.base import cli
+from mri.base.files import read_json, write_json
+from mri.base.hardware import describe
+from mri.base.params import Params
+from mri.base.paths import EXPORTED, GATES, METRICS, MODELS, SPLITS
+from mri.data import dataset
+from mri.data.dataset import Part
+from mri.explanation.maps import METHODS
+from mri.export.benchmark import measure_explanations, measure_runtime
+from mri.export.guided import export_guided
+from mri.export.openvino import export
+from mri.export.quantisation import answers, compare, decide, quantise
+from mri.inference.gate import Gate
+from mri.inference.runtime import PRECISIONS, Runtime, read_card, write_card
+from mri.networks import models
+from mri.report import headlines
+from mri.tracking.run import track
 
 
 def benchmark(params: Params, arch: str) -> None:
@@ -46,7 +51,7 @@ def benchmark(params: Params, arch: str) -> None:
         "explanations": measure_explanations(saved.model, val.pixels[:1], list(METHODS), settings.seconds / 2),
     }
     write_json(metrics, METRICS / "benchmark" / f"{arch}.json")
-    with tracking.run(f"benchmark@{arch}", {"data": params.data.name}) as run:
+    with track(f"benchmark@{arch}", {"data": params.data.name}) as run:
         run.params({"benchmark": settings.model_dump()})
         run.metrics(headlines.costs(metrics, f"openvino_{precision}"))
         run.file(METRICS / "benchmark" / f"{arch}.json", "metrics")

@@ -7,26 +7,28 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from mri import cli, dataset, models
-from mri.attribution import explain
-from mri.attribution_baselines import blurred_to_entropy
-from mri.attribution_scores import entropy, iou, localisation, mass_accuracy
-from mri.comparison import compare_values
-from mri.consensus import combine, confidence_weights, consensus_class
-from mri.consensus_scores import Rivals, leads
-from mri.dataset import Dataset
-from mri.evaluation import area_under_roc
-from mri.explanations import CORE, calls_a_tumour, mean, of_score, sample
-from mri.faithfulness import predictor, removed
-from mri.figures import for_sheet, named, save
-from mri.files import write_json
-from mri.gallery import METHODS, explained
-from mri.inference import to_tensor
-from mri.intervals import estimate, resample_weights
-from mri.models import Classifier
-from mri.params import Params
-from mri.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SHOWN, SPLITS
-from mri.shown import candidates, draw, read_probabilities
+from mri.base import cli
+from mri.base.files import write_json
+from mri.base.intervals import estimate, resample_weights
+from mri.base.params import Params
+from mri.base.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SHOWN, SPLITS
+from mri.data import dataset
+from mri.data.dataset import Dataset
+from mri.evaluation.comparison import compare_values
+from mri.evaluation.scores import area_under_roc
+from mri.explanation.agreement import Rivals, leads
+from mri.explanation.faithfulness import predictor, removed
+from mri.explanation.localisation import CORE, calls_a_tumour, mean, of_score, sample
+from mri.explanation.maps import explain
+from mri.explanation.sampling import candidates, draw, for_sheet, read_probabilities
+from mri.explanation.scores import entropy, iou, localisation, mass_accuracy
+from mri.explanation.trivial_maps import blurred_to_entropy
+from mri.inference.consensus import combine, confidence_weights, consensus_class
+from mri.networks import models
+from mri.networks.models import Classifier
+from mri.networks.predict import to_tensor
+from mri.report.gallery import METHODS, explained
+from mri.report.sheets import named, save
 
 AT_ONCE = 64  # images whose maps are held in memory together
 

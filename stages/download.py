@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from mri import cli
-from mri.download import download as fetch
-from mri.params import Data, Params
-from mri.paths import DATASET, REFERENCE
+from mri.base import cli
+from mri.base.params import Data, Params
+from mri.base.paths import DATASET, REFERENCE
+from mri.data.download import download as fetch
 
 
 def download(params: Params) -> None:

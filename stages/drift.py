@@ -4,17 +4,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from mri import cli, dataset
-from mri.dataset import Part, batches
-from mri.drift import RATE, Sample, delay, fit, image_statistics, project, random_directions, replay
-from mri.files import read_json, write_json
-from mri.gate import pool
-from mri.params import Params
-from mri.paths import DRIFT, EXPORTED, METRICS, SPLITS
-from mri.robustness import corrupt
-from mri.runtime import Runtime, softmax
+from mri.base import cli
+from mri.base.files import read_json, write_json
+from mri.base.params import Params
+from mri.base.paths import DRIFT, EXPORTED, METRICS, SPLITS
+from mri.data import dataset
+from mri.data.dataset import Part, batches
+from mri.evaluation.corruptions import corrupt
+from mri.inference.drift import RATE, Sample, delay, fit, image_statistics, project, random_directions, replay
+from mri.inference.gate import pool
+from mri.inference.runtime import Runtime, softmax
 
-# What happens to test images before the winner sees them: corruptions of `mri.robustness` with their severities.
+# What happens to test images before the winner sees them: corruptions of `mri.evaluation.corruptions` with their
+# severities.
 CHANGES = {
     "contrast_mild": {"contrast": 1},
     "contrast": {"contrast": 3},

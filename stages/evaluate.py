@@ -3,15 +3,21 @@
 import numpy as np
 import pandas as pd
 
-from mri import calibration_error, cli, conformal, dataset, headlines, models, risk_coverage, tracking
-from mri.calibration import fit_temperature
-from mri.evaluation import summarise
-from mri.files import write_csv, write_json
-from mri.inference import predict_logits
-from mri.params import Params
-from mri.paths import METRICS, MODELS, PREDICTIONS, SPLITS
-from mri.runtime import softmax
-from mri.subgroups import relatives, summaries
+from mri.base import cli
+from mri.base.files import write_csv, write_json
+from mri.base.params import Params
+from mri.base.paths import METRICS, MODELS, PREDICTIONS, SPLITS
+from mri.data import dataset
+from mri.evaluation import confidence
+from mri.evaluation.confidence import fit_temperature
+from mri.evaluation.scores import summarise
+from mri.evaluation.subgroups import relatives, summaries
+from mri.inference import prediction_sets
+from mri.inference.runtime import softmax
+from mri.networks import models
+from mri.networks.predict import predict_logits
+from mri.report import headlines
+from mri.tracking.run import track
 
 
 def evaluate(params: Params, arch: str) -> None:
@@ -29,7 +35,7 @@ def evaluate(params: Params, arch: str) -> None:
     table = pd.concat(tables.values(), ignore_index=True)
     write_csv(table, PREDICTIONS / f"{arch}.csv", digits=9)
     write_json(metrics, METRICS / "evaluate" / f"{arch}.json")
-    with tracking.run(f"evaluate@{arch}", {"stage": "evaluate", "arch": arch, "data": params.data.name}) as run:
+    with track(f"evaluate@{arch}", {"stage": "evaluate", "arch": arch, "data": params.data.name}) as run:
         run.params({"seed": params.seed, "arch": arch, "evaluate": params.evaluate.model_dump()})
         run.metrics(headlines.evaluation(metrics))
         run.file(METRICS / "evaluate" / f"{arch}.json", "metrics")
@@ -52,13 +58,13 @@ def _metrics(params: Params, val: pd.DataFrame, test: pd.DataFrame) -> dict:
     parts = {"val": val, "test": test}
     metrics: dict = {name: summarise(*_said(table, classes), classes, resamples, seed) for name, table in parts.items()}
     probabilities, labels, groups = _said(test, classes)
-    metrics["calibration"] = {"noise_floor": calibration_error.noise_floor(probabilities, seed=seed)}
-    metrics["selective"] = risk_coverage.summarise(probabilities, labels, groups, resamples, seed)
+    metrics["calibration"] = {"noise_floor": confidence.noise_floor(probabilities, seed=seed)}
+    metrics["selective"] = confidence.abstaining_scores(probabilities, labels, groups, resamples, seed)
     metrics["conformal"] = {}
     for promised in params.evaluate.coverage:
-        threshold = conformal.fit_threshold(*_said(val, classes)[:2], 1 - promised)
-        sets = conformal.prediction_sets(probabilities, threshold)
-        scores = conformal.summarise(sets, labels, groups, classes, resamples, seed)
+        threshold = prediction_sets.fit_threshold(*_said(val, classes)[:2], 1 - promised)
+        sets = prediction_sets.prediction_sets(probabilities, threshold)
+        scores = prediction_sets.summarise(sets, labels, groups, classes, resamples, seed)
         metrics["conformal"][f"{100 * promised:.0f}"] = {"threshold": threshold, **scores}
     metrics["test_by"] = summaries(test, classes, resamples, seed)
     return metrics

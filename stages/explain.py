@@ -2,15 +2,20 @@
 
 import numpy as np
 
-from mri import cli, dataset, faithfulness, headlines, models, tracking
-from mri.evaluation import TUMOUR_FREE
-from mri.explanations import calls_a_tumour, grids_of, maps_of, sample, summarise
-from mri.figures import explanation_sheet, named, outcomes, save
-from mri.files import write_json
-from mri.inference import predict_logits, to_tensor
-from mri.params import Params
-from mri.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
-from mri.shown import candidates, draw
+from mri.base import cli
+from mri.base.files import write_json
+from mri.base.params import Params
+from mri.base.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
+from mri.data import dataset
+from mri.evaluation.scores import TUMOUR_FREE
+from mri.explanation import faithfulness
+from mri.explanation.localisation import calls_a_tumour, grids_of, maps_of, sample, summarise
+from mri.explanation.sampling import candidates, draw, outcomes
+from mri.networks import models
+from mri.networks.predict import predict_logits, to_tensor
+from mri.report import headlines
+from mri.report.sheets import explanation_sheet, named, save
+from mri.tracking.run import track
 
 
 def explain(params: Params, arch: str) -> None:
@@ -43,7 +48,7 @@ def explain(params: Params, arch: str) -> None:
     metrics |= {"grids": cells, **_faithfulness(params, model, data)}
     write_json(metrics, METRICS / f"explain/{arch}.json")
     _sheet(params, arch, data, model)
-    with tracking.run(f"explain@{arch}", {"data": params.data.name}) as run:
+    with track(f"explain@{arch}", {"data": params.data.name}) as run:
         run.params({"explain": params.explain.model_dump()})
         run.metrics(headlines.explanation(metrics))
         run.file(METRICS / f"explain/{arch}.json", "metrics")

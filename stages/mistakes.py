@@ -5,15 +5,18 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from mri import cli, dataset, models
-from mri.attribution import explain
-from mri.dataset import Dataset, batches
-from mri.figures import blank, explanation_sheet, named, outcomes, save
-from mri.files import read_json
-from mri.inference import to_tensor
-from mri.models import Classifier
-from mri.params import Params
-from mri.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
+from mri.base import cli
+from mri.base.files import read_json
+from mri.base.params import Params
+from mri.base.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
+from mri.data import dataset
+from mri.data.dataset import Dataset, batches
+from mri.explanation.maps import explain
+from mri.explanation.sampling import outcomes
+from mri.networks import models
+from mri.networks.models import Classifier
+from mri.networks.predict import to_tensor
+from mri.report.sheets import blank, explanation_sheet, named, save
 
 OUT = SHEETS / "mistakes"
 MOST = 24  # mistakes shown: enough to see what they have in common

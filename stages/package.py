@@ -2,12 +2,15 @@
 
 import shutil
 
-from mri import cli, model_card, registry, tracking
-from mri.files import read_json
-from mri.params import Params
-from mri.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
-from mri.runtime import read_card, write_card
-from mri.serving import GATE, REFERENCE, list_files, write_about
+from mri.base import cli
+from mri.base.files import read_json
+from mri.base.params import Params
+from mri.base.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
+from mri.inference.package import GATE, REFERENCE, list_files, write_about
+from mri.inference.runtime import read_card, write_card
+from mri.report import model_card
+from mri.tracking import registry
+from mri.tracking.run import track
 
 
 def package(params: Params) -> None:
@@ -47,7 +50,7 @@ def _package_network(name: str) -> None:
 def _register(params: Params, about: dict) -> None:
     winner = about["winner"]
     known = {name: about[name] for name in ("dataset", "data_version", "protocol")}
-    with tracking.run(f"package@{winner}", {"data": params.data.name}) as run:
+    with track(f"package@{winner}", {"data": params.data.name}) as run:
         run.model(
             lambda folder: registry.save(SERVICE / "models" / winner, folder, known), registry.NAME, registry.ALIAS
         )

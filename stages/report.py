@@ -1,11 +1,13 @@
 """Write the report of this run and the winner's model card."""
 
-from mri import cli, dataset, model_card, tracking
-from mri import report as page
-from mri.params import Params
-from mri.paths import METRICS, PLOTS, REPORT, SHOWN, SPLITS
-from mri.report import PICTURES
-from mri.viewer import viewer
+from mri.base import cli
+from mri.base.params import Params
+from mri.base.paths import METRICS, PLOTS, REPORT, SHOWN, SPLITS
+from mri.data import dataset
+from mri.report import model_card, page
+from mri.report.page import PICTURES
+from mri.report.viewer import viewer
+from mri.tracking.run import track
 
 
 def report(params: Params) -> None:
@@ -17,7 +19,7 @@ def report(params: Params) -> None:
 
 
 def _track(params: Params) -> None:
-    with tracking.run("report", {"data": params.data.name}) as run:
+    with track("report", {"data": params.data.name}) as run:
         for path in sorted(path for path in REPORT.rglob("*.*")):
             run.file(path, path.parent.relative_to(REPORT.parent).as_posix())
         for path in sorted(path for kind in PICTURES for path in PLOTS.rglob(f"*{kind}")):

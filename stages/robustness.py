@@ -3,16 +3,21 @@
 import numpy as np
 import torch
 
-from mri import cli, dataset, headlines, models, ood, tracking
-from mri.dataset import Part, batches
-from mri.files import write_csv, write_json
-from mri.gate import pool
-from mri.inference import predict_logits, to_tensor
-from mri.models import Classifier
-from mri.ood_inputs import FAR, NEAR, groups_of, make
-from mri.params import Params
-from mri.paths import GATES, METRICS, MODELS, PLOTS, SPLITS
-from mri.robustness import curves
+from mri.base import cli
+from mri.base.files import write_csv, write_json
+from mri.base.params import Params
+from mri.base.paths import GATES, METRICS, MODELS, PLOTS, SPLITS
+from mri.data import dataset
+from mri.data.dataset import Part, batches
+from mri.evaluation import strange_images
+from mri.evaluation.corruptions import curves
+from mri.evaluation.strange_images import FAR, NEAR, groups_of, make_strange
+from mri.inference.gate import pool
+from mri.networks import models
+from mri.networks.models import Classifier
+from mri.networks.predict import predict_logits, to_tensor
+from mri.report import headlines
+from mri.tracking.run import track
 
 
 def robustness(params: Params, arch: str) -> None:
@@ -32,7 +37,7 @@ def robustness(params: Params, arch: str) -> None:
         "gate": _gate(params, arch, model, data, test),
     }
     write_json(metrics, METRICS / "robustness" / f"{arch}.json")
-    with tracking.run(f"robustness@{arch}", {"data": params.data.name}) as run:
+    with track(f"robustness@{arch}", {"data": params.data.name}) as run:
         run.params({"robustness": params.robustness.model_dump()})
         run.metrics(headlines.robustness(metrics))
         run.file(METRICS / "robustness" / f"{arch}.json", "metrics")
@@ -49,19 +54,24 @@ def _gate(params: Params, arch: str, model: Classifier, data: dataset.Dataset, s
     """Fit the gate on training and validation images, save it, and score it: on all test images against as many strange
     ones of each kind as there are in `shown`."""
     features = {name: _features(model, data.part(name).pixels) for name in ("train", "val", "test")}
-    gate = ood.fit(features["train"], features["val"])
+    gate = strange_images.fit_gate(features["train"], features["val"])
     gate.save(GATES / f"{arch}.safetensors")
     inside, own = gate.score(features["test"]), data.part("test").index["group"].to_numpy()
     sources = shown.index["group"].to_numpy()
     scores: dict = {"test_images_let_through": float(gate.passes(features["test"]).mean())}
     for name, kinds in (("far", FAR), ("near", NEAR)):
         strange = {
-            kind: (gate.score(_features(model, make(kind, shown.pixels, params.seed))), groups_of(kind, sources))
+            kind: (
+                gate.score(_features(model, make_strange(kind, shown.pixels, params.seed))),
+                groups_of(kind, sources),
+            )
             for kind in kinds
         }
         together = tuple(np.concatenate(parts) for parts in zip(*strange.values(), strict=True))
         scores[name] = {
-            kind: ood.summarise(inside, outside, own, made_from, params.evaluate.resamples, params.seed)
+            kind: strange_images.detection_scores(
+                inside, outside, own, made_from, params.evaluate.resamples, params.seed
+            )
             | {"let_through": float((outside <= gate.threshold).mean())}
             for kind, (outside, made_from) in ({"all": together} | strange).items()
         }

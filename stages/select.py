@@ -7,15 +7,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri import cli, dagshub_files, dataset, headlines, tables, tracking
-from mri.calibration_error import reliability_curve
-from mri.comparison import compare
-from mri.evaluation import missed_tumours
-from mri.files import read_json, write_csv, write_json
-from mri.params import FILE, Params
-from mri.paths import DAGSHUB, METRICS, PLOTS, PREDICTIONS, SPLITS
-from mri.risk_coverage import risk_coverage_curve
-from mri.selection import Candidate, behind_the_best, choose, explain
+from mri.base import cli
+from mri.base.files import read_json, write_csv, write_json
+from mri.base.params import FILE, Params
+from mri.base.paths import DAGSHUB, METRICS, PLOTS, PREDICTIONS, SPLITS
+from mri.data import dataset
+from mri.evaluation.comparison import compare
+from mri.evaluation.confidence import reliability_curve, risk_coverage_curve
+from mri.evaluation.scores import missed_tumours
+from mri.evaluation.selection import Candidate, behind_the_best, choose, explain
+from mri.report import headlines, tables
+from mri.tracking import dagshub
+from mri.tracking.run import track
 
 
 def select(params: Params) -> None:
@@ -54,7 +57,7 @@ def select(params: Params) -> None:
     write_json(summary, METRICS / "summary.json")
     _plots(tests, names, params.data.classes, table)
     headlined = {name: headlines.selection(row) for name, row in table.items()}
-    dagshub_files.write(DAGSHUB, params.model_dump(mode="json"), headlined, _together(PLOTS / "history", names))
+    dagshub.write(DAGSHUB, params.model_dump(mode="json"), headlined, _together(PLOTS / "history", names))
     _track(params, summary, headlined)
     print(f"winner: {winner.name} (test macro-F1 {table[winner.name]['test']['macro_f1']['value']:.3f})")
 
@@ -69,12 +72,12 @@ def _track(params: Params, summary: dict, headlined: dict[str, dict]) -> None:
     data = {"data": params.data.name, "winner": summary["winner"]}
     train = {"size": params.size, "train": params.train.model_dump()}
     for name, scores in headlined.items():
-        with tracking.run(f"select@{name}", data | {"winner": "yes" if name == summary["winner"] else "no"}) as run:
+        with track(f"select@{name}", data | {"winner": "yes" if name == summary["winner"] else "no"}) as run:
             run.params({"arch": name, **train})
             run.metrics(scores)
             run.file(PLOTS / "history" / f"{name}.csv", "plots")
     note = tables.networks(summary, params.data.name, read_json(METRICS / "data.json")["leakage"]["split"])
-    with tracking.run("select", data | {"mlflow.note.content": note}) as run:
+    with track("select", data | {"mlflow.note.content": note}) as run:
         run.params(params.model_dump(mode="json"))
         run.metrics(headlined[summary["winner"]])
         run.file(METRICS / "summary.json", "metrics")

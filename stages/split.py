@@ -3,33 +3,35 @@
 import numpy as np
 import pandas as pd
 
-from mri import audit, baselines, cli, index, matching, splits
-from mri.decoding import Decoded, decode, decode_masks, decode_views
-from mri.figures import class_counts, duplicate_sheet, images_per_patient, save
-from mri.files import write_csv, write_json
-from mri.params import AuditOptions, Params
-from mri.paths import DATASET, METRICS, PLOTS, REFERENCE, SHEETS, SPLITS
+from mri.base import cli
+from mri.base.files import write_csv, write_json
+from mri.base.params import AuditOptions, Params
+from mri.base.paths import DATASET, METRICS, PLOTS, REFERENCE, SHEETS, SPLITS
+from mri.data import dataset, matching, relations, splits
+from mri.data.decoding import Decoded, decode, decode_masks, decode_views
+from mri.evaluation import trivial_classifiers
+from mri.report.sheets import class_counts, duplicate_sheet, images_per_patient, save
 
 
 def split(params: Params) -> None:
     """Write artifacts/splits (index, pixels, masks), metrics/data.json, plots/data and plots/sheets/data."""
     options, classes = params.audit, params.data.classes
-    frame = index.read(DATASET)
+    frame = dataset.read_index(DATASET)
     decoded = decode(DATASET, frame, params.size, options.size, SPLITS)
     frame, matched = _matched(params, frame, decoded)
     pairs = matching.similar_pairs(decoded.views, options.similar, options.cells)
-    related = audit.relations(frame, decoded.hashes, pairs, options.near)
-    contradicted = audit.contradictions(frame, related)
-    frame, dropped = audit.resolve_labels(frame, related, options.conflicts)
+    related = relations.relations(frame, decoded.hashes, pairs, options.near)
+    contradicted = relations.contradictions(frame, related)
+    frame, dropped = relations.resolve_labels(frame, related, options.conflicts)
     frame = splits.split(frame, related, params.split, params.seed, dropped)
-    similar = audit.neighbours(frame, pairs, options.near)
+    similar = relations.neighbours(frame, pairs, options.near)
     scores = _baselines(params, frame, decoded)
-    metrics = audit.summarise(frame, related, similar, contradicted, classes, scores)
-    metrics |= {"matched": matched, "skipped": len(pd.read_csv(DATASET / index.SKIPPED))}
+    metrics = relations.summarise(frame, related, similar, contradicted, classes, scores)
+    metrics |= {"matched": matched, "skipped": len(pd.read_csv(DATASET / dataset.SKIPPED))}
     if matched:
-        metrics["calibration"] = audit.calibration(frame, pairs, _thresholds(options))
+        metrics["calibration"] = relations.calibration(frame, pairs, _thresholds(options))
     frame = frame.assign(mask_row=decode_masks(DATASET, frame, REFERENCE, params.size, SPLITS))
-    index.write(frame.assign(row=np.arange(len(frame))), SPLITS)
+    dataset.write_index(frame.assign(row=np.arange(len(frame))), SPLITS)
     write_csv(contradicted, SPLITS / "contradictions.csv")
     write_csv(similar, SPLITS / "neighbours.csv")
     copies = pairs[pairs["correlation"] >= options.near]
@@ -40,9 +42,9 @@ def split(params: Params) -> None:
 
 def _matched(params: Params, frame: pd.DataFrame, decoded: Decoded) -> tuple[pd.DataFrame, dict]:
     """The index with what it inherits from the reference dataset, where there is one, and what was found there."""
-    if not (REFERENCE / index.FILE).exists():
+    if not (REFERENCE / dataset.INDEX_FILE).exists():
         return frame, {}
-    reference = index.read(REFERENCE)
+    reference = dataset.read_index(REFERENCE)
     known = decode_views(REFERENCE, reference, params.audit.size)
     matches = matching.match(decoded.views, known, params.audit.similar, params.audit.cells)
     frame = matching.inherit(frame, matches, reference, params.audit.near)
@@ -66,7 +68,7 @@ def _baselines(params: Params, frame: pd.DataFrame, decoded: Decoded) -> dict[st
         parts["official"] = (official == "train", official == "test")
     classes, resamples, seed = params.data.classes, params.evaluate.resamples, params.seed
     return {
-        protocol: baselines.score(frame, decoded.evidence, train, test, classes, resamples, seed)
+        protocol: trivial_classifiers.score(frame, decoded.evidence, train, test, classes, resamples, seed)
         for protocol, (train, test) in parts.items()
     }
 
@@ -82,7 +84,7 @@ def _draw(params: Params, frame: pd.DataFrame, copies: pd.DataFrame) -> None:
     (SHEETS / "data/.gitkeep").touch()  # git loses a folder without files, and DVC would make it anew
     save(class_counts(frame, params.data.classes), folder / "classes.png")
     save(images_per_patient(frame), folder / "images_per_patient.png")
-    crossing = audit.across(frame, copies, "official_split")
+    crossing = relations.across(frame, copies, "official_split")
     if len(crossing):
         pixels = np.load(SPLITS / "images.npy", mmap_mode="r")
         save(

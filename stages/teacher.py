@@ -1,9 +1,10 @@
 """Train the networks that the others learn from, where params.yaml names any."""
 
-from mri import cli, distributed
-from mri.files import write_json
-from mri.params import Params
-from mri.paths import TEACHER
+from mri.base import cli
+from mri.base.files import write_json
+from mri.base.params import Params
+from mri.base.paths import TEACHER
+from mri.training import distributed
 from stages.train import trained
 
 

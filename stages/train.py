@@ -4,31 +4,22 @@ from pathlib import Path
 
 import pandas as pd
 
-from mri import (
-    augmentation,
-    cli,
-    dataset,
-    distillation,
-    distributed,
-    inference,
-    models,
-    norm_silu,
-    precision,
-    tracking,
-    training,
-)
-from mri.architecture import ArchitectureSpec
-from mri.checkpoints import Checkpoint
-from mri.distillation import Teacher
-from mri.errors import UserError
-from mri.files import sha256, write_csv, write_json
-from mri.params import Params
-from mri.paths import METRICS, MODELS, PLOTS, SPLITS, TEACHER
-from mri.training import HISTORY, Trainer, derived_seed
-from mri.weights import initialise
+from mri.base import cli
+from mri.base.errors import UserError
+from mri.base.files import sha256, write_csv, write_json
+from mri.base.params import ArchitectureSpec, Params
+from mri.base.paths import METRICS, MODELS, PLOTS, SPLITS, TEACHER
+from mri.data import dataset
+from mri.networks import models, predict
+from mri.networks.weights import initialise
+from mri.tracking.run import Run, track
+from mri.training import augmentation, distillation, distributed, norm_silu, precision, trainer
+from mri.training.checkpoints import Checkpoint
+from mri.training.distillation import Teacher
+from mri.training.trainer import HISTORY, Trainer, derived_seed
 
 # What makes a network's weights what they are, beside parameters and data.
-CODE = (augmentation, dataset, distillation, distributed, inference, models, norm_silu, precision, training)
+CODE = (augmentation, dataset, distillation, distributed, predict, models, norm_silu, precision, trainer)
 
 
 def train(params: Params, arch: str) -> None:
@@ -69,7 +60,7 @@ def trained(
     checkpoint = Checkpoint(_identity(params, spec, folder, started_from, teacher is not None))
     if distributed.rank():
         return trainer.fit(checkpoint), {}, checkpoint
-    with tracking.run(f"train@{spec.name}", {"stage": "train", "arch": spec.name, "data": params.data.name}) as run:
+    with track(f"train@{spec.name}", {"stage": "train", "arch": spec.name, "data": params.data.name}) as run:
         run.params({"size": params.size, "arch": spec.name, "train": params.train.model_dump()})
         run.params({"teacher": ", ".join(params.teacher.architectures) if teacher else "none"})
         history = trainer.fit(checkpoint, lambda row: _report(spec.name, row, run))
@@ -95,7 +86,7 @@ def _identity(params: Params, spec: ArchitectureSpec, folder: Path, started_from
     }
 
 
-def _report(arch: str, row: dict[str, float], run: tracking.Run) -> None:
+def _report(arch: str, row: dict[str, float], run: Run) -> None:
     run.metrics({"epoch": row}, step=int(row["epoch"]))
     print(
         f"{arch} epoch {row['epoch']}: loss {row['train_loss']:.3f}, validation loss {row['val_loss']:.3f}, "

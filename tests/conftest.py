@@ -14,10 +14,9 @@ import pytest
 import torch
 from hypothesis import settings
 
-from mri.architecture import ArchitectureSpec
-from mri.compose import compose
-from mri.dataset import Part
-from mri.params import Params, parse
+from mri.base.params import ArchitectureSpec, Params, parse
+from mri.commands.compose import compose
+from mri.data.dataset import Part
 
 ROOT = Path(__file__).parents[1]
 

@@ -1,7 +1,7 @@
 """Look for requests and files that the service can't deal with: python -m tests.fuzz (`make fuzz`)
 
-- The reader (`mri.images`): sound files of every kind, damaged again and again, must give pixels that `prepare` takes
-  or an ImageError of one line, within bounds of time and memory. What decodes is judged; nothing is compared.
+- The reader (`mri.data.images`): sound files of every kind, damaged again and again, must give pixels that `prepare`
+  takes or an ImageError of one line, within bounds of time and memory. What decodes is judged; nothing is compared.
 - The API: schemathesis makes requests out of the OpenAPI schema, right and wrong ones, for a running service: no
   answer 5xx, none but what the schema says. Fields for files get files of the same corpus, sound or damaged.
 
@@ -26,8 +26,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import Flaky
 
 from benchmarks.local_service import ROOT, Service, served
-from mri import images
-from mri.cli import Parser, guarded
+from mri.base.cli import Parser, guarded
+from mri.data import images
 from tests import packages
 from tests.imagefiles import sound
 

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mri import distributed, models
-from mri.architecture import ArchitectureSpec
-from mri.training import to_batch
+from mri.base.params import ArchitectureSpec
+from mri.networks import models
+from mri.training import distributed
+from mri.training.trainer import to_batch
 from tests.conftest import blobs
 
 SPEC = ArchitectureSpec(name="small", builder="resnet18", feature_layer="layer4", fine_layer="layer3")

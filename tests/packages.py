@@ -12,15 +12,18 @@ import numpy as np
 import torch
 from PIL import Image
 
-from mri import gate, models, ood
-from mri.architecture import ArchitectureSpec
-from mri.files import read_json
-from mri.guided import export_guided
-from mri.inference import to_tensor
-from mri.models import Classifier
-from mri.quantisation import quantise
-from mri.runtime import export, read_card, write_card
-from mri.serving import ABOUT, GATE, list_files, write_about
+from mri.base.files import read_json
+from mri.base.params import ArchitectureSpec
+from mri.evaluation import strange_images
+from mri.export.guided import export_guided
+from mri.export.openvino import export
+from mri.export.quantisation import quantise
+from mri.inference import gate
+from mri.inference.package import ABOUT, GATE, list_files, write_about
+from mri.inference.runtime import read_card, write_card
+from mri.networks import models
+from mri.networks.models import Classifier
+from mri.networks.predict import to_tensor
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -88,7 +91,7 @@ def _package_network(model: Classifier, folder: Path, precision: str) -> None:
         quantise(folder, pixels)
     with torch.inference_mode():
         pooled = gate.pool(model.features(to_tensor(pixels)).numpy())
-    ood.fit(pooled[:24], pooled[24:], true_positive_rate=1.0).save(folder / GATE)
+    strange_images.fit_gate(pooled[:24], pooled[24:], true_positive_rate=1.0).save(folder / GATE)
     known = {"temperature": 1.5, "thresholds": {"90": 0.3, "95": 0.2}, "files": list_files(folder)}
     write_card(read_card(folder) | known, folder)
 

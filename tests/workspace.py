@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from mri.compose import compose
+from mri.commands.compose import compose
 
 ROOT = Path(__file__).parents[1]
 COPIED = [

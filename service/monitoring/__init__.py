@@ -12,7 +12,7 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from sqlalchemy.exc import SQLAlchemyError
 
-from mri.errors import UserError
+from mri.base.errors import UserError
 from service.limits import Slots
 from service.monitoring import drift, statistics
 from service.monitoring.background import Background

@@ -3,7 +3,7 @@
 MLFLOW_TRACKING_URI=http://tracking.example.org:5000 python -m service.monitoring
 """
 
-from mri.cli import Parser, guarded
+from mri.base.cli import Parser, guarded
 from service.monitoring.rollup import main
 
 Parser("service.monitoring", __doc__).parse_args()

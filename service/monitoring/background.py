@@ -14,7 +14,7 @@ from pathlib import Path
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from mri.drift import Reference
+from mri.inference.drift import Reference
 from service.monitoring import drift, rollup
 from service.monitoring.store import Store
 from service.settings import Settings

@@ -10,8 +10,8 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from mri.drift import Reference, Sample, alarms
-from mri.serving import REFERENCE, Package
+from mri.inference.drift import Reference, Sample, alarms
+from mri.inference.package import REFERENCE, Package
 from service.monitoring.store import Store, requests, windows
 
 NEEDED = ("id", "time", "label", "confidence", "statistics", "projection")

@@ -7,7 +7,7 @@ figures stored in one transaction, and sending the same figures again changes no
 metric's step is the roll-up's number, its time that of the last row, or of the roll-up where feedback alone has come.
 
 The service starts this as a process now and then (`service.monitoring.background`): MLflow is large, and a server that
-hangs must not hold up anything. Where the figures go: `mri.delivery.tracking_uri`.
+hangs must not hold up anything. Where the figures go: `mri.tracking.delivery.tracking_uri`.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from mri.delivery import tracking_uri
-from mri.errors import UserError
-from mri.tracking import flatten
+from mri.base.errors import UserError
+from mri.tracking.delivery import tracking_uri
+from mri.tracking.run import flatten
 from service.monitoring.statistics import accuracy, by_model, counts, figures, sample
 from service.monitoring.store import WAITS, Store, requests, rollups
 from service.settings import Settings

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import sqlalchemy as sa
 
-from mri.intervals import wilson
+from mri.base.intervals import wilson
 from service.monitoring.store import Store, requests
 
 POINTS = 60  # of every line on the dashboard

@@ -38,7 +38,9 @@ requests = sa.Table(
     sa.Column("ms", sa.Float, nullable=False),  # from the request's first byte to the answer's last
     sa.Column("milliseconds", sa.JSON),  # by part
     sa.Column("model", sa.String(64)),
-    sa.Column("model_version", sa.String(64)),  # see mri.serving.Package.version; empty in rows of before there was one
+    sa.Column(
+        "model_version", sa.String(64)
+    ),  # see mri.inference.package.Package.version; empty in rows of before there was one
     sa.Column("data_version", sa.String(64)),
     sa.Column("label", sa.String(64)),
     sa.Column("confidence", sa.Float),  # probability of the label
@@ -49,8 +51,8 @@ requests = sa.Table(
     sa.Column("unlike_training", sa.Float),  # the gate's score over its threshold
     sa.Column("width", sa.Integer),  # as decoded, in pixels
     sa.Column("height", sa.Integer),
-    sa.Column("statistics", sa.JSON),  # see mri.drift.STATISTICS
-    sa.Column("projection", sa.JSON),  # see mri.drift.project
+    sa.Column("statistics", sa.JSON),  # see mri.inference.drift.STATISTICS
+    sa.Column("projection", sa.JSON),  # see mri.inference.drift.project
     sa.Column("feedback", sa.String(64)),  # the confirmed class
     sa.Column("rollup", sa.Integer, index=True),  # which roll-up counts this row
     # Which one counts its feedback, which may come much later; WAITS until then; empty without any.
@@ -58,7 +60,7 @@ requests = sa.Table(
     sqlite_autoincrement=True,  # no number is given twice, not even after all rows were deleted
 )
 
-# What `mri.drift` found in consecutive windows of one training's predictions.
+# What `mri.inference.drift` found in consecutive windows of one training's predictions.
 windows = sa.Table(
     "windows",
     metadata,

@@ -11,8 +11,8 @@ import numpy as np
 from bentoml import metrics  # imports prometheus_client late enough to work with several processes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mri.drift import image_statistics
-from mri.images import ImageError
+from mri.data.images import ImageError
+from mri.inference.drift import image_statistics
 from service.answers import image_id, is_start, request_id, state
 from service.monitoring import Monitoring
 

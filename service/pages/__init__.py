@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
-from mri.overlays import overlay, png
+from mri.inference.overlays import overlay, png
 
 STATIC = Path(__file__).parent / "static"
 HEADERS = {

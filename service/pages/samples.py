@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mri.cli import Parser, guarded
-from mri.phantom.lesions import CLASSES
-from mri.phantom.rendering import Recipe, render
+from mri.base.cli import Parser, guarded
+from mri.data.phantom.lesions import CLASSES
+from mri.data.phantom.rendering import Recipe, render
 from service.pages import STATIC
 
 SAMPLES = STATIC / "samples"

@@ -1,0 +1,357 @@
+"""The parameters of a run, validated: the only reader of params.yaml.
+
+params.yaml is composed from conf/ (`dvc exp run -S group=choice -S key=value`); comments on each value live there.
+Nothing here has a default, so what is written in params.yaml is the whole truth about a run.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from mri.base.errors import UserError
+
+
+def _one_for_all_channels(value: Any) -> Any:
+    return (value,) * 3 if isinstance(value, int | float) else value
+
+
+Channels = Annotated[tuple[float, float, float], BeforeValidator(_one_for_all_channels)]
+
+
+class ArchitectureSpec(BaseModel):
+    """One architecture as conf/model describes it.
+
+    builder: the function of torchvision.models.
+    options: what else that function takes, such as ResNet's zero_init_residual.
+    weights: member of torchvision's weights enum for the pre-trained start ("IMAGENET1K_V2"); "" for none.
+    feature_layer: the last convolutional stage, whose features Grad-CAM reads (7x7 cells at 224 pixels).
+    fine_layer: the stage before it (14x14 cells).
+    input_size: pixels of a side.
+    mean, std: of the network's three input channels on the scale 0..1; one number stands for all three.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    builder: str
+    feature_layer: str
+    fine_layer: str
+    options: dict[str, Any] = {}
+    weights: str = ""
+    input_size: int = Field(default=224, ge=32)
+    mean: Channels = (0.485, 0.456, 0.406)
+    std: Channels = (0.229, 0.224, 0.225)
+
+    @field_validator("std")
+    @classmethod
+    def _positive(cls, value: tuple[float, ...]) -> tuple[float, ...]:
+        if min(value) <= 0:
+            raise ValueError(f"std must be positive, got {value}")
+        return value
+
+
+FILE = Path("params.yaml")
+Probability = Field(ge=0, le=1)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(_Section):
+    """Which images: `source` is a module of mri.data.sources, `options` are its own, `input` is what DVC watches for
+    it.
+
+    reference: a dataset whose patients, masks and labels images inherit when they turn out to be copies of its images.
+    """
+
+    name: str
+    source: str
+    input: str
+    classes: list[str] = Field(min_length=2)
+    options: dict[str, Any]
+    reference: Data | None
+
+
+def _with_names(value: Any) -> Any:
+    if not isinstance(value, dict):
+        raise ValueError("must map architecture names to their description (see conf/model/)")
+    return {name: {"name": name, **spec} for name, spec in value.items()}
+
+
+Architectures = Annotated[dict[str, ArchitectureSpec], BeforeValidator(_with_names)]
+
+
+class Model(_Section):
+    """The architectures to train, by name; insertion order is the order in every table."""
+
+    architectures: Architectures = Field(min_length=1)
+
+
+class Teacher(_Section):
+    """The architectures that are trained first, for the others to learn from; in the form of `Model`, or none."""
+
+    architectures: Architectures
+
+
+class AuditOptions(_Section):
+    """Parameters of the audit.
+
+    size: side in pixels at which pictures are compared. cells: cells a side of the search's bound, a divisor of size;
+    it changes speed, never results. near, similar: NCC from which two pictures are one, and from which they come from
+    one scan. conflicts: what becomes of an image whose label contradicts that of the same picture elsewhere: "keep"
+    its own label, take the "reference" data set's, or "drop" it.
+    """
+
+    size: int = Field(ge=16)
+    cells: int = Field(ge=2)
+    near: float = Field(gt=0, le=1)
+    similar: float = Field(gt=0, le=1)
+    conflicts: Literal["keep", "reference", "drop"]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> AuditOptions:
+        if self.size % self.cells:
+            raise ValueError(f"size must be a multiple of cells, got {self.size} and {self.cells}")
+        if self.similar > self.near:
+            raise ValueError(f"similar must not exceed near, got {self.similar} and {self.near}")
+        return self
+
+
+class SplitOptions(_Section):
+    """Parameters of a split.
+
+    protocol:
+        "grouped": nothing related is in two parts; one image of each near-duplicate group counts.
+        "official": the source's own test images, all of them and however contaminated (`clean` says which aren't);
+        validation is taken from its training images, related ones kept together.
+        "patient": the source's own folds where it has them, a group that they tear apart moved to the fold with most of
+        it; otherwise like "grouped".
+        "source": all images of one source are the test set (`held_out`, or the `fold`-th in alphabetical order), and
+        nothing related to them is used in training.
+        "record": every image is dealt by itself, whoever its relatives are. The usual way, and wrong: it is here to
+        measure what leakage is worth (benchmarks/leakage.py).
+    val, test: shares of all images in use. folds: 0 for one split by these shares; k deals the images into k folds,
+    of which number `fold` (1 to k) is the test part, or the validation part when the test part is official.
+    keep_duplicates: use every image of a near-duplicate group (always so under "official" and "record").
+    """
+
+    protocol: Literal["grouped", "official", "patient", "source", "record"]
+    val: float = Field(gt=0, lt=1)
+    test: float = Field(gt=0, lt=1)
+    folds: int = Field(ge=0)
+    fold: int = Field(ge=1)
+    keep_duplicates: bool
+    held_out: str
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> SplitOptions:
+        if self.val + self.test >= 1:
+            raise ValueError(f"val and test leave nothing to train on: {self.val} + {self.test}")
+        if self.folds == 1:
+            raise ValueError("folds must be 0 (one split by shares) or at least 2")
+        if self.folds and self.fold > self.folds:
+            raise ValueError(f"fold must be 1 to {self.folds}, got {self.fold}")
+        return self
+
+
+class Augmentation(_Section):
+    """Random changes of a training image; every one keeps its class. Distances are shares of the image's side."""
+
+    flip: float = Probability
+    affine: float = Probability
+    rotation_degrees: float = Field(ge=0, le=45)
+    translation: float = Field(ge=0, le=0.3)
+    zoom: float = Field(ge=0, le=0.5)
+    elastic: float = Probability
+    elastic_displacement: float = Field(ge=0, le=0.1)
+    intensity: float = Probability
+    gamma: float = Field(ge=0, le=1)
+    contrast: float = Field(ge=0, le=1)
+    bias: float = Field(ge=0, le=1)
+    noise: float = Probability
+    noise_sigma: float = Field(ge=0, le=0.5)
+    mixup: float = Probability
+    cutmix: float = Probability
+
+    @model_validator(mode="after")
+    def _one_kind_of_mixing_per_batch(self) -> Augmentation:
+        if self.mixup + self.cutmix > 1:
+            raise ValueError(f"mixup and cutmix must not exceed 1 together, got {self.mixup} and {self.cutmix}")
+        return self
+
+
+class Phase(_Section):
+    """A stretch of epochs at one image size, in pixels."""
+
+    epochs: int = Field(ge=1)
+    size: int = Field(ge=32)
+
+
+class Distillation(_Section):
+    """How a network learns from a teacher. share: of the loss that follows the teacher rather than the labels.
+
+    At 1 labels have no say, and with them `label_smoothing` and `balance` have none. mixup: takes the place of
+    `augment.mixup`, for the teacher can say what a mixture of two images is.
+    """
+
+    share: float = Probability
+    mixup: float = Probability
+
+
+class Train(_Section):
+    """The recipe; the same for every architecture."""
+
+    weights: str
+    phases: list[Phase] = Field(min_length=1)
+    batch: int = Field(ge=2)
+    lr: float = Field(gt=0)
+    weight_decay: float = Field(ge=0)
+    warmup_epochs: float = Field(ge=0)
+    schedule: Literal["cosine", "plateau"]
+    label_smoothing: float = Field(ge=0, lt=1)
+    ema: float = Field(ge=0, lt=1)
+    distillation: Distillation
+    balance: bool
+    patience: int = Field(ge=1)
+    precision: Literal["auto", "fp32", "bf16"]
+    devices: int = Field(ge=1)
+    seed: int = Field(ge=0)
+    augment: Augmentation
+
+    @property
+    def epochs(self) -> int:
+        return sum(phase.epochs for phase in self.phases)
+
+
+class Evaluate(_Section):
+    """resamples: of the bootstrap. coverage: how often prediction sets are to hold the true class."""
+
+    resamples: int = Field(ge=100)
+    coverage: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
+
+
+class Robustness(_Section):
+    """images: so many test images are corrupted, and so many of each strange kind are shown to the gate."""
+
+    images: int = Field(ge=2)
+
+
+class Explain(_Section):
+    """images: with a mask, that maps are made of and scored on. changed: of them, changed bit by bit (slow)."""
+
+    methods: list[str] = Field(min_length=1)
+    images: int = Field(ge=1)
+    changed: int = Field(ge=2)
+    sheet: int = Field(ge=1)
+
+
+class Benchmark(_Section):
+    runtimes: list[str] = Field(min_length=1)
+    seconds: float = Field(gt=0)
+    batch: int = Field(ge=1)
+
+
+class Select(_Section):
+    rule: str
+    runtime: str
+
+
+class Params(_Section):
+    """All of params.yaml. `teacher` names the networks whose mean opinion those of `model` learn from; often none."""
+
+    seed: int = Field(ge=0)
+    size: int = Field(ge=32)
+    data: Data
+    model: Model
+    teacher: Teacher
+    audit: AuditOptions
+    split: SplitOptions
+    train: Train
+    evaluate: Evaluate
+    robustness: Robustness
+    explain: Explain
+    benchmark: Benchmark
+    select: Select
+
+    @model_validator(mode="after")
+    def _trained_at_the_size_that_is_evaluated(self) -> Params:
+        if self.train.phases[-1].size != self.size:
+            raise ValueError(f"the last phase of train.phases must have the evaluation size {self.size} (see `size`)")
+        return self
+
+    @model_validator(mode="after")
+    def _selects_by_a_runtime_that_is_measured(self) -> Params:
+        legal = ["served", *self.benchmark.runtimes]
+        if self.select.runtime not in legal:
+            raise ValueError(f"select.runtime must be one of {', '.join(legal)}")
+        return self
+
+    @model_validator(mode="after")
+    def _measures_what_may_always_serve(self) -> Params:
+        if "openvino_fp32" not in self.benchmark.runtimes:
+            raise ValueError("benchmark.runtimes lacks openvino_fp32, which serves where nothing quicker is as good")
+        return self
+
+    @model_validator(mode="after")
+    def _mixes_as_the_teacher_is_asked(self) -> Params:
+        if self.teacher.architectures and self.train.augment.cutmix:
+            raise ValueError("a teacher is asked by train.distillation.mixup alone: set train.augment.cutmix to 0")
+        return self
+
+    def architecture(self, name: str) -> ArchitectureSpec:
+        """The description of one architecture. Raises UserError that lists the legal names."""
+        try:
+            return self.model.architectures[name]
+        except KeyError:
+            legal = ", ".join(self.model.architectures)
+            raise UserError(f"unknown architecture {name!r}: params.yaml has {legal}") from None
+
+
+def load(path: Path = FILE) -> Params:
+    """Read and validate params.yaml. Raises UserError that names the first wrong entry."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path} not found: run from the top of the repository") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8: {error}") from None
+    return parse(parse_yaml(text, str(path)), str(path))
+
+
+def parse_yaml(text: str, name: str) -> Any:
+    """What `text` holds, not validated; `name` is what an error calls it. Raises UserError when it isn't YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{name} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def parse(content: Any, name: str = "params") -> Params:
+    """Validate parameters that are already in memory; `name` is what an error calls them."""
+    try:
+        return Params.model_validate(content)
+    except ValidationError as error:
+        raise UserError(f"{name}: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "the whole file"
+    if first["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(first["loc"][-1]), _names(Params), n=1)
+        return f"{where} is not a parameter" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"{where}: {first['msg']}"
+
+
+def _names(model: type[BaseModel]) -> set[str]:
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            names |= _names(field.annotation)
+    return names

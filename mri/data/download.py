@@ -1,0 +1,158 @@
+"""Fetching a dataset: what a source yields becomes a folder whose every file has been decoded once.
+
+Two kinds of fault, two answers:
+
+- A fault of the whole (no folder, a class without images, a name used twice, a table that names unknown files, an
+  archive with the wrong checksum) stops the run with one line: guessing would change what is measured.
+- A fault of one image (unreadable, truncated, empty, refused by `mri.data.images`, a mask that is unreadable or of
+  another size) skips that image. It is listed in `skipped.csv` (id, path, reason) and counted on stderr. More than
+  `MAX_SKIPPED` of all images is a fault of the whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+from pydantic import BaseModel, ValidationError
+from tqdm import tqdm
+
+from mri.base.errors import UserError
+from mri.data import dataset, images, sources
+from mri.data.dataset import ImageRecord
+
+MAX_SKIPPED = 0.05
+
+
+@dataclass(frozen=True)
+class _Skip:
+    """An image that cannot be used, and why."""
+
+    id: str
+    path: str
+    reason: str
+
+
+def download(source: str, options: dict[str, Any], classes: list[str], out: Path, seed: int) -> pd.DataFrame:
+    """Fetch `source` into the folder `out`; returns the index that it wrote there (columns:
+    `mri.data.dataset.COLUMNS`).
+
+    options: what the source's module takes (its `Options`). classes: labels that may and must occur.
+    Files that lie outside `out` are put below it: PNG and JPEG byte for byte, DICOM and NIfTI as 8-bit PNG, so that no
+    header, and no patient's name, gets into the dataset. Raises UserError for what the user can mend.
+    """
+    module = sources.load(source)
+    chosen = _options(module.Options, options, source)
+    out.mkdir(parents=True, exist_ok=True)
+    samples = _checked(module.fetch(chosen, classes, out, seed), classes)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release the interpreter lock
+        results = pool.map(lambda sample: _store(sample, out), samples)
+        rows = list(tqdm(results, desc=f"reading {source}", unit=" images", disable=None))
+    skipped = [row for row in rows if isinstance(row, _Skip)]
+    _report(skipped, len(rows), out)
+    frame = dataset.write_index([row for row in rows if isinstance(row, dict)], out)
+    _check_classes(frame, classes, source)
+    return frame
+
+
+def _options(model: type[BaseModel], options: dict[str, Any], source: str) -> BaseModel:
+    try:
+        return model.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        legal = ", ".join(model.model_fields) or "none"
+        raise UserError(f"data.options.{where} of source {source!r}: {first['msg']} (options: {legal})") from None
+
+
+def _checked(samples: Iterator[ImageRecord], classes: list[str]) -> Iterator[ImageRecord]:
+    """The samples of a source, each with a known label and an id of its own."""
+    seen: set[str] = set()
+    for sample in samples:
+        if sample.label not in classes:
+            raise UserError(f"{sample.path}: class {sample.label!r} is not one of data.classes ({', '.join(classes)})")
+        if sample.id in seen:
+            raise UserError(f"{sample.path}: duplicate image id {sample.id!r}: rename one of the files")
+        seen.add(sample.id)
+        yield sample
+
+
+def _store(sample: ImageRecord, out: Path) -> dict | _Skip:
+    """Decode one image and its mask, put them below `out`, and return the index row; or why it is skipped."""
+    path = out / sample.path  # joining keeps an absolute path as it is
+    try:
+        data, pixels = _read(path)
+        if sample.mask:
+            mask_data, mask = _read(out / sample.mask)
+            images.check_mask(mask.shape, pixels.shape, _shown(out / sample.mask))
+            sample = replace(sample, mask=_place(mask_data, mask, sample.mask, f"masks/{sample.id}", out))
+    except images.ImageError as error:
+        return _Skip(sample.id, _shown(path), str(error))
+    sample = replace(sample, path=_place(data, pixels, sample.path, f"images/{sample.id}", out))
+    digest = hashlib.sha256((out / sample.path).read_bytes()).hexdigest()
+    height, width = pixels.shape
+    return dataset.index_row(sample, digest, width, height)
+
+
+def _read(path: Path) -> tuple[bytes, np.ndarray]:
+    """A file's bytes and pixels."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise images.ImageError(f"{_shown(path)}: cannot be opened ({error.strerror}): check it exists") from None
+    return data, images.read(data, _shown(path))
+
+
+def _place(data: bytes, pixels: np.ndarray, path: str, stem: str, out: Path) -> str:
+    """The path below `out` of a file, copied to `stem` there if it lies elsewhere.
+
+    A copy, not a link: DVC moves a stage's outputs into its cache and makes them read-only. Through a hard link that
+    would happen to the user's own file, and a symbolic link breaks when the folder it points to moves.
+    Where data/ is under DVC too, its cache holds the bytes once all the same.
+    """
+    if not Path(path).is_absolute():
+        return path
+    suffix = Path(path).suffix.lower()
+    if not images.is_picture(data):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        data, suffix = buffer.getvalue(), ".png"
+    target = out / f"{stem}{suffix}"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    return target.relative_to(out).as_posix()
+
+
+def _shown(path: Path) -> str:
+    """A path as messages and tables give it: from the working folder where possible, the same on every machine."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
+def _report(skipped: list[_Skip], total: int, out: Path) -> None:
+    """Write `skipped.csv`, say how many images are in it, and raise UserError when they are too many."""
+    table = out / dataset.SKIPPED
+    pd.DataFrame(skipped, columns=["id", "path", "reason"]).sort_values("id").to_csv(table, index=False)
+    if not skipped:
+        return
+    text = f"{len(skipped)} of {total} images cannot be used, listed in {table}; first: {skipped[0].reason}"
+    if len(skipped) > MAX_SKIPPED * total:
+        raise UserError(f"{text} (at most {MAX_SKIPPED:.0%} may be skipped)")
+    print(f"warning: {text}", file=sys.stderr)
+
+
+def _check_classes(frame: pd.DataFrame, classes: list[str], source: str) -> None:
+    missing = [name for name in classes if name not in set(frame["label"])]
+    if missing:
+        raise UserError(
+            f"source {source!r} has no usable image of class {missing[0]!r}: add some or change data.classes"
+        )

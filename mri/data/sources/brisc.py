@@ -1,0 +1,84 @@
+"""BRISC 2025 (Fateh et al., Scientific Data 13, 361, 2026; CC BY 4.0): 6,000 slices, four classes, masks, planes.
+
+Its tumour slices come from the same sources as the Kaggle set's: scores on one after training on the other say nothing
+about new patients. File names tell part, class and plane, as in brisc2025_train_00001_gl_ax_t1.jpg.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from mri.base.errors import UserError
+from mri.data.dataset import ImageRecord
+from mri.data.sources import _kagglehub
+
+NAME = re.compile(r"brisc2025_(train|test)_(\d+)_(gl|me|pi|no|nt)_(ax|co|sa)_t1", re.IGNORECASE)
+# The set's description calls no tumour "nt", its files "no".
+LABELS = {"gl": "glioma", "me": "meningioma", "pi": "pituitary", "no": "notumor", "nt": "notumor"}
+PLANES = {"ax": "axial", "co": "coronal", "sa": "sagittal"}
+
+
+class Options(BaseModel):
+    """handle: dataset and version on Kaggle. folder: files placed by hand instead ("" downloads them).
+    counts: images per part and class; a set that differs is refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    handle: str
+    folder: str = ""
+    counts: dict[str, dict[str, int]] = {}
+
+
+def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
+    """One sample per image of the classification task, with the mask of the segmentation task; paths are absolute."""
+    by_hand = Path(options.folder) if options.folder else None
+    root = _kagglehub.folder(options.handle, by_hand, "classification_task/ and segmentation_task/")
+    images, masks = _find(root)
+    if not images:
+        raise UserError(f"{root}: no brisc2025_*.jpg below classification_task/ in it: unpack the whole archive there")
+    samples = [_sample(stem, path, masks.get(stem)) for stem, path in sorted(images.items())]
+    _check_counts(samples, options.counts, root)
+    yield from samples
+
+
+def _find(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
+    """Images of the classification task and masks, by their names without endings."""
+    images, masks = {}, {}
+    for path in root.rglob("brisc2025_*"):
+        if path.parent.name == "masks":
+            masks[path.stem] = path
+        elif "classification_task" in path.parts:
+            images[path.stem] = path
+    return images, masks
+
+
+def _sample(stem: str, path: Path, mask: Path | None) -> ImageRecord:
+    match = NAME.fullmatch(stem)
+    if not match:
+        raise UserError(f"{path}: not a name like brisc2025_train_00001_gl_ax_t1.jpg: restore the original names")
+    split, _, label, plane = (group.lower() for group in match.groups())
+    return ImageRecord(
+        id=stem,
+        path=str(path.absolute()),
+        label=LABELS[label],
+        source="brisc",
+        official_split=split,
+        mask=str(mask.absolute()) if mask else "",
+        plane=PLANES[plane],
+    )
+
+
+def _check_counts(samples: list[ImageRecord], counts: dict[str, dict[str, int]], root: Path) -> None:
+    found = Counter((sample.official_split, sample.label) for sample in samples)
+    for split, labels in counts.items():
+        for label, n in labels.items():
+            if found[split, label] != n:
+                raise UserError(
+                    f"{root}: {found[split, label]} {label} images in {split} instead of {n}: "
+                    "download it again, or change data.options.counts if this is the version you mean"
+                )

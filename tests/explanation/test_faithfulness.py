@@ -1,0 +1,145 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from mri.base import hardware
+from mri.explanation import faithfulness
+from mri.explanation.faithfulness import mass_outside_head, summarise
+from mri.explanation.localisation import LEGAL, maps_of
+from mri.explanation.scores import empty, spearman
+from mri.networks import models
+from mri.networks.predict import to_tensor
+
+METHODS = ["gradcam", "gradcam_fine", "guided_gradcam"]
+
+
+@pytest.fixture
+def model(small_spec) -> models.Classifier:
+    return models.build(small_spec, 4, seed=0).eval()
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """Four pictures, uint8 (4, 64, 64): a bright square of half the side, with a darker one in it, on black."""
+    made = np.zeros((4, 64, 64), np.uint8)
+    made[:, 16:48, 16:48] = 200
+    for i in range(4):
+        made[i, 20 + 4 * i : 28 + 4 * i, 20:28] = 90
+    return made
+
+
+def test_every_score_of_every_method_has_a_value_and_an_interval(model, pixels):
+    found = summarise(model, pixels, np.arange(4), METHODS, 100, seed=1)
+    assert found["n"] == 4 and list(found["methods"]) == METHODS
+    for row in found["methods"].values():
+        for score in ("road", "deletion", "insertion", "max_sensitivity", "gini", "entropy"):
+            assert row[score]["low"] <= row[score]["value"] <= row[score]["high"]
+        assert 0 <= row["deletion"]["chance"] <= 1 and 0 <= row["insertion"]["chance"] <= 1
+
+
+def test_scores_are_the_same_again_and_leave_the_model_alone(model, pixels):
+    before = copy.deepcopy(model.state_dict())
+    first, second = (summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1) for _ in range(2))
+    assert first == second
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_method_that_ignores_the_network_fails_the_randomisation_test(model, pixels, monkeypatch):
+    def edges(model, images, target, methods):
+        made = np.abs(np.gradient(np.asarray(images)[:, 0], axis=1)).astype(np.float32)
+        return dict.fromkeys(methods, made)
+
+    monkeypatch.setattr(faithfulness, "maps_of", edges)
+    check = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=0)["methods"]["gradcam"]["randomisation"]
+    assert not check["passed"]
+    assert check["ssim"] == pytest.approx(1) and check["spearman"] == pytest.approx(1)
+
+
+def test_a_random_network_says_something_of_the_images_and_draws_maps(small_spec, pixels):
+    """A new ResNet101's activations grow from layer to layer until one class is all it knows and its maps are empty."""
+    deep = models.build(small_spec.model_copy(update={"builder": "resnet101"}), 4, seed=0).eval()
+    images = to_tensor(pixels)
+    blank = faithfulness.random_network(deep, images.numpy(), seed=0)
+    with torch.inference_mode():
+        new, settled = deep(images).abs().max(), blank(images).abs().max()
+    assert new > 100 and 0.01 < settled < 10
+    maps = [maps_of(blank, images, np.full(4, target), ["gradcam"])["gradcam"] for target in range(4)]
+    assert np.mean([empty(made) for made in maps]) < 0.5
+
+
+def test_random_networks_differ_though_a_recipe_starts_residual_branches_at_nothing(small_spec, pixels):
+    spec = small_spec.model_copy(update={"builder": "resnet50", "options": {"zero_init_residual": True}})
+    model, images = models.build(spec, 4, seed=0).eval(), to_tensor(pixels).numpy()
+    first, second = (
+        maps_of(faithfulness.random_network(model, images, seed), images, np.zeros(4, int), ["gradient"])["gradient"]
+        for seed in (1, 2)
+    )
+    assert spearman(first, second).max() < 0.9
+
+
+def test_each_score_of_changed_images_is_held_against_the_best_trivial_map(model, pixels):
+    found = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
+    trivial = {name: row["deletion"]["value"] for name, row in found["baselines"].items()}
+    deletion = found["methods"]["gradcam"]["deletion"]
+    assert deletion["over_trivial"]["best"] == min(trivial, key=trivial.get)  # the less is left, the better
+    assert deletion["over_trivial"]["value"] == pytest.approx(min(trivial.values()) - deletion["value"])
+    assert deletion["over_chance"]["value"] == pytest.approx(trivial["random"] - deletion["value"])
+    road = found["methods"]["gradcam"]["road"]
+    best = max(row["road"]["value"] for row in found["baselines"].values())
+    assert road["over_trivial"]["value"] == pytest.approx(road["value"] - best)
+
+
+def test_trivial_maps_stand_beside_the_methods(model, pixels):
+    found = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
+    assert list(found["baselines"]) == ["random", "gaussian", "sobel", "intensity"]
+    assert found["baselines"]["random"]["road"]["value"] == found["methods"]["gradcam"]["road"]["chance"]
+
+
+def test_mass_outside_the_head_is_held_against_the_backgrounds_share(model, pixels):
+    found = mass_outside_head(model, pixels, np.arange(4), LEGAL, 100, seed=0)
+    assert found["chance"] == 1 - 32 * 32 / (64 * 64)
+    assert list(found["methods"]) == LEGAL
+    for row in found["methods"].values():
+        assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
+        assert 0 <= row["empty"] < 1
+
+
+@pytest.mark.parametrize(
+    ("builder", "extensions", "expected"),
+    [
+        ("resnet18", "avx512_bf16", torch.bfloat16),
+        ("resnet18", "amx_bf16", torch.bfloat16),
+        ("resnet18", "avx512f", torch.float32),
+        ("efficientnet_b0", "amx_bf16", torch.float32),
+    ],
+)
+def test_bf16_is_for_full_convolutions_on_processors_that_have_it(
+    small_spec, monkeypatch, builder, extensions, expected
+):
+    monkeypatch.setattr(hardware, "describe", lambda: {"extensions": extensions})
+    layers = {"feature_layer": "features", "fine_layer": "features.5"} if builder != "resnet18" else {}
+    network = models.build(small_spec.model_copy(update={"builder": builder, **layers}), 4, seed=0)
+    assert faithfulness.precision(network) == expected
+
+
+def test_probabilities_are_the_networks_own_with_its_batch_norm_folded_in(small_spec, pixels, monkeypatch):
+    monkeypatch.setattr(hardware, "describe", lambda: {"extensions": ""})
+    images = to_tensor(pixels)
+    network = faithfulness.random_network(models.build(small_spec, 4, seed=0), images.numpy(), seed=1)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.inference_mode():
+        own = network(images).softmax(1).numpy()
+    np.testing.assert_allclose(faithfulness.predictor(network)(images.numpy()), own, atol=1e-5)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+
+
+def test_probabilities_in_bf16_are_those_of_fp32_within_a_hundredth(model, pixels, monkeypatch):
+    images = to_tensor(pixels).numpy()
+    found = {}
+    for extensions in ("", "avx512_bf16"):
+        monkeypatch.setattr(hardware, "describe", lambda extensions=extensions: {"extensions": extensions})
+        found[extensions] = faithfulness.predictor(model)(images)
+    assert found[""].shape == (4, 4) and found[""].sum(1) == pytest.approx(np.ones(4))
+    assert 0 < np.abs(found["avx512_bf16"] - found[""]).max() < 0.01

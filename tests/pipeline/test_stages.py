@@ -1,0 +1,186 @@
+"""What stages do themselves, apart from the library that they call; tests/pipeline/test_pipeline.py runs them whole."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+
+from mri.base.files import read_json, write_json
+from mri.base.params import Params
+from mri.base.paths import METRICS, PREDICTIONS, SHOWN, TEACHER
+from mri.data import dataset
+from mri.evaluation.strange_images import FAR, NEAR
+from mri.evaluation.subgroups import COPY, NONE
+from mri.networks import models
+from mri.report.viewer import viewer
+from stages import consensus, evaluate, explain, mistakes, robustness, train
+from tests.conftest import blobs
+
+CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
+DATA = [("phantom", "phantom (synthetic images)"), ("local", "phantom")]
+
+
+@pytest.fixture
+def network(small_spec):
+    return models.build(small_spec, 4, seed=0).eval()
+
+
+@pytest.fixture
+def sheets(monkeypatch, tmp_path):
+    """Every sheet that a stage of these saves, in order; in a folder of their own."""
+    found: list[Figure] = []
+    monkeypatch.chdir(tmp_path)
+    for stage in (consensus, explain, mistakes):
+        monkeypatch.setattr(stage, "save", lambda figure, path: found.append(figure))
+    return found
+
+
+def of(params: Params, source: str) -> Params:
+    """The parameters with a dataset that is called "phantom" and comes from `source`."""
+    return params.model_copy(update={"data": params.data.model_copy(update={"name": "phantom", "source": source})})
+
+
+@pytest.fixture
+def data(sheets) -> dataset.Dataset:
+    """Two test images of every class, of which a network calls the second wrongly, and no mask."""
+    part = blobs(8)
+    frame = part.index.assign(label=[CLASSES[i] for i in part.labels], row=range(8), mask_row=-1, split="test")
+    called = np.concatenate([np.eye(4), np.roll(np.eye(4), 1, axis=1)])
+    table = pd.DataFrame(called, columns=[f"p_{name}" for name in CLASSES]).assign(id=frame["id"])
+    PREDICTIONS.mkdir(parents=True)
+    for name in ("small", "other"):
+        table.to_csv(PREDICTIONS / f"{name}.csv", index=False)
+    return dataset.Dataset(frame, part.pixels, np.zeros((0, 1, 1), bool), CLASSES)
+
+
+def test_test_images_that_training_has_no_relative_of_may_be_of_one_class(params, tmp_path):
+    """The other classes have no recall there, and NaN can't be written."""
+    table = pd.DataFrame({"label": CLASSES * 10, "group": range(40), "source": "a", "plane": "", "lesion": np.nan})
+    table[[f"p_{name}" for name in CLASSES]] = np.tile(np.eye(4) * 0.9 + 0.025, (10, 1))
+    unseen = table["label"] == "meningioma"
+    metrics = evaluate._metrics(params, table, table.assign(relatives=np.where(unseen, NONE, COPY)))
+    write_json(metrics, tmp_path / "metrics.json")
+    parts = read_json(tmp_path / "metrics.json")["test_by"]["relatives"]
+    assert {name: (row["n"], row["accuracy"]["value"]) for name, row in parts.items()} == {COPY: (30, 1), NONE: (10, 1)}
+
+
+@pytest.mark.parametrize(("source", "ending"), DATA)
+def test_a_sheet_of_explanations_shows_right_and_wrong_calls_and_says_that_images_are_synthetic(
+    params, sheets, network, data, source, ending
+):
+    explain._sheet(of(params, source), "small", data, network)
+    assert [sheet.get_suptitle() for sheet in sheets] == [f"small on {ending}"]
+    said = [axis.get_ylabel().split("\n")[1][:5] for axis in sheets[0].axes if axis.get_ylabel()]
+    assert said == ["right"] * 3 + ["wrong"] * 3
+
+
+@pytest.mark.parametrize(("source", "ending"), DATA)
+def test_every_class_has_a_sheet_of_the_consensus_that_says_that_images_are_synthetic(
+    params, sheets, network, data, source, ending
+):
+    consensus._show(of(params, source), data, {"small": network, "other": network}, "small")
+    titles = [sheet.get_suptitle() for sheet in sheets]
+    assert [title.split(":")[0] for title in titles] == CLASSES
+    assert all(title.endswith(f" together, on {ending}") for title in titles)
+    free = [axis.get_ylabel().rsplit("\n", 1)[0] for axis in sheets[2].axes if axis.get_ylabel()]
+    assert free == ["notumor\nright, called notumor", "notumor\nwrong, called pituitary"]
+
+
+def test_the_report_s_viewer_gets_right_and_wrong_calls_of_every_class(params, sheets, network, data):
+    consensus._show(params, data, {"small": network}, "small")
+    shown = viewer(data, SHOWN, ["small"])
+    calls = [(image["label"], image["called"]) for image in shown["images"]]
+    assert calls == [(name, name) for name in CLASSES] + list(zip(CLASSES, np.roll(CLASSES, -1), strict=True))
+    assert shown["methods"] == params.explain.methods
+
+
+@pytest.mark.parametrize(("source", "ending"), DATA)
+def test_the_sheet_of_mistakes_says_that_images_are_synthetic(params, source, ending):
+    assert mistakes._title(of(params, source), "b0 makes no mistake") == f"b0 makes no mistake\n{ending}"
+
+
+def made_mistakes(params, monkeypatch, data, network, most: int) -> None:
+    """Run the stage, with two images on a sheet, where "small" makes four mistakes and "other" only the surest two.
+
+    "small" is the surer of its mistakes the higher their number.
+    """
+    sure = np.array([0.4] * 4 + [0.5, 0.625, 0.75, 0.875])
+    wrongly = np.array([(i + (i >= 4)) % 4 for i in range(8)])
+    for name, called in (("small", wrongly), ("other", np.where(np.arange(8) < 6, np.arange(8) % 4, wrongly))):
+        scores = np.eye(4)[called] * sure[:, None]
+        table = pd.DataFrame(scores, columns=[f"p_{label}" for label in CLASSES])
+        table["id"], table["label"], table["split"] = data.index["id"], data.index["label"], "test"
+        table.assign(predicted=[CLASSES[i] for i in called]).to_csv(PREDICTIONS / f"{name}.csv", index=False)
+    write_json({"winner": "small"}, METRICS / "summary.json")
+    monkeypatch.setattr(mistakes, "MOST", most)
+    monkeypatch.setattr(mistakes.dataset, "read", lambda *_: data)
+    monkeypatch.setattr(mistakes.models, "load", lambda _: SimpleNamespace(model=network))
+    chosen = params.model.model_copy(update={"architectures": dict.fromkeys(("small", "other"))})
+    explain = params.explain.model_copy(update={"sheet": 2})
+    mistakes.mistakes(params.model_copy(update={"model": chosen, "explain": explain}))
+
+
+def test_all_mistakes_are_shown_up_to_a_limit_the_surest_first(params, monkeypatch, sheets, data, network):
+    made_mistakes(params, monkeypatch, data, network, 3)
+    assert [sheet.get_suptitle().split("\n")[0] for sheet in sheets] == [
+        "small's 4 mistakes on 8 test images, the surest first: number 1 to 2 of 3 shown",
+        "small's 4 mistakes on 8 test images, the surest first: number 3 to 3 of 3 shown",
+    ]
+    said = [axis.get_ylabel() for sheet in sheets for axis in sheet.axes if axis.get_ylabel()]
+    assert said == [
+        "pituitary\nwrong, called glioma\nat 88%",
+        "notumor\nwrong, called pituitary\nat 75%",
+        "meningioma\nwrong, called notumor\nat 62%",
+    ]
+
+
+def test_below_each_map_of_a_mistake_is_what_that_network_calls_the_image(params, monkeypatch, sheets, data, network):
+    made_mistakes(params, monkeypatch, data, network, 24)
+    below = [[axis.get_xlabel() for axis in sheet.axes[:6] if axis.get_xlabel()] for sheet in sheets]
+    assert below == [
+        ["wrong: glioma, 88%", "wrong: glioma, 88%", "wrong: pituitary, 75%", "wrong: pituitary, 75%"],
+        ["wrong: notumor, 62%", "right: meningioma, 62%", "wrong: meningioma, 50%", "right: glioma, 50%"],
+    ]
+
+
+def test_spoiled_test_images_are_resampled_with_the_groups_that_they_come_from(params, network, tmp_path, monkeypatch):
+    """All test images are one patient's, whom every resample draws: nothing that is made from them can vary."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(robustness, "NEAR", {kind: NEAR[kind] for kind in ("upside_down", "motion")})
+    monkeypatch.setattr(robustness, "FAR", {"noise": FAR["noise"]})
+    part = blobs(40)
+    frame = pd.DataFrame({"label": [CLASSES[i] for i in part.labels], "row": range(40), "group": "one patient"})
+    frame["split"] = np.repeat(["train", "val", "test"], [20, 10, 10])
+    data = dataset.Dataset(frame, part.pixels, np.zeros((0, 1, 1), bool), CLASSES)
+    near = robustness._gate(params, "small", network, data, data.part("test"))["near"]
+    for kind in ("all", "upside_down", "motion"):
+        auroc = near[kind]["auroc"]
+        assert auroc["low"] == auroc["value"] == auroc["high"] < 1, kind
+
+
+def test_only_a_taught_networks_run_is_named_by_the_weights_it_learns_from(params, small_spec, monkeypatch, tmp_path):
+    """Else a second teacher's checkpoint would depend on whether the first one's weights lie there again yet."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(dataset, "version", lambda folder: "0123456789ab")
+
+    def named(taught: bool) -> dict:
+        return train._identity(params, small_spec, TEACHER / "small", "random", taught)
+
+    alone, before = named(False), named(True)
+    (TEACHER / "other").mkdir(parents=True)
+    (TEACHER / "other" / models.WEIGHTS_FILE).write_bytes(b"weights")
+    assert named(False) == alone
+    assert named(True) != before
+
+
+def test_a_seed_of_training_makes_another_training_and_the_split_s_seed_does_not(params, small_spec, monkeypatch):
+    monkeypatch.setattr(dataset, "version", lambda folder: "0123456789ab")
+
+    def named(params) -> dict:
+        return train._identity(params, small_spec, TEACHER / "small", "random", False)
+
+    other = params.train.model_copy(update={"seed": params.train.seed + 1})
+    assert named(params.model_copy(update={"seed": params.seed + 1})) == named(params)
+    assert named(params.model_copy(update={"train": other})) != named(params)

@@ -1,0 +1,181 @@
+"""Rules that the repository as a whole obeys."""
+
+import ast
+import re
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mri.export.compact import LIMIT_MB
+
+ROOT = Path(__file__).parents[2]
+STAGES = sorted(path.stem for path in (ROOT / "stages").glob("[a-z]*.py"))
+PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+# Neither their code nor what it uses can change what a stage writes: reading parameters and the index, naming places,
+# talking to people and to tracking servers.
+PLUMBING = {
+    *("__init__", "architecture", "cli", "errors", "index", "memory", "params", "paths"),
+    *("delivery", "headlines", "journal", "registry", "tables", "tracking"),
+}
+
+SECRETS = {
+    "private key": r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    "AWS key": r"\b(AKIA|ASIA)[0-9A-Z]{16}\b",
+    "GitHub token": r"\b(ghp|gho|ghs|ghr|github_pat)_[A-Za-z0-9_]{30,}",
+    "assigned secret": r"""(?i)(token|password|secret|api_key|access_key)["']?\s*[:=]\s*["'][A-Za-z0-9+/_-]{16,}["']""",
+    "URL with a password": r"://[^/\s:@{$<]+:[^/\s:@{$<]{6,}@",
+}
+
+
+def tracked() -> list[Path]:
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+    return [ROOT / name for name in listed.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+def imported(path: Path) -> set[Path]:
+    """The project's own modules that a file imports."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    places = [ROOT / name.replace(".", "/") for name in names if name.split(".")[0] in ("mri", "stages", "service")]
+    return {file for place in places for file in (place.with_suffix(".py"), place / "__init__.py") if file.is_file()}
+
+
+def is_plumbing(path: Path) -> bool:
+    return path.parent == ROOT / "mri" and path.stem in PLUMBING
+
+
+def everything_imported(path: Path) -> set[Path]:
+    """What decides what a file does: itself, what it imports, what that imports, and so on, plumbing left out."""
+    seen: set[Path] = set()
+    todo = [path]
+    while todo:
+        file = todo.pop()
+        if file not in seen and not is_plumbing(file):
+            seen.add(file)
+            todo += imported(file)
+    return seen
+
+
+def test_stage_file_stage_name_and_function_name_are_one():
+    assert sorted(PIPELINE) == STAGES
+    for name in STAGES:
+        functions = [n.name for n in ast.parse((ROOT / f"stages/{name}.py").read_text()).body if hasattr(n, "name")]
+        assert name in functions
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_exactly_the_modules_it_imports(name):
+    stage = PIPELINE[name].get("do", PIPELINE[name])
+    listed = {dep for dep in stage["deps"] if dep.startswith(("mri", "stages"))}
+    folders = {dep for dep in listed if not dep.endswith(".py")}
+    needed = {str(path.relative_to(ROOT)) for path in everything_imported(ROOT / f"stages/{name}.py")}
+    needed = {path for path in needed if not any(path.startswith(f"{folder}/") for folder in folders)}
+    assert {dep for dep in listed if dep.endswith(".py")} == needed
+
+
+def test_the_library_does_not_import_stages_or_service():
+    for path in (ROOT / "mri").rglob("*.py"):
+        assert all(file.is_relative_to(ROOT / "mri") for file in imported(path)), path
+
+
+@pytest.mark.parametrize(("library", "allowed"), [("dvc", ["experiments.py"]), ("bentoml", [])])
+def test_the_library_is_free_of(library, allowed):
+    for path in (ROOT / "mri").rglob("*.py"):
+        if path.name in allowed:  # read what several experiments left
+            continue
+        assert not re.search(rf"^\s*(import|from) {library}\b", path.read_text(), re.MULTILINE), path
+
+
+def test_no_tracked_file_is_larger_than_a_megabyte_but_in_published_packages_of_ten():
+    packages = {path for path in (ROOT / "results").glob("*/package") if path.is_dir()}
+    large = [path for path in tracked() if path.stat().st_size > 1_000_000]
+    assert [path.name for path in large if not packages & set(path.parents)] == []
+    for package in packages:
+        sizes = [path.stat().st_size for path in package.rglob("*") if path.is_file()]
+        assert sum(sizes) <= LIMIT_MB * 1e6, package
+
+
+def test_the_house_rules_name_the_exception_and_its_size():
+    rules = (ROOT / "CONTRIBUTING.md").read_text()
+    assert f"a published network\n(results/NAME/package), {LIMIT_MB:g} MB at most" in rules
+
+
+@pytest.mark.parametrize("kind", SECRETS)
+def test_no_tracked_file_holds_a(kind):
+    pattern = re.compile(SECRETS[kind])
+    found = [path.name for path in tracked() if pattern.search(path.read_text(errors="replace"))]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("private key", "-----BEGIN RSA " + "PRIVATE KEY-----"),
+        ("AWS key", "AKIA" + "ABCDEFGHIJKLMNOP"),
+        ("GitHub token", "ghp_" + "a" * 36),
+        ("assigned secret", "token = '" + "0123456789abcdef" + "'"),
+        ("URL with a password", "https://me:" + "hunter22@example.org"),
+    ],
+)
+def test_the_scan_would_notice_a(kind, text):
+    assert re.search(SECRETS[kind], text)
+
+
+def test_requirements_are_pinned_and_locked():
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    direct = [line.split(" ;")[0] for line in lines if line and line[0] != "#"]
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    for line in direct:
+        assert re.fullmatch(r"[A-Za-z0-9_.-]+==[\w.]+", line), line
+        name, version = re.sub(r"[._]", "-", line.lower()).split("==")[0], line.split("==")[1]
+        assert any(re.match(rf"{re.escape(name)}=={re.escape(version)}( ;|$)", pin) for pin in locked), line
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "base.params",
+        "data.images",
+        "inference.runtime",
+        "tracking.run",
+        "tracking.registry",
+        "commands.diff",
+        "tracking.sync",
+        "tracking.lockfile",
+        "commands.notebooks",
+    ],
+)
+def test_a_module_that_needs_no_network_does_not_load_pytorch(module):
+    program = f"import sys, mri.{module}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("module", ["mri", "mri.base.params", "mri.data.images", "mri.base.paths", "mri.base.cli"])
+def test_a_module_that_everything_loads_is_there_within_a_second(module):
+    program = f"import sys, time, {module}; sys.exit(f'{{time.process_time()}} s' if time.process_time() > 1 else 0)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_installation_without_cuda_leaves_out_what_only_cuda_needs():
+    """`make setup CPU=1` takes all but CUDA's libraries from the lock; PyTorch's CPU build doesn't ask for them."""
+    makefile = (ROOT / "Makefile").read_text()
+    pattern = re.compile(re.search(r"^CUDA := (.+)$", makefile, re.MULTILINE)[1])
+    locked = (ROOT / "requirements.lock").read_text().splitlines()
+    left_out = {line.split("==")[0] for line in locked if pattern.search(line)}
+    asked_for = {re.match(r"[\w-]+", need)[0] for need in requires("torch") if "extra" not in need}
+    of_cuda = {name for name in asked_for if name.startswith(("cuda-", "nvidia-")) or name == "triton"}
+    assert of_cuda <= left_out
+    assert {name.split("-")[0] for name in left_out} == {"cuda", "nvidia", "triton"}
+    assert not left_out & {"nvidia-ml-py", "torch"}  # nncf asks for the first
+    printed = subprocess.run(["make", "-n", "-W", "requirements.lock", "setup", "CPU=1"], cwd=ROOT, capture_output=True)
+    assert b"--index-url https://download.pytorch.org/whl/cpu" in printed.stdout
