@@ -60,6 +60,7 @@ test: $(READY)  ## lint, type-check and test, quick tests first
 	ruff check
 	ruff format --check
 	mypy
+	lint-imports
 	pytest -q -m "not slow"
 	pytest -q -m slow
 

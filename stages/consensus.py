@@ -11,7 +11,7 @@ from mri.base import cli
 from mri.base.files import write_json
 from mri.base.intervals import estimate, resample_weights
 from mri.base.params import Params
-from mri.base.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SHOWN, SPLITS
+from mri.base.paths import DETAILS, MAPS, MODELS, PREDICTIONS, SHEETS, SHOWN, SPLITS
 from mri.data import dataset
 from mri.data.dataset import Dataset
 from mri.evaluation.comparison import compare_values
@@ -50,7 +50,7 @@ class Called:
 
 
 def consensus(params: Params) -> None:
-    """Write metrics/consensus.json, plots/sheets/consensus/CLASS.jpg and artifacts/shown.npz.
+    """Write metrics/details/consensus.json, plots/sheets/consensus/CLASS.jpg and artifacts/shown.npz.
 
     The rivals of the consensus are the best single network's map, and the best of the single maps blurred until they
     are as spread out: averaging blurs, and blur alone can raise a score.
@@ -61,7 +61,7 @@ def consensus(params: Params) -> None:
     networks = {name: models.load(MODELS / name).model for name in names}
     if len(names) < 2 or chosen.empty:
         why = "a consensus needs two networks" if len(names) < 2 else "no test image has a mask"
-        write_json({"n": 0, "why": why}, METRICS / "consensus.json")
+        write_json({"n": 0, "why": why}, DETAILS / "consensus.json")
         _show(params, data, networks, names[0])
         return
     probabilities = read_probabilities(PREDICTIONS, names, chosen["id"], data.classes)
@@ -83,7 +83,7 @@ def consensus(params: Params) -> None:
         metrics["region_iou"] = mean(iou(combined.region[counted], called.masks[counted]), weights)
     metrics["agreement"] = _agreement(params, data, networks)
     metrics["networks_by_rma"] = _networks_compared(params, data, chosen, names)
-    write_json(metrics, METRICS / "consensus.json")
+    write_json(metrics, DETAILS / "consensus.json")
     _show(params, data, networks, metrics.get("best_single", {}).get("rma", names[0]))
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from mri.base import cli
 from mri.base.files import read_json, write_json
 from mri.base.params import Params
-from mri.base.paths import DRIFT, EXPORTED, METRICS, SPLITS
+from mri.base.paths import DETAILS, DRIFT, EXPORTED, SPLITS
 from mri.data import dataset
 from mri.data.dataset import Part, batches
 from mri.evaluation.corruptions import corrupt
@@ -28,12 +28,12 @@ SHARE_OF_ONE_CLASS = 0.7
 
 
 def drift(params: Params) -> None:
-    """Write artifacts/drift/reference.safetensors (of the winner, on validation images) and metrics/drift.json (false
-    alarms, and how many images pass before a change raises an alarm)."""
-    summary = read_json(METRICS / "summary.json")
+    """Write artifacts/drift/reference.safetensors (of the winner, on validation images) and metrics/details/drift.json
+    (false alarms, and how many images pass before a change raises an alarm)."""
+    summary = read_json(DETAILS / "summary.json")
     winner = summary["winner"]
     runtime = Runtime(EXPORTED / winner)
-    temperature = read_json(METRICS / "evaluate" / f"{winner}.json")["temperature"]
+    temperature = read_json(DETAILS / "evaluate" / f"{winner}.json")["temperature"]
     data = dataset.read(SPLITS, params.data.classes)
     val = data.part("val")
     sample, features = _predict(runtime, temperature, val.pixels, None)
@@ -64,7 +64,7 @@ def drift(params: Params) -> None:
         "false": replay(sample, groups, params.seed),
         "after": streams,
     }
-    write_json(metrics, METRICS / "drift.json")
+    write_json(metrics, DETAILS / "drift.json")
 
 
 def _predict(

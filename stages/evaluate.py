@@ -6,7 +6,7 @@ import pandas as pd
 from mri.base import cli
 from mri.base.files import write_csv, write_json
 from mri.base.params import Params
-from mri.base.paths import METRICS, MODELS, PREDICTIONS, SPLITS
+from mri.base.paths import DETAILS, MODELS, PREDICTIONS, SPLITS
 from mri.data import dataset
 from mri.evaluation import confidence
 from mri.evaluation.confidence import fit_temperature
@@ -16,12 +16,11 @@ from mri.inference import prediction_sets
 from mri.inference.runtime import softmax
 from mri.networks import models
 from mri.networks.predict import predict_logits
-from mri.report import headlines
 from mri.tracking.run import track
 
 
 def evaluate(params: Params, arch: str) -> None:
-    """Write metrics/evaluate/ARCH.json and artifacts/predictions/ARCH.csv (calibrated probabilities per image)."""
+    """Write artifacts/predictions/ARCH.csv (calibrated probabilities per image) and metrics/details/evaluate/ARCH.json."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
     parts = {name: data.part(name) for name in ("val", "test")}
@@ -34,11 +33,10 @@ def evaluate(params: Params, arch: str) -> None:
     metrics["calibration"]["unscaled"] = _unscaled(logits["test"], parts["test"], data.classes)
     table = pd.concat(tables.values(), ignore_index=True)
     write_csv(table, PREDICTIONS / f"{arch}.csv", digits=9)
-    write_json(metrics, METRICS / "evaluate" / f"{arch}.json")
+    write_json(metrics, DETAILS / "evaluate" / f"{arch}.json")
     with track(f"evaluate@{arch}", {"stage": "evaluate", "arch": arch, "data": params.data.name}) as run:
         run.params({"seed": params.seed, "arch": arch, "evaluate": params.evaluate.model_dump()})
-        run.metrics(headlines.evaluation(metrics))
-        run.file(METRICS / "evaluate" / f"{arch}.json", "metrics")
+        run.file(DETAILS / "evaluate" / f"{arch}.json", "metrics")
 
 
 def _predictions(data: dataset.Dataset, part: dataset.Part, name: str, probabilities: np.ndarray) -> pd.DataFrame:

@@ -5,7 +5,7 @@ import numpy as np
 from mri.base import cli
 from mri.base.files import write_json
 from mri.base.params import Params
-from mri.base.paths import MAPS, METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
+from mri.base.paths import DETAILS, MAPS, MODELS, PREDICTIONS, SHEETS, SPLITS
 from mri.data import dataset
 from mri.evaluation.scores import TUMOUR_FREE
 from mri.explanation import faithfulness
@@ -13,13 +13,12 @@ from mri.explanation.localisation import calls_a_tumour, grids_of, maps_of, samp
 from mri.explanation.sampling import candidates, draw, outcomes
 from mri.networks import models
 from mri.networks.predict import predict_logits, to_tensor
-from mri.report import headlines
 from mri.report.sheets import explanation_sheet, named, save
 from mri.tracking.run import track
 
 
 def explain(params: Params, arch: str) -> None:
-    """Write artifacts/maps/ARCH.npz (raw maps), metrics/explain/ARCH.json and plots/sheets/explain/ARCH.jpg."""
+    """Write artifacts/maps/ARCH.npz (raw maps), metrics/details/explain/ARCH.json and plots/sheets/explain/ARCH.jpg."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
     chosen = sample(data, params.explain.images)
@@ -46,12 +45,11 @@ def explain(params: Params, arch: str) -> None:
     )
     cells = {name: "x".join(map(str, grid.shape)) for name, grid in grids.items()}
     metrics |= {"grids": cells, **_faithfulness(params, model, data)}
-    write_json(metrics, METRICS / f"explain/{arch}.json")
+    write_json(metrics, DETAILS / f"explain/{arch}.json")
     _sheet(params, arch, data, model)
     with track(f"explain@{arch}", {"data": params.data.name}) as run:
         run.params({"explain": params.explain.model_dump()})
-        run.metrics(headlines.explanation(metrics))
-        run.file(METRICS / f"explain/{arch}.json", "metrics")
+        run.file(DETAILS / f"explain/{arch}.json", "metrics")
         run.file(SHEETS / f"explain/{arch}.jpg", "plots")
 
 
@@ -79,7 +77,7 @@ def _nothing_to_score(arch: str) -> None:
     """No test image has a mask, which the metrics say."""
     MAPS.mkdir(parents=True, exist_ok=True)
     np.savez_compressed(MAPS / f"{arch}.npz", ids=np.array([], str))
-    write_json({"n": 0, "methods": {}, "baselines": {}}, METRICS / f"explain/{arch}.json")
+    write_json({"n": 0, "methods": {}, "baselines": {}}, DETAILS / f"explain/{arch}.json")
 
 
 def _sheet(params: Params, arch: str, data: dataset.Dataset, model: models.Classifier) -> None:

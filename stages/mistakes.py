@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from mri.base import cli
 from mri.base.files import read_json
 from mri.base.params import Params
-from mri.base.paths import METRICS, MODELS, PREDICTIONS, SHEETS, SPLITS
+from mri.base.paths import DETAILS, MODELS, PREDICTIONS, SHEETS, SPLITS
 from mri.data import dataset
 from mri.data.dataset import Dataset, batches
 from mri.explanation.maps import explain
@@ -26,7 +26,7 @@ def mistakes(params: Params) -> None:
     """Write plots/sheets/mistakes/1.jpg and so on: Grad-CAM of the class that the winner called, wrongly, in every
     network, and what that network calls the image itself."""
     data = dataset.read(SPLITS, params.data.classes)
-    winner = read_json(METRICS / "summary.json")["winner"]
+    winner = read_json(DETAILS / "summary.json")["winner"]
     tables = {name: _called(PREDICTIONS / f"{name}.csv", data.classes) for name in params.model.architectures}
     tests = tables[winner][tables[winner]["split"] == "test"]
     wrong = tests[tests["predicted"] != tests["label"]].sort_values("confidence", ascending=False, kind="stable")

@@ -5,7 +5,7 @@ import shutil
 from mri.base import cli
 from mri.base.files import read_json
 from mri.base.params import Params
-from mri.base.paths import DRIFT, EXPORTED, GATES, METRICS, SERVICE
+from mri.base.paths import DETAILS, DRIFT, EXPORTED, GATES, SERVICE
 from mri.inference.package import GATE, REFERENCE, list_files, write_about
 from mri.inference.runtime import read_card, write_card
 from mri.report import model_card
@@ -17,7 +17,7 @@ def package(params: Params) -> None:
     """Write artifacts/service: models/ARCH (exported networks, each with its gate, its temperature and the thresholds
     of its prediction sets), reference.safetensors (what drift is measured from), service.json (the winner, the data,
     the scores, the hashes of cards and reference) and the winner's model card."""
-    summary = read_json(METRICS / "summary.json")
+    summary = read_json(DETAILS / "summary.json")
     for name in params.model.architectures:
         _package_network(name)
     shutil.copy(DRIFT / REFERENCE, SERVICE)
@@ -33,7 +33,7 @@ def package(params: Params) -> None:
         "test": {name: row["test"] for name, row in summary["models"].items()},
     }
     write_about(about, SERVICE)
-    model_card.write(params, METRICS, SERVICE)
+    model_card.write(params, DETAILS, SERVICE)
     _register(params, about)
 
 
@@ -41,7 +41,7 @@ def _package_network(name: str) -> None:
     folder = SERVICE / "models" / name
     shutil.copytree(EXPORTED / name, folder)
     shutil.copy(GATES / f"{name}.safetensors", folder / GATE)
-    fitted = read_json(METRICS / "evaluate" / f"{name}.json")
+    fitted = read_json(DETAILS / "evaluate" / f"{name}.json")
     thresholds = {coverage: sets["threshold"] for coverage, sets in fitted["conformal"].items()}
     known = {"temperature": fitted["temperature"], "thresholds": thresholds, "files": list_files(folder)}
     write_card(read_card(folder) | known, folder)

@@ -2,7 +2,7 @@
 
 from mri.base import cli
 from mri.base.params import Params
-from mri.base.paths import METRICS, PLOTS, REPORT, SHOWN, SPLITS
+from mri.base.paths import DETAILS, PLOTS, REPORT, SHOWN, SPLITS
 from mri.data import dataset
 from mri.report import model_card, page
 from mri.report.page import PICTURES
@@ -13,8 +13,8 @@ from mri.tracking.run import track
 def report(params: Params) -> None:
     """Write artifacts/report/report.html, one file that is readable without a network, and model_card.md and .html."""
     data, names = dataset.read(SPLITS, params.data.classes), list(params.model.architectures)
-    page.write(params, METRICS, PLOTS, REPORT, viewer(data, SHOWN, names))
-    model_card.write(params, METRICS, REPORT)
+    page.write(params, DETAILS, PLOTS, REPORT, viewer(data, SHOWN, names))
+    model_card.write(params, DETAILS, REPORT)
     _track(params)
 
 

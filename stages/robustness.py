@@ -6,7 +6,7 @@ import torch
 from mri.base import cli
 from mri.base.files import write_csv, write_json
 from mri.base.params import Params
-from mri.base.paths import GATES, METRICS, MODELS, PLOTS, SPLITS
+from mri.base.paths import DETAILS, GATES, MODELS, PLOTS, SPLITS
 from mri.data import dataset
 from mri.data.dataset import Part, batches
 from mri.evaluation import strange_images
@@ -16,13 +16,12 @@ from mri.inference.gate import pool
 from mri.networks import models
 from mri.networks.models import Classifier
 from mri.networks.predict import predict_logits, to_tensor
-from mri.report import headlines
 from mri.tracking.run import track
 
 
 def robustness(params: Params, arch: str) -> None:
     """Write plots/robustness/ARCH.csv (accuracy by corruption and severity), artifacts/gates/ARCH.safetensors (what
-    stops images of another kind) and metrics/robustness/ARCH.json (how well both go)."""
+    stops images of another kind) and metrics/details/robustness/ARCH.json (how well both go)."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
     test = _some(data.part("test"), params.robustness.images, params.seed)
@@ -36,11 +35,10 @@ def robustness(params: Params, arch: str) -> None:
         "accuracy_when": table[table["severity"] > 0].groupby("corruption")["accuracy"].mean().to_dict(),
         "gate": _gate(params, arch, model, data, test),
     }
-    write_json(metrics, METRICS / "robustness" / f"{arch}.json")
+    write_json(metrics, DETAILS / "robustness" / f"{arch}.json")
     with track(f"robustness@{arch}", {"data": params.data.name}) as run:
         run.params({"robustness": params.robustness.model_dump()})
-        run.metrics(headlines.robustness(metrics))
-        run.file(METRICS / "robustness" / f"{arch}.json", "metrics")
+        run.file(DETAILS / "robustness" / f"{arch}.json", "metrics")
         run.file(PLOTS / "robustness" / f"{arch}.csv", "plots")
 
 

@@ -1,158 +1,90 @@
 """Choose the winner by the written rule and put all networks into one table."""
 
-from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mri.base import cli
-from mri.base.files import read_json, write_csv, write_json
+from mri.base.files import read_json, write_json
 from mri.base.params import FILE, Params
-from mri.base.paths import DAGSHUB, METRICS, PLOTS, PREDICTIONS, SPLITS
+from mri.base.paths import DAGSHUB, DETAILS, PLOTS, PREDICTIONS, SCORES, SPLITS
 from mri.data import dataset
-from mri.evaluation.comparison import compare
-from mri.evaluation.confidence import reliability_curve, risk_coverage_curve
-from mri.evaluation.scores import missed_tumours
-from mri.evaluation.selection import Candidate, behind_the_best, choose, explain
-from mri.report import headlines, tables
+from mri.evaluation.comparison import compare_predictions
+from mri.evaluation.selection import candidates, choose, explain
+from mri.report import curves, summary, tables
 from mri.tracking import dagshub
 from mri.tracking.run import track
 
 
 def select(params: Params) -> None:
-    """Write metrics/summary.json: the rule, the winner, the numbers that decided, and the table of all networks.
-
-    And what is plotted for all networks together: plots/*.csv; and dagshub/, the same numbers in DagsHub's form.
-    """
-    names = list(params.model.architectures)
-    costs = {name: read_json(METRICS / "benchmark" / f"{name}.json") for name in names}
-    scores = {name: read_json(METRICS / "evaluate" / f"{name}.json") for name in names}
-    served = {name: cost["runtimes"][_runtime(params, cost)] for name, cost in costs.items()}
-    candidates = _candidates(params, names, served)
-    winner = choose(params.select.rule, candidates)
-    table = {
-        name: {
-            **{part: _headline(scores[name][part]) for part in ("val", "test")},
-            "latency_ms_p50": served[name]["latency_ms_p50"],
-            "size_mb": served[name]["size_mb"],
-            "precision": costs[name]["served"],
-            "gmac": costs[name]["gmac"],
-            "params": costs[name]["params"],
-        }
-        for name in names
-    }
-    predictions = _together(PREDICTIONS, names)
-    tests = predictions[predictions["split"] == "test"]
-    summary = {
+    """Write metrics/scores (the few numbers by which runs are compared, a file per network, one for the winner and one
+    for the best trivial classifier), metrics/details/summary.json (the rule, the numbers that decided, the table of all
+    networks), plots/summary (all networks together) and dagshub/ (the same numbers in DagsHub's form)."""
+    names, classes = list(params.model.architectures), params.data.classes
+    evaluation, explanation, export, benchmark = (
+        {name: read_json(DETAILS / stage / f"{name}.json") for name in names}
+        for stage in ("evaluate", "explain", "export", "benchmark")
+    )
+    served = {name: benchmark[name]["runtimes"][_runtime(params, export[name])] for name in names}
+    rows = {name: summary.row(evaluation[name], export[name], served[name]) for name in names}
+    baselines = read_json(DETAILS / "data.json")["baselines"][params.split.protocol]
+    predictions, history = _together(PREDICTIONS, names), _together(PLOTS / "history", names)
+    contenders = candidates(predictions[predictions["split"] == "val"], classes, served, *_bootstrap(params))
+    winner, tests = choose(params.select.rule, contenders), predictions[predictions["split"] == "test"]
+    content = {
         "dataset": params.data.name,
         "data_version": dataset.version(SPLITS),
         "protocol": params.split.protocol,
-        **explain(params.select.rule, winner, candidates),
-        "models": table,
-        "test_comparisons": _comparisons(params, tests, names),
-        "baselines": read_json(METRICS / "data.json")["baselines"][params.split.protocol],
+        **explain(params.select.rule, winner, contenders),
+        "models": rows,
+        "test_comparisons": compare_predictions(tests, classes, "macro_f1", *_bootstrap(params)),
+        "baselines": baselines,
     }
-    write_json(summary, METRICS / "summary.json")
-    _plots(tests, names, params.data.classes, table)
-    headlined = {name: headlines.selection(row) for name, row in table.items()}
-    dagshub.write(DAGSHUB, params.model_dump(mode="json"), headlined, _together(PLOTS / "history", names))
-    _track(params, summary, headlined)
-    print(f"winner: {winner.name} (test macro-F1 {table[winner.name]['test']['macro_f1']['value']:.3f})")
+    write_json(content, DETAILS / "summary.json")
+    headlines = {name: summary.headline(rows[name], evaluation[name], explanation[name]) for name in names}
+    for name, numbers in headlines.items():
+        write_json(numbers, SCORES / f"{name}.json")
+    write_json({"name": winner.name, **headlines[winner.name]}, SCORES / "winner.json")
+    write_json(summary.best_trivial(baselines), SCORES / "best_trivial.json")
+    curves.write(PLOTS / "summary", tests, history, rows, classes)
+    dagshub.write(DAGSHUB, params.model_dump(mode="json"), headlines, history)
+    _track(params, content, headlines)
+    print(f"winner: {winner.name} (test macro-F1 {headlines[winner.name]['macro_f1']:.3f})")
 
 
-def _runtime(params: Params, cost: dict) -> str:
-    """The runtime whose figures count for a network."""
-    return f"openvino_{cost['served']}" if params.select.runtime == "served" else params.select.runtime
+def _runtime(params: Params, export: dict[str, Any]) -> str:
+    """Return the runtime whose figures count for a network."""
+    return f"openvino_{export['served']}" if params.select.runtime == "served" else params.select.runtime
 
 
-def _track(params: Params, summary: dict, headlined: dict[str, dict]) -> None:
-    """Numbers and parameters of every network, also of those whose own stages had nothing to do; then the choice."""
-    data = {"data": params.data.name, "winner": summary["winner"]}
-    train = {"size": params.size, "train": params.train.model_dump()}
-    for name, scores in headlined.items():
-        with track(f"select@{name}", data | {"winner": "yes" if name == summary["winner"] else "no"}) as run:
-            run.params({"arch": name, **train})
-            run.metrics(scores)
-            run.file(PLOTS / "history" / f"{name}.csv", "plots")
-    note = tables.networks(summary, params.data.name, read_json(METRICS / "data.json")["leakage"]["split"])
-    with track("select", data | {"mlflow.note.content": note}) as run:
-        run.params(params.model_dump(mode="json"))
-        run.metrics(headlined[summary["winner"]])
-        run.file(METRICS / "summary.json", "metrics")
-        run.file(METRICS / "data.json", "metrics")
-        run.file(FILE)
-        for path in sorted(PLOTS.glob("*.csv")):
-            run.file(path, "plots")
-
-
-def _candidates(params: Params, names: list[str], served: dict[str, dict]) -> list[Candidate]:
-    tables = {name: pd.read_csv(PREDICTIONS / f"{name}.csv").query("split == 'val'") for name in names}
-    classes = params.data.classes
-    labels, groups = (tables[names[0]][column].to_numpy() for column in ("label", "group"))
-    predicted = {name: table["predicted"].map(classes.index).to_numpy() for name, table in tables.items()}
-    truth = np.array([classes.index(label) for label in labels])
-    points, behind = behind_the_best(predicted, truth, groups, len(classes), params.evaluate.resamples, params.seed)
-    return [
-        Candidate(name, points[name], behind[name], served[name]["latency_ms_p50"], served[name]["size_mb"])
-        for name in names
-    ]
-
-
-def _plots(tests: pd.DataFrame, names: list[str], classes: list[str], table: dict[str, dict]) -> None:
-    """What dvc.yaml plots of all networks together."""
-    confusion = tests.rename(columns={"label": "actual"})[["architecture", "actual", "predicted"]]
-    write_csv(confusion, PLOTS / "confusion.csv")
-    write_csv(_per_network(tests, names, classes, reliability_curve), PLOTS / "reliability.csv", digits=5)
-    write_csv(_per_network(tests, names, classes, _risk_coverage), PLOTS / "risk_coverage.csv", digits=5)
-    write_csv(_together(PLOTS / "history", names), PLOTS / "training.csv", digits=5)
-    write_csv(_score_against_latency(table), PLOTS / "score_against_latency.csv")
-
-
-def _comparisons(params: Params, tests: pd.DataFrame, names: list[str]) -> list[dict]:
-    """Every pair of networks on the test images. It doesn't choose the winner, which validation images do."""
-    classes = params.data.classes
-    own = [tests[tests["architecture"] == name] for name in names]
-    predicted = {name: table["predicted"].map(classes.index).to_numpy() for name, table in zip(names, own, strict=True)}
-    labels, groups = own[0]["label"].map(classes.index).to_numpy(), own[0]["group"].to_numpy()
-    pairs = compare(predicted, labels, groups, len(classes), "macro_f1", params.evaluate.resamples, params.seed)
-    return [asdict(pair) for pair in pairs]
-
-
-def _per_network(
-    tests: pd.DataFrame, names: list[str], classes: list[str], curve: Callable[[np.ndarray, np.ndarray], pd.DataFrame]
-) -> pd.DataFrame:
-    """The curves of all networks below one another. curve: takes probabilities (N, C) and labels (N,)."""
-    tables = []
-    for name in names:
-        own = tests[tests["architecture"] == name]
-        probabilities = own[[f"p_{label}" for label in classes]].to_numpy()
-        tables.append(curve(probabilities, own["label"].map(classes.index).to_numpy()).assign(architecture=name))
-    return pd.concat(tables, ignore_index=True)
-
-
-def _risk_coverage(probabilities: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    return risk_coverage_curve(probabilities.max(1), probabilities.argmax(1) != labels)
+def _bootstrap(params: Params) -> tuple[int, int]:
+    return params.evaluate.resamples, params.seed
 
 
 def _together(folder: Path, names: list[str]) -> pd.DataFrame:
-    """The tables folder/NAME.csv below one another, with a column that says whose each row is."""
-    tables = [pd.read_csv(folder / f"{name}.csv").assign(architecture=name) for name in names]
-    return pd.concat(tables, ignore_index=True)
+    """Return the tables folder/NAME.csv below one another, with a column for the network."""
+    return pd.concat([pd.read_csv(folder / f"{n}.csv").assign(architecture=n) for n in names], ignore_index=True)
 
 
-def _headline(scores: dict) -> dict:
-    """Each {value, low, high}; missed_tumour_rate is there where a class means "no tumour"."""
-    return {name: scores[name] for name in ("accuracy", "balanced_accuracy", "macro_f1")} | missed_tumours(scores)
-
-
-def _score_against_latency(table: dict[str, dict]) -> pd.DataFrame:
-    rows = [
-        {"architecture": name, "latency_ms": row["latency_ms_p50"], "test_macro_f1": row["test"]["macro_f1"]["value"]}
-        for name, row in table.items()
-    ]
-    return pd.DataFrame(rows)
+def _track(params: Params, content: dict[str, Any], headlines: dict[str, dict]) -> None:
+    """Track every network, also those whose own stages had nothing to do; then the choice."""
+    tags, winner = {"data": params.data.name, "winner": content["winner"]}, content["winner"]
+    train = {"size": params.size, "train": params.train.model_dump()}
+    for name, numbers in headlines.items():
+        with track(f"select@{name}", tags | {"winner": "yes" if name == winner else "no"}) as run:
+            run.params({"arch": name, **train})
+            run.metrics(numbers)
+            run.file(PLOTS / "history" / f"{name}.csv", "plots")
+    note = tables.networks(content, params.data.name, read_json(DETAILS / "data.json")["leakage"]["split"])
+    with track("select", tags | {"mlflow.note.content": note}) as run:
+        run.params(params.model_dump(mode="json"))
+        run.metrics(headlines[winner])
+        for path in (DETAILS / "summary.json", DETAILS / "data.json"):
+            run.file(path, "metrics")
+        run.file(FILE)
+        for path in sorted((PLOTS / "summary").glob("*.csv")):
+            run.file(path, "plots")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pandas as pd
 from mri.base import cli
 from mri.base.files import write_csv, write_json
 from mri.base.params import AuditOptions, Params
-from mri.base.paths import DATASET, METRICS, PLOTS, REFERENCE, SHEETS, SPLITS
+from mri.base.paths import DATASET, DETAILS, PLOTS, REFERENCE, SHEETS, SPLITS
 from mri.data import dataset, matching, relations, splits
 from mri.data.decoding import Decoded, decode, decode_masks, decode_views
 from mri.evaluation import trivial_classifiers
@@ -14,7 +14,7 @@ from mri.report.sheets import class_counts, duplicate_sheet, images_per_patient,
 
 
 def split(params: Params) -> None:
-    """Write artifacts/splits (index, pixels, masks), metrics/data.json, plots/data and plots/sheets/data."""
+    """Write artifacts/splits (index, pixels, masks), metrics/details/data.json, plots/data and plots/sheets/data."""
     options, classes = params.audit, params.data.classes
     frame = dataset.read_index(DATASET)
     decoded = decode(DATASET, frame, params.size, options.size, SPLITS)
@@ -36,7 +36,7 @@ def split(params: Params) -> None:
     write_csv(similar, SPLITS / "neighbours.csv")
     copies = pairs[pairs["correlation"] >= options.near]
     write_csv(_by_id(frame, copies), SPLITS / "duplicates.csv")
-    write_json(metrics, METRICS / "data.json")
+    write_json(metrics, DETAILS / "data.json")
     _draw(params, frame, copies)
 
 

@@ -8,7 +8,7 @@ from mri.base import cli
 from mri.base.errors import UserError
 from mri.base.files import sha256, write_csv, write_json
 from mri.base.params import ArchitectureSpec, Params
-from mri.base.paths import METRICS, MODELS, PLOTS, SPLITS, TEACHER
+from mri.base.paths import DETAILS, MODELS, PLOTS, SPLITS, TEACHER
 from mri.data import dataset
 from mri.networks import models, predict
 from mri.networks.weights import initialise
@@ -23,7 +23,7 @@ CODE = (augmentation, dataset, distillation, distributed, predict, models, norm_
 
 
 def train(params: Params, arch: str) -> None:
-    """Write artifacts/models/ARCH (weights and model.json), metrics/train/ARCH.json and plots/history/ARCH.csv."""
+    """Write artifacts/models/ARCH (weights, model.json), metrics/details/train/ARCH.json and plots/history/ARCH.csv."""
     spec = params.architecture(arch)
     if params.train.devices > 1 and not distributed.started_by_torchrun():
         distributed.launch(params.train.devices, "stages.train", [arch])
@@ -32,7 +32,7 @@ def train(params: Params, arch: str) -> None:
         history, metrics, checkpoint = trained(params, spec, MODELS / arch, _teacher(params))
         if distributed.rank() == 0:
             write_csv(pd.DataFrame(history, columns=HISTORY), PLOTS / "history" / f"{arch}.csv", digits=5)
-            write_json(metrics, METRICS / "train" / f"{arch}.json")
+            write_json(metrics, DETAILS / "train" / f"{arch}.json")
             checkpoint.remove()
 
 

@@ -20,11 +20,11 @@ from mri.base.errors import UserError
 from mri.base.files import parse_json, read_json
 from mri.base.intervals import value
 from mri.base.params import FILE, parse_yaml
-from mri.base.paths import METRICS, PLOTS
+from mri.base.paths import DETAILS, PLOTS
 from mri.report.tables import interval
 from mri.tracking.run import flatten
 
-SUMMARY = METRICS / "summary.json"
+SUMMARY = DETAILS / "summary.json"
 SCORES = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
@@ -36,7 +36,7 @@ COSTS = {"latency_ms_p50": "latency, ms", "size_mb": "size, MB"}
 
 
 def compare(before: dict[str, Any], after: dict[str, Any]) -> str:
-    """Two runs' metrics/summary.json as the headline and one table; "same" where nothing moved."""
+    """Two runs' metrics/details/summary.json as the headline and one table; "same" where nothing moved."""
     lines = [f"**Winner: {_changed(before['winner'], after['winner'])}**", ""]
     for key in ("dataset", "data_version", "protocol"):
         if before[key] != after[key]:

@@ -3,11 +3,11 @@
     python -m mri.commands.publish kaggle
     python -m mri.commands.publish kaggle --package      # with a network that `make serve MODEL=kaggle` serves
 
-copies params.yaml, dvc.lock, metrics/ and plots/ (of real scans without plots/sheets, whose images are not ours to
-publish), writes the model card under the published name, and split.csv (which image was in which part, and what it was
-found to be a copy of), so that others can repeat or check the split, and rewrites the parts of README.md between its
-markers. The network is the winner, or where that is too large (`mri.export.compact`) the smallest of those that can't
-be told from the best.
+copies params.yaml, dvc.lock, metrics/details and plots/ (of real scans without plots/sheets, whose images are not ours
+to publish), writes the model card under the published name, and split.csv (which image was in which part, and what it
+was found to be a copy of), so that others can repeat or check the split, and rewrites the parts of README.md between
+its markers. The network is the winner, or where that is too large (`mri.export.compact`) the smallest of those that
+can't be told from the best.
 """
 
 from __future__ import annotations
@@ -24,15 +24,23 @@ from mri.base import params
 from mri.base.cli import Parser, guarded
 from mri.base.errors import UserError
 from mri.base.files import read_json, write_json
-from mri.base.paths import RESULTS, SERVICE, SPLITS
+from mri.base.paths import DETAILS, PLOTS, RESULTS, SERVICE, SPLITS
 from mri.data import dataset
 from mri.export import compact
 from mri.inference.package import ABOUT, Package
 from mri.report import metrics, model_card
 from mri.report.tables import headline, interval, networks
 
-FILES, FOLDERS = ("params.yaml", "dvc.lock"), ("metrics", "plots")
-PER_NETWORK = {"train", "evaluate", "robustness", "explain", "benchmark", "history"}  # folders of one file per network
+FILES, FOLDERS = ("params.yaml", "dvc.lock"), {DETAILS: "metrics", PLOTS: "plots"}
+PER_NETWORK = {
+    "train",
+    "evaluate",
+    "robustness",
+    "explain",
+    "export",
+    "benchmark",
+    "history",
+}  # folders of one file per network
 SPLIT = ["id", "label", "split", "fold", "patient", "group", "near", "reference", "transform"]  # where known
 PACKAGE = "package"
 SEEN = 200  # validation images on which a compact network is compared with the one it was made of
@@ -42,7 +50,7 @@ BEGIN, END = "<!-- {}: begin (make publish writes this part) -->", "<!-- {}: end
 def publish(name: str, root: Path = Path()) -> Path:
     """Copy the run in `root` to results/NAME. Raises UserError when the pipeline hasn't run or the name is no name."""
     check_name(name)
-    needed = (*FILES, "metrics/summary.json", f"{SPLITS}/{dataset.INDEX_FILE}")
+    needed = (*FILES, f"{DETAILS}/summary.json", f"{SPLITS}/{dataset.INDEX_FILE}")
     missing = [part for part in needed if not (root / part).is_file()]
     if missing:
         raise UserError(f"{missing[0]} does not exist: run `dvc repro` first")
@@ -51,9 +59,9 @@ def publish(name: str, root: Path = Path()) -> Path:
     target.mkdir(parents=True)
     for file in FILES:
         shutil.copy(root / file, target)
-    summary = read_json(root / "metrics/summary.json")
-    for folder in FOLDERS:
-        shutil.copytree(root / folder, target / folder, ignore=_not_published(summary))
+    summary = read_json(root / DETAILS / "summary.json")
+    for folder, name in FOLDERS.items():
+        shutil.copytree(root / folder, target / name, ignore=_not_published(summary))
     frame = dataset.read_index(root / SPLITS)
     frame[[name for name in SPLIT if name in frame]].to_csv(target / "split.csv", index=False)
     _write_card(target)
@@ -88,7 +96,7 @@ def _not_published(summary: dict[str, Any]) -> Callable[[str, list[str]], set[st
 def publish_package(target: Path, root: Path = Path()) -> str:
     """Write a small package to target/package; the name of its network. Raises UserError when none is small enough."""
     package = Package(root / SERVICE)
-    chosen = read_json(root / "metrics/summary.json")["decided_by"]
+    chosen = read_json(root / DETAILS / "summary.json")["decided_by"]
     good = [name for name, row in chosen.items() if row["among_the_best"] and name != package.default]
     val = dataset.read(root / SPLITS, package.classes).part("val").pixels[:SEEN]
     refused = []

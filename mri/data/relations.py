@@ -188,7 +188,7 @@ def summarise(
     classes: Sequence[str],
     baselines: dict[str, Any],
 ) -> dict[str, Any]:
-    """What metrics/data.json holds.
+    """What metrics/details/data.json holds.
 
     index: from `mri.data.splits.split`. related: from `relations`. similar: from `neighbours`. contradicted: from
     `contradictions`, before labels were resolved. baselines: from `mri.evaluation.trivial_classifiers.score`, by

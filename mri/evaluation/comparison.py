@@ -8,11 +8,12 @@ of images. A model is called better only when both say so after Holm's correctio
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from scipy.stats import binomtest
 
 from mri.base.intervals import Estimate, estimate, resample_weights
@@ -51,6 +52,30 @@ class Comparison:
     p_mcnemar: float
     p_bootstrap: float
     verdict: str
+
+
+class Calls(NamedTuple):
+    """What several models call the same N images. predicted: {name: int (N,)}. labels: int (N,). groups: (N,)."""
+
+    predicted: dict[str, np.ndarray]
+    labels: np.ndarray
+    groups: np.ndarray
+
+
+def side_by_side(predictions: pd.DataFrame, classes: list[str]) -> Calls:
+    """Return the calls of all models in a table with their predictions below one another (column architecture)."""
+    tables = dict(list(predictions.groupby("architecture", sort=False)))
+    first = next(iter(tables.values()))
+    predicted = {name: table["predicted"].map(classes.index).to_numpy() for name, table in tables.items()}
+    return Calls(predicted, first["label"].map(classes.index).to_numpy(), first["group"].to_numpy())
+
+
+def compare_predictions(
+    predictions: pd.DataFrame, classes: list[str], score: str, resamples: int, seed: int
+) -> list[dict[str, Any]]:
+    """Compare every pair of models in a table of predictions, as `compare` does; a dict per pair."""
+    calls = side_by_side(predictions, classes)
+    return [asdict(pair) for pair in compare(*calls, len(classes), score, resamples, seed)]
 
 
 def compare(

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mri.base.errors import UserError
 from mri.base.intervals import Estimate, estimate, resample_weights
+from mri.evaluation.comparison import side_by_side
 from mri.evaluation.scores import macro_f1
 
 
@@ -85,6 +87,20 @@ def behind_the_best(
     best = max(points, key=lambda name: points[name])
     leads = {name: scores[best] - values for name, values in scores.items()}
     return points, {name: estimate(float(lead[0]), lead[1:]) for name, lead in leads.items()}
+
+
+def candidates(
+    predictions: pd.DataFrame, classes: list[str], served: dict[str, dict[str, float]], resamples: int, seed: int
+) -> list[Candidate]:
+    """Return what a rule decides on, per model.
+
+    predictions: of all models on validation images, below one another (column architecture). served: the costs of each
+    model in the runtime that counts (latency_ms_p50, size_mb).
+    """
+    calls = side_by_side(predictions, classes)
+    points, behind = behind_the_best(*calls, len(classes), resamples, seed)
+    costs = {name: (served[name]["latency_ms_p50"], served[name]["size_mb"]) for name in points}
+    return [Candidate(name, points[name], behind[name], *costs[name]) for name in points]
 
 
 def explain(rule: str, winner: Candidate, candidates: list[Candidate]) -> dict[str, Any]:

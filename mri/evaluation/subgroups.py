@@ -23,7 +23,7 @@ def relatives(index: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     """COPY, KIN or NONE for each row of `part`: the closest that training has of it.
 
     Training is what weights were fitted to. Validation images, which chose the epoch and the temperature, aren't in it;
-    the shares of leaking test images in metrics/data.json count them too.
+    the shares of leaking test images in metrics/details/data.json count them too.
 
     index: every image, with the columns split, near and group (see `mri.data.relations.relations`); part: some of its
     rows.

@@ -28,7 +28,8 @@ class Rivals:
 
 
 def leads(scores: list[Rivals]) -> dict[str, Any]:
-    """What metrics/consensus.json says of each score: the best single network, the leads over it, and the verdict.
+    """What metrics/details/consensus.json says of each score: the best single network, the leads over it, and the
+    verdict.
 
     Which network is best is asked for each score by itself, on the same images, to the disadvantage of the consensus.
     beats_best_single: whether both leads have an interval above 0, the one over mere blur included.

@@ -1,13 +1,13 @@
 """Quantising an exported network to int8, and deciding whether it may serve.
 
 Post-training quantisation by NNCF, calibrated on validation images. A quicker precision serves only when nothing shows
-that it is worse: see `decide`.
+that it is worse: see `compare`.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,12 +96,3 @@ def compare(
         "gate_changed": gate_changed,
         "abstention_changed": float((reference.abstains != other.abstains).mean()),
     }
-
-
-def decide(compared: Mapping[str, Mapping[str, Any]], latency: Mapping[str, float]) -> str:
-    """The precision that serves: the quickest of fp32 and those that are acceptable beside it.
-
-    compared: per precision but fp32 what `compare` found. latency: the measured p50 of one image in each precision.
-    """
-    good = ["fp32", *(name for name, found in compared.items() if found["acceptable"])]
-    return min(good, key=lambda name: latency[name])

@@ -28,7 +28,7 @@ def colours(names: list[str]) -> dict[str, str]:
 
 
 def by_epoch(history: pd.DataFrame, column: str, title: str) -> Figure:
-    """A column of plots/training.csv by epoch, one line per network."""
+    """A column of plots/summary/training.csv by epoch, one line per network."""
     figure, axis = _chart(title, "epoch")
     for name, colour in colours(list(history["architecture"].unique())).items():
         own = history[history["architecture"] == name]
@@ -41,7 +41,7 @@ def by_epoch(history: pd.DataFrame, column: str, title: str) -> Figure:
 def score_against_latency(models: dict[str, Any]) -> Figure:
     """Test macro-F1 with its interval against p50 latency; the area of a point is the network's size on disk.
 
-    models: of metrics/summary.json. The line joins the networks that no other beats in both (the Pareto front).
+    models: of metrics/details/summary.json. The line joins the networks that no other beats in both (the Pareto front).
     """
     figure, axis = _chart("score against latency", "latency of one image, ms (p50)", "test macro-F1, %")
     points = {name: (row["latency_ms_p50"], 100 * row["test"]["macro_f1"]["value"]) for name, row in models.items()}
@@ -91,7 +91,7 @@ def confusion(counts: list[list[int]], classes: list[str], title: str) -> Figure
 
 
 def reliability(table: pd.DataFrame) -> Figure:
-    """plots/reliability.csv: accuracy against confidence, with intervals; on the dashed line both agree."""
+    """plots/summary/reliability.csv: accuracy against confidence, with intervals; on the dashed line both agree."""
     figure, axis = _chart("reliability", "confidence, %", "accuracy, %")
     axis.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1)
     for name, colour in colours(list(table["architecture"].unique())).items():
@@ -104,7 +104,7 @@ def reliability(table: pd.DataFrame) -> Figure:
 
 
 def abstaining(table: pd.DataFrame) -> Figure:
-    """plots/risk_coverage.csv: the share wrong among the most confident images."""
+    """plots/summary/risk_coverage.csv: the share wrong among the most confident images."""
     figure, axis = _chart("abstaining", "images answered, the most confident first, %", "of them wrong, %")
     for name, colour in colours(list(table["architecture"].unique())).items():
         curve = table[table["architecture"] == name]

@@ -1,7 +1,7 @@
 """What to know of a dataset before training on it: the tables behind notebooks/exploratory.ipynb.
 
-They are made from what the split stage left: the split dataset, metrics/data.json and the files of the dataset. Columns
-of an index are those of `mri.data.dataset` and `mri.data.dataset`. The pictures are in
+They are made from what the split stage left: the split dataset, metrics/details/data.json and the files of the dataset.
+Columns of an index are those of `mri.data.dataset` and `mri.data.dataset`. The pictures are in
 `mri.report.exploration_figures`.
 """
 
@@ -20,7 +20,7 @@ from mri.base import params
 from mri.base.errors import UserError
 from mri.base.files import read_json
 from mri.base.params import Params
-from mri.base.paths import DATASET, METRICS, SPLITS
+from mri.base.paths import DATASET, DETAILS, SPLITS
 from mri.data import dataset, images, matching
 from mri.data import dataset as indexes
 from mri.data.dataset import PARTS, Dataset
@@ -36,8 +36,8 @@ INTENSITIES = {"mean": "mean grey level", "std": "standard deviation of grey lev
 class Exploration:
     """The dataset that params.yaml selects, as the split stage left it.
 
-    metrics: of metrics/data.json. contradictions: see `mri.data.relations.contradictions`. copies: every pair of images
-    that are one picture, in the columns of `mri.data.matching.similar_pairs`; a and b are rows of the index.
+    metrics: of metrics/details/data.json. contradictions: see `mri.data.relations.contradictions`. copies: every pair
+    of images that are one picture, in the columns of `mri.data.matching.similar_pairs`; a and b are rows of the index.
     """
 
     params: Params
@@ -50,7 +50,7 @@ class Exploration:
 def load() -> Exploration:
     """Read what the split stage wrote. Raises UserError that says what to run when it is missing or of another run."""
     run = params.load()
-    summary = METRICS / "data.json"
+    summary = DETAILS / "data.json"
     for path in (DATASET / indexes.INDEX_FILE, SPLITS / indexes.INDEX_FILE, summary):
         if not path.is_file():
             raise UserError(f"{path} does not exist: run `dvc repro split` first (`make explore` does)")

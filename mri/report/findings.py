@@ -20,7 +20,8 @@ SCORE_NAMES = {
 def findings(
     summary: dict[str, Any], explanations: dict[str, dict[str, Any]], consensus: dict[str, Any] | None = None
 ) -> list[str]:
-    """Sentences about metrics/summary.json, {architecture: metrics/explain/ARCH.json} and metrics/consensus.json.
+    """Sentences about metrics/details/summary.json, {architecture: metrics/details/explain/ARCH.json} and
+    metrics/details/consensus.json.
 
     A map that fails the randomisation test is no explanation: it is named, and out of the running for the best.
     """

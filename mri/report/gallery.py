@@ -130,7 +130,7 @@ def load(count: int = 6) -> Explained:
 def score_table(explain: dict[str, Any]) -> pd.DataFrame:
     """What maps score on all masked test images, a row per network and method; empty where nothing could be scored.
 
-    explain: {network: metrics/explain/NETWORK.json}. Brackets are 95 % intervals.
+    explain: {network: metrics/details/explain/NETWORK.json}. Brackets are 95 % intervals.
     """
     rows = []
     for name, found in explain.items():

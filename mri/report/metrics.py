@@ -9,22 +9,28 @@ from mri.base import params
 from mri.base.errors import UserError
 from mri.base.files import read_json
 from mri.base.params import Params
-from mri.base.paths import METRICS, PREDICTIONS
+from mri.base.paths import DETAILS, PREDICTIONS
 
 OF_THE_RUN = ("data", "consensus", "drift")
-OF_A_NETWORK = ("train", "evaluate", "robustness", "explain", "benchmark")
+OF_A_NETWORK = ("train", "evaluate", "robustness", "explain", "export", "benchmark")
 
 
 def collect(metrics: Path) -> dict[str, Any]:
-    """The metrics of every stage, {} for what isn't there; those of networks by the names that summary.json has."""
+    """Return the metrics of every stage, {} for what isn't there; those of networks by the names that summary.json has.
+
+    metrics: metrics/details of a run, or results/NAME/metrics. What the stages export and benchmark wrote of a network
+    stands together under "benchmark".
+    """
     summary = read_json(metrics / "summary.json")
+    of_networks = {
+        stage: {name: _read(metrics / stage / f"{name}.json") for name in summary["models"]} for stage in OF_A_NETWORK
+    }
+    export = of_networks.pop("export")
+    of_networks["benchmark"] = {name: export[name] | costs for name, costs in of_networks["benchmark"].items() if costs}
     return {
         "summary": summary,
         **{stage: _read(metrics / f"{stage}.json") for stage in OF_THE_RUN},
-        **{
-            stage: {name: found for name in summary["models"] if (found := _read(metrics / stage / f"{name}.json"))}
-            for stage in OF_A_NETWORK
-        },
+        **{stage: {name: values for name, values in rows.items() if values} for stage, rows in of_networks.items()},
     }
 
 
@@ -35,10 +41,10 @@ def _read(path: Path) -> dict[str, Any]:
 def load() -> tuple[Params, dict[str, Any]]:
     """The parameters and metrics of the run in the working folder. Raises UserError that says what to run first."""
     run = params.load()
-    for path in (METRICS / "summary.json", *(PREDICTIONS / f"{name}.csv" for name in run.model.architectures)):
+    for path in (DETAILS / "summary.json", *(PREDICTIONS / f"{name}.csv" for name in run.model.architectures)):
         if not path.is_file():
             raise UserError(f"{path} does not exist: run `dvc repro` first (`make repro` does)")
-    content = collect(METRICS)
+    content = collect(DETAILS)
     if list(content["summary"]["models"]) != list(run.model.architectures):
-        raise UserError(f"{METRICS / 'summary.json'} is of other networks: run `dvc repro` first (`make repro` does)")
+        raise UserError(f"{DETAILS / 'summary.json'} is of other networks: run `dvc repro` first (`make repro` does)")
     return run, content

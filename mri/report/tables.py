@@ -10,7 +10,7 @@ from mri.base.intervals import Estimate
 def networks(summary: dict[str, Any], name: str, leakage: dict[str, Any]) -> str:
     """Every network and every trivial classifier on test images; the winner in bold.
 
-    summary, leakage: metrics/summary.json, and `leakage.split` of metrics/data.json.
+    summary, leakage: metrics/details/summary.json, and `leakage.split` of metrics/details/data.json.
     """
     lines = [
         f"**{name}** (split: {summary['protocol']}; winner: {summary['winner']}; 95 % intervals in brackets)",
@@ -52,8 +52,8 @@ def contamination(leakage: dict[str, Any]) -> str:
 def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str, leakage: dict[str, Any]) -> str:
     """A published run in a few sentences: the winner, its weakest class, the best trivial classifier, with intervals.
 
-    summary, evaluation, leakage: metrics/summary.json, metrics/evaluate/WINNER.json, `leakage.split` of
-    metrics/data.json.
+    summary, evaluation, leakage: metrics/details/summary.json, metrics/details/evaluate/WINNER.json, `leakage.split` of
+    metrics/details/data.json.
     """
     test, weakest = evaluation["test"], weakest_class(evaluation)
     baselines = summary["baselines"]
@@ -69,7 +69,7 @@ def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str, lea
 def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:
     """{name, recall, support} of the class that a network recognises least of on test images.
 
-    evaluation: metrics/evaluate/ARCH.json. recall: {value, low, high}.
+    evaluation: metrics/details/evaluate/ARCH.json. recall: {value, low, high}.
     """
     test = evaluation["test"]
     name = min(test["per_class"], key=lambda label: test["per_class"][label]["recall"])

@@ -77,9 +77,9 @@ def run_in(folder: Path, *command: str, **variables: str) -> subprocess.Complete
 
 
 def commit(folder: Path, result: dict, seed: int) -> None:
-    for name in ("metrics", "plots"):
-        (folder / name).mkdir(exist_ok=True)
-    (folder / "metrics/summary.json").write_text(json.dumps(result))
+    for name in ("metrics/details", "plots"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    (folder / "metrics/details/summary.json").write_text(json.dumps(result))
     (folder / "params.yaml").write_text(yaml.safe_dump({"seed": seed, "train": {"lr": 0.1}}))
     (folder / "plots/training.csv").write_text(f"epoch,loss\n1,{seed}\n")
     run_in(folder, "git", "init", "-q", "-b", "main")
@@ -110,7 +110,7 @@ def test_the_command_compares_the_working_tree_with_a_commit(tmp_path):
     ("revision", "line"),
     [
         ("nonsense", "error: 'nonsense' is no commit, branch or tag of this repository\n"),
-        ("empty", "error: empty has no metrics/summary.json: there was no run to compare with\n"),
+        ("empty", "error: empty has no metrics/details/summary.json: there was no run to compare with\n"),
     ],
 )
 def test_a_revision_without_a_run_is_one_line(tmp_path, revision, line):
@@ -124,9 +124,9 @@ def test_a_revision_without_a_run_is_one_line(tmp_path, revision, line):
 
 def test_a_summary_with_the_marks_of_a_merge_is_one_line(tmp_path):
     commit(tmp_path, summary("a", a=0.5), seed=0)
-    (tmp_path / "metrics/summary.json").write_text("<<<<<<< HEAD\n{}")
+    (tmp_path / "metrics/details/summary.json").write_text("<<<<<<< HEAD\n{}")
     done = run_in(tmp_path, sys.executable, "-m", "mri.commands.diff", "main")
-    line = "error: metrics/summary.json is not valid JSON: Expecting value: line 1 column 1 (char 0)\n"
+    line = "error: metrics/details/summary.json is not valid JSON: Expecting value: line 1 column 1 (char 0)\n"
     assert (done.returncode, done.stderr) == (2, line)
 
 

@@ -76,7 +76,9 @@ def test_the_exploratory_notebook_runs_on_phantoms_and_becomes_one_page(tmp_path
     folder = make(tmp_path, THUMBNAIL)
     assert refusal(folder, "exploratory").startswith("error: artifacts/dataset/index.csv does not exist: run `dvc")
     for name in ("training", "explainable"):
-        assert refusal(folder, name).startswith("error: metrics/summary.json does not exist: run `dvc repro` first")
+        assert refusal(folder, name).startswith(
+            "error: metrics/details/summary.json does not exist: run `dvc repro` first"
+        )
     run(folder, "python", "-m", "stages.download")
     run(folder, "python", "-m", "stages.split")
     page = saved(folder, "exploratory")

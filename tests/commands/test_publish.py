@@ -49,11 +49,11 @@ def run(root, tmp_path, monkeypatch):
     recall = {"recall": 0.5, "support": 4}
     test = scores | {"n": 1234, "groups": 9, "per_class": {"glioma": recall}}
     test["intervals"] = {"per_class": {"glioma": {"recall": [0.25, 0.75]}}}
-    (tmp_path / "metrics/evaluate").mkdir(parents=True)
-    (tmp_path / "metrics/evaluate/b0.json").write_text(json.dumps({"test": test}))
-    (tmp_path / "metrics/summary.json").write_text(json.dumps(summary))
+    (tmp_path / "metrics/details/evaluate").mkdir(parents=True)
+    (tmp_path / "metrics/details/evaluate/b0.json").write_text(json.dumps({"test": test}))
+    (tmp_path / "metrics/details/summary.json").write_text(json.dumps(summary))
     leakage = {"split": {"n": 1234, "exact": 0.0, "near": 0.0, "patient": 0.0}}
-    (tmp_path / "metrics/data.json").write_text(json.dumps({"leakage": leakage}))
+    (tmp_path / "metrics/details/data.json").write_text(json.dumps({"leakage": leakage}))
     return tmp_path
 
 
@@ -93,7 +93,12 @@ def test_the_committed_model_cards_have_the_names_that_they_are_published_under(
 
 
 def test_what_another_run_left_of_other_networks_is_not_published_as_this_runs(run):
-    for name in ("metrics/train/b0.json", "metrics/train/b1.json", "plots/history/b0.csv", "plots/history/b1.csv"):
+    for name in (
+        "metrics/details/train/b0.json",
+        "metrics/details/train/b1.json",
+        "plots/history/b0.csv",
+        "plots/history/b1.csv",
+    ):
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("{}")
     target = publish("kaggle", run)
@@ -103,7 +108,7 @@ def test_what_another_run_left_of_other_networks_is_not_published_as_this_runs(r
 
 def test_pictures_of_synthetic_images_are_published_and_those_of_scans_are_not(run):
     assert not (publish("kaggle", run) / "plots/sheets").exists()
-    summary = run / "metrics/summary.json"
+    summary = run / "metrics/details/summary.json"
     summary.write_text(summary.read_text().replace('"local"', '"phantom"'))
     assert (publish("phantom", run) / "plots/sheets/a.png").exists()
 
@@ -156,7 +161,7 @@ def test_scores_on_contaminated_test_images_say_so_wherever_they_stand(run):
     publish("kaggle", run)
     said = "Of these test images 76 % have a near-duplicate and 99 % a patient or source picture in training"
     assert said not in tables(run / "results") + headlines(run / "results")
-    data = run / "metrics/data.json"
+    data = run / "metrics/details/data.json"
     data.write_text(data.read_text().replace('"near": 0.0, "patient": 0.0', '"near": 0.757, "patient": 0.993'))
     publish("kaggle", run)
     assert said in tables(run / "results") and said in headlines(run / "results")
@@ -176,7 +181,7 @@ def packaged(run):
     header = "id,path,label,split,clean,group,row,mask_row"
     (run / "artifacts/splits/index.csv").write_text(f"{header}\na,a.png,glioma,val,True,g,0,-1\n")
     np.save(run / "artifacts/splits/images.npy", blobs(1, packages.SIZE).pixels)
-    file = run / "metrics/summary.json"
+    file = run / "metrics/details/summary.json"
     rows = {name: {"among_the_best": True, "size_mb": 44.0} for name in ("winner", "other")}
     file.write_text(json.dumps(json.loads(file.read_text()) | {"decided_by": rows}))
     return run
@@ -219,8 +224,8 @@ def test_a_name_that_is_no_name_is_refused(run, name):
 
 
 def test_an_unfinished_run_is_refused(run):
-    (run / "metrics/summary.json").unlink()
-    with pytest.raises(UserError, match=r"metrics/summary.json does not exist: run `dvc repro` first"):
+    (run / "metrics/details/summary.json").unlink()
+    with pytest.raises(UserError, match=r"metrics/details/summary.json does not exist: run `dvc repro` first"):
         publish("kaggle", run)
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from mri.export.quantisation import Answers, answers, compare, decide
+from mri.export.quantisation import Answers, answers, compare
 from mri.inference.gate import Gate
 
 
@@ -69,21 +69,3 @@ def test_answers_are_the_gates_and_the_prediction_sets():
     found = answers(runtime, np.zeros((3, 8, 8), np.uint8), gate, temperature=1.0, threshold=0.3)
     assert found.stopped.tolist() == [True, False, False]
     assert found.abstains.tolist() == [True, True, False]
-
-
-@pytest.mark.parametrize(
-    ("int8", "bf16", "latency", "chosen"),
-    [
-        (True, True, {"fp32": 3, "bf16": 2, "int8": 1}, "int8"),
-        (True, True, {"fp32": 3, "bf16": 2, "int8": 9}, "bf16"),
-        (False, True, {"fp32": 3, "bf16": 2, "int8": 1}, "bf16"),
-        (False, False, {"fp32": 3, "bf16": 2, "int8": 1}, "fp32"),
-        (False, True, {"fp32": 2, "bf16": 3, "int8": 1}, "fp32"),
-    ],
-)
-def test_the_quickest_of_those_that_are_as_good_serves(int8, bf16, latency, chosen):
-    assert decide({"bf16": {"acceptable": bf16}, "int8": {"acceptable": int8}}, latency) == chosen
-
-
-def test_a_precision_that_was_not_measured_is_not_chosen():
-    assert decide({}, {"fp32": 1.0}) == "fp32"

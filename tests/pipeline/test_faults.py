@@ -80,7 +80,7 @@ def forget(folder: Path) -> None:
 @pytest.mark.slow
 def test_a_training_whose_results_could_not_be_written_is_not_repeated(workspace):
     stage = ["python", "-m", "stages.train", ARCH]
-    checkpoints, metrics = workspace / ".checkpoints", workspace / f"metrics/train/{ARCH}.json"
+    checkpoints, metrics = workspace / ".checkpoints", workspace / f"metrics/details/train/{ARCH}.json"
     metrics.unlink(missing_ok=True)
     metrics.mkdir(parents=True)  # where a file is to be
     assert run(workspace, *stage, check=False).returncode != 0

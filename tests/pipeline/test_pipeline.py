@@ -48,12 +48,12 @@ def test_a_second_repro_does_nothing(workspace):
 
 
 def test_summary_names_the_winner_and_holds_the_table(workspace):
-    summary = read_json(workspace / "metrics/summary.json")
+    summary = read_json(workspace / "metrics/details/summary.json")
     assert summary["dataset"] == "phantom" and summary["rule"] == "fastest_of_the_best"
     assert summary["winner"] in ARCHITECTURES
     assert list(summary["models"]) == ARCHITECTURES
     for name, row in summary["models"].items():
-        evaluated = read_json(workspace / f"metrics/evaluate/{name}.json")
+        evaluated = read_json(workspace / f"metrics/details/evaluate/{name}.json")
         for part in ("val", "test"):
             scores = {score: evaluated[part][score] for score in ("accuracy", "balanced_accuracy", "macro_f1")}
             assert row[part] == scores | missed_tumours(evaluated[part])
@@ -62,7 +62,7 @@ def test_summary_names_the_winner_and_holds_the_table(workspace):
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_metrics_of_each_architecture_are_complete(workspace, arch):
-    scores = read_json(workspace / f"metrics/evaluate/{arch}.json")
+    scores = read_json(workspace / f"metrics/details/evaluate/{arch}.json")
     for part in ("val", "test"):
         counts = np.array(scores[part]["confusion"])
         assert scores[part]["accuracy"]["value"] == pytest.approx(counts.trace() / counts.sum(), rel=1e-5)
@@ -72,18 +72,18 @@ def test_metrics_of_each_architecture_are_complete(workspace, arch):
         assert set(scores[part]["per_class"]["glioma"]) == {"precision", "recall", "f1", "auc", "support"}
         assert set(scores[part]) >= {"n", "missed_tumour_rate", "nll", "brier", "ece", "confusion"}
         assert np.sum(scores[part]["confusion"]) == scores[part]["n"]
-    costs = read_json(workspace / f"metrics/benchmark/{arch}.json")
+    costs = read_json(workspace / f"metrics/details/benchmark/{arch}.json")
     assert costs["hardware"]["cores"] >= 1 and costs["hardware"]["libraries"]["torch"]
     for runtime in costs["runtimes"].values():
         expected = {"latency_ms_p50", "latency_ms_p95", "throughput_img_s", "peak_rss_mb", "size_mb"}
         assert set(runtime) >= expected and all(runtime[name] > 0 for name in expected)
-    explained = read_json(workspace / f"metrics/explain/{arch}.json")
+    explained = read_json(workspace / f"metrics/details/explain/{arch}.json")
     for method in explained["methods"].values():
         assert all(is_share(method[score]) and method[score]["chance"] > 0 for score in ("pointing_game", "rma"))
 
 
 def test_data_metrics_count_every_image_once(workspace):
-    metrics = read_json(workspace / "metrics/data.json")
+    metrics = read_json(workspace / "metrics/details/data.json")
     images = dataset.read(workspace / "artifacts/splits", CLASSES)
     for name in CLASSES:
         for split, count in metrics["counts"][name].items():
@@ -118,7 +118,7 @@ def test_a_pipeline_run_is_tracked_with_a_run_per_network_and_the_winner_is_regi
         assert child.data.tags["git_commit"] == commit_before_the_run(workspace)
     assert {"report", "plots", "dvc.lock"} <= {item.path for item in client.list_artifacts(parent.info.run_id)}
     assert parent.data.tags["dvc_lock"] == digest(workspace / "dvc.lock")
-    winner = read_json(workspace / "metrics/summary.json")["winner"]
+    winner = read_json(workspace / "metrics/details/summary.json")["winner"]
     champion = client.get_model_version_by_alias("brain-tumour-mri", "champion")
     assert champion.run_id == children[winner].info.run_id
     assert not list((workspace / ".mlflow-journal").glob("*/"))
@@ -131,7 +131,7 @@ def commit_before_the_run(workspace):
 def test_dagshub_finds_the_numbers_in_its_own_form(workspace):
     lines = (workspace / "dagshub/metrics.csv").read_text().splitlines()
     assert lines[0] == "Name,Value,Timestamp,Step"
-    score = read_json(workspace / "metrics/summary.json")["models"]["resnet50"]["test"]["macro_f1"]["value"]
+    score = read_json(workspace / "metrics/details/summary.json")["models"]["resnet50"]["test"]["macro_f1"]["value"]
     assert any(line.startswith(f'"resnet50/test/macro_f1",{score},') for line in lines)
     ends = ("missed_tumour_rate", "missed_tumour_rate_low", "missed_tumour_rate_high")
     assert all(any(line.startswith(f'"resnet50/test/{end}",') for line in lines) for end in ends)
@@ -140,7 +140,7 @@ def test_dagshub_finds_the_numbers_in_its_own_form(workspace):
 
 def test_commands_that_show_results_work(workspace):
     shown = json.loads(run(workspace, "dvc", "metrics", "show", "--json").stdout)
-    assert "metrics/summary.json" in shown[""]["data"]
+    assert "metrics/details/summary.json" in shown[""]["data"]
     assert "train@resnet50" in run(workspace, "dvc", "dag", "--dot").stdout
     assert run(workspace, "dvc", "metrics", "diff").returncode == 0
     plots = run(workspace, "dvc", "plots", "show", "--out", "dvc_plots").stdout
@@ -160,7 +160,7 @@ def test_the_notebooks_on_training_and_explanations_become_pages(workspace):
 
 
 def test_the_report_and_the_model_card_are_of_this_run(workspace):
-    winner = read_json(workspace / "metrics/summary.json")["winner"]
+    winner = read_json(workspace / "metrics/details/summary.json")["winner"]
     page = (workspace / "artifacts/report/report.html").read_text()
     assert all(f'id="{name}"' in page for name in ("result", "choice", "confidence", "drift", "explanations", "costs"))
     assert "Look for yourself" in page and f"<dd>{winner.replace('_', '_<wbr>')}<small>" in page
@@ -200,7 +200,7 @@ def served(folder) -> Iterator[str]:
 def test_the_service_answers_what_evaluation_computed(workspace):
     import pandas as pd
 
-    summary = read_json(workspace / "metrics/summary.json")
+    summary = read_json(workspace / "metrics/details/summary.json")
     with served(workspace) as address:
         for name in ARCHITECTURES:
             predictions = pd.read_csv(workspace / f"artifacts/predictions/{name}.csv", dtype={"id": str})
@@ -256,7 +256,7 @@ def test_an_experiment_runs_one_architecture_that_needs_no_code(workspace):
         "seed=3",
         *overrides,
     )
-    summary = read_json(workspace / "metrics/summary.json")
+    summary = read_json(workspace / "metrics/details/summary.json")
     assert list(summary["models"]) == ["mobilenet_v3_small"] == [summary["winner"]]
     assert "mobilenet_v3_small" in run(workspace, "dvc", "exp", "show", "--csv").stdout
 
@@ -285,9 +285,9 @@ def test_a_held_out_source_may_lack_a_class(workspace, tmp_path):
     one = ["model=efficientnet_b0", "data=local", "split.protocol=source", "split.held_out=there"]
     make(tmp_path, [*one, *(change for change in THUMBNAIL if not change.startswith("data."))])
     run(tmp_path, "dvc", "repro")
-    tested = read_json(tmp_path / "metrics/evaluate/efficientnet_b0.json")["test"]
+    tested = read_json(tmp_path / "metrics/details/evaluate/efficientnet_b0.json")["test"]
     assert list(tested["per_class"]) == ["glioma", "meningioma", "pituitary"]
-    assert read_json(tmp_path / "metrics/summary.json")["winner"] == "efficientnet_b0"
+    assert read_json(tmp_path / "metrics/details/summary.json")["winner"] == "efficientnet_b0"
     for name in ("model_card.md", "report.html"):
         assert not re.search(r"\bnan( \[|,|\]|<)", (tmp_path / "artifacts/report" / name).read_text()), name
     assert (tmp_path / "artifacts/service/service.json").exists()

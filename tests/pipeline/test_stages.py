@@ -9,13 +9,13 @@ from matplotlib.figure import Figure
 
 from mri.base.files import read_json, write_json
 from mri.base.params import Params
-from mri.base.paths import METRICS, PREDICTIONS, SHOWN, TEACHER
+from mri.base.paths import DETAILS, PREDICTIONS, SHOWN, TEACHER
 from mri.data import dataset
 from mri.evaluation.strange_images import FAR, NEAR
 from mri.evaluation.subgroups import COPY, NONE
 from mri.networks import models
 from mri.report.viewer import viewer
-from stages import consensus, evaluate, explain, mistakes, robustness, train
+from stages import consensus, evaluate, explain, export, mistakes, robustness, train
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -113,7 +113,7 @@ def made_mistakes(params, monkeypatch, data, network, most: int) -> None:
         table = pd.DataFrame(scores, columns=[f"p_{label}" for label in CLASSES])
         table["id"], table["label"], table["split"] = data.index["id"], data.index["label"], "test"
         table.assign(predicted=[CLASSES[i] for i in called]).to_csv(PREDICTIONS / f"{name}.csv", index=False)
-    write_json({"winner": "small"}, METRICS / "summary.json")
+    write_json({"winner": "small"}, DETAILS / "summary.json")
     monkeypatch.setattr(mistakes, "MOST", most)
     monkeypatch.setattr(mistakes.dataset, "read", lambda *_: data)
     monkeypatch.setattr(mistakes.models, "load", lambda _: SimpleNamespace(model=network))
@@ -184,3 +184,20 @@ def test_a_seed_of_training_makes_another_training_and_the_split_s_seed_does_not
     other = params.train.model_copy(update={"seed": params.train.seed + 1})
     assert named(params.model_copy(update={"seed": params.seed + 1})) == named(params)
     assert named(params.model_copy(update={"train": other})) != named(params)
+
+
+@pytest.mark.parametrize(
+    ("acceptable", "latency", "served"),
+    [(["fp32", "bf16"], {"fp32": 2, "bf16": 1}, "bf16"), (["fp32", "int8"], {"fp32": 1, "int8": 2}, "fp32")],
+)
+def test_the_quickest_of_the_precisions_that_are_as_good_serves(params, monkeypatch, acceptable, latency, served):
+    def measured(runtime: str, *_) -> dict:
+        return {"latency_ms_p50": latency[runtime.removeprefix("openvino_")]}
+
+    monkeypatch.setattr(export, "measure_runtime", measured)
+    assert export._quickest(params, "small", acceptable) == served
+
+
+def test_nothing_is_timed_where_only_one_precision_may_serve(params, monkeypatch):
+    monkeypatch.setattr(export, "measure_runtime", lambda *_: pytest.fail("timed"))
+    assert export._quickest(params, "small", ["fp32"]) == "fp32"

@@ -56,7 +56,7 @@ def workspace(folder: Path, monkeypatch, images: int = 1, protocol: str = "group
     np.save("artifacts/splits/images.npy", np.zeros((1, 4, 4), np.uint8))
     Path("artifacts/splits/contradictions.csv").write_text("id,path,label\n")
     Path("artifacts/splits/duplicates.csv").write_text("transform,correlation,id_a,id_b\nmirror,0.99,i0,i0\n")
-    write_json({"images": images, "baselines": {protocol: {}}}, Path("metrics/data.json"))
+    write_json({"images": images, "baselines": {protocol: {}}}, Path("metrics/details/data.json"))
 
 
 def test_load_reads_what_the_split_stage_wrote(tmp_path, monkeypatch):
@@ -68,7 +68,9 @@ def test_load_reads_what_the_split_stage_wrote(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "missing", ["artifacts/dataset/index.csv", "artifacts/splits/index.csv", "metrics/data.json"], ids=lambda x: x
+    "missing",
+    ["artifacts/dataset/index.csv", "artifacts/splits/index.csv", "metrics/details/data.json"],
+    ids=lambda x: x,
 )
 def test_load_names_what_is_missing_and_what_to_run(tmp_path, monkeypatch, missing):
     workspace(tmp_path, monkeypatch)

@@ -20,7 +20,7 @@ MODEL_CARD_SECTIONS = [
 
 @pytest.fixture
 def content(root):
-    return collect(root / "metrics")
+    return collect(root / "metrics/details")
 
 
 @pytest.fixture
@@ -107,19 +107,19 @@ def test_what_was_not_validated_is_said_for_each_split(params, content, protocol
 
 @pytest.mark.parametrize("stage", ["data", "consensus", "drift", "train", "evaluate", "robustness", "explain"])
 def test_a_card_lacks_what_a_run_lacks(root, tmp_path, params, stage):
-    shutil.copytree(root / "metrics", tmp_path / "metrics")
-    gone = tmp_path / "metrics" / stage
+    shutil.copytree(root / "metrics/details", tmp_path / "metrics/details")
+    gone = tmp_path / "metrics/details" / stage
     shutil.rmtree(gone) if gone.is_dir() else gone.with_suffix(".json").unlink()
-    model_card.write(params, tmp_path / "metrics", tmp_path)
+    model_card.write(params, tmp_path / "metrics/details", tmp_path)
     card = (tmp_path / "model_card.md").read_text()
     assert re.findall(r"^## (.+)$", card, re.MULTILINE) == MODEL_CARD_SECTIONS
 
 
 def test_the_page_says_the_same_and_loads_nothing(params, root, tmp_path):
-    model_card.write(params, root / "metrics", tmp_path)
+    model_card.write(params, root / "metrics/details", tmp_path)
     page = (tmp_path / "model_card.html").read_text()
     assert [text.replace("&#39;", "'") for text in re.findall(r"<h2>(.+?)</h2>", page)] == MODEL_CARD_SECTIONS
-    winner = read_json(root / "metrics/summary.json")["winner"]
+    winner = read_json(root / "metrics/details/summary.json")["winner"]
     assert f"<strong>{winner}</strong>" in page and "<title>Model card: " in page and "|" not in page
     assert not re.search(r"<script|https?://|@import", page)
 

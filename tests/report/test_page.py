@@ -27,7 +27,7 @@ def run(root, tmp_path) -> Path:
 
 
 def written(run: Path, viewer: dict = page.NO_VIEWER) -> str:
-    page.write(load(run / "params.yaml"), run / "metrics", run / "plots", run / "out", viewer)
+    page.write(load(run / "params.yaml"), run / "metrics/details", run / "plots", run / "out", viewer)
     return (run / "out/report.html").read_text()
 
 
@@ -42,23 +42,23 @@ def test_the_page_has_every_section_and_holds_its_pictures(run):
 
 
 def test_the_numbers_on_the_page_are_those_of_the_metrics(run):
-    summary = read_json(run / "metrics/summary.json")
+    summary = read_json(run / "metrics/details/summary.json")
     score = {"value": 0.87654, "low": 0.81, "high": 0.93}
     missed = {"value": 0.125, "low": 0.025, "high": 0.375}
     summary["models"][summary["winner"]]["test"] |= {"macro_f1": score, "missed_tumour_rate": missed}
     summary["baselines"]["majority"]["missed_tumour_rate"] = {"value": 0.75, "low": 0.5, "high": 1.0}
-    write_json(summary, run / "metrics/summary.json")
+    write_json(summary, run / "metrics/details/summary.json")
     page = written(run)
     assert "87.7 %<small>95 % interval 81.0 to 93.0" in page and "<td>87.7 [81.0, 93.0]</td>" in page
     assert "12.5 %<small>tumours called tumour-free, 95 % interval 2.5 to 37.5</small>" in page
     assert "<td>87.7 [81.0, 93.0]</td><td>12.5 [2.5, 37.5]</td>" in page and "<td>75.0 [50.0, 100.0]</td>" in page
-    weakest = weakest_class(read_json(run / f"metrics/evaluate/{summary['winner']}.json"))
+    weakest = weakest_class(read_json(run / f"metrics/details/evaluate/{summary['winner']}.json"))
     assert f"<dd>{weakest['name']}<small>" in page and f"% of {weakest['support']} recognised" in page
 
 
 def test_parts_of_the_test_images_have_their_missed_tumours_and_no_score_that_means_nothing(run):
-    winner = read_json(run / "metrics/summary.json")["winner"]
-    path = run / f"metrics/evaluate/{winner}.json"
+    winner = read_json(run / "metrics/details/summary.json")["winner"]
+    path = run / f"metrics/details/evaluate/{winner}.json"
     half = {"value": 0.5, "low": 0.25, "high": 0.75}
     few = {"n": 7, "groups": 3, "accuracy": half}
     many = few | {"balanced_accuracy": half, "missed_tumour_rate": {"value": 0.125, "low": 0.0, "high": 0.375}}
@@ -70,7 +70,7 @@ def test_parts_of_the_test_images_have_their_missed_tumours_and_no_score_that_me
 
 
 def test_the_gate_s_false_positives_are_shown_with_their_interval(run):
-    path = run / "metrics/robustness/resnet50.json"
+    path = run / "metrics/details/robustness/resnet50.json"
     scores = read_json(path)
     scores["gate"]["test_images_let_through"] = 0.9375
     scores["gate"]["far"] = {
@@ -91,27 +91,27 @@ def test_the_gate_s_false_positives_are_shown_with_their_interval(run):
 
 
 def test_a_run_of_one_network_compares_nothing(run):
-    summary = read_json(run / "metrics/summary.json")
+    summary = read_json(run / "metrics/details/summary.json")
     summary["models"] = {"resnet50": summary["models"]["resnet50"]}
     summary["decided_by"] = {"resnet50": summary["decided_by"]["resnet50"]}
-    write_json(summary | {"winner": "resnet50", "test_comparisons": []}, run / "metrics/summary.json")
-    write_json({"n": 0, "why": "a consensus needs two networks"}, run / "metrics/consensus.json")
+    write_json(summary | {"winner": "resnet50", "test_comparisons": []}, run / "metrics/details/summary.json")
+    write_json({"n": 0, "why": "a consensus needs two networks"}, run / "metrics/details/consensus.json")
     page = written(run)
     assert "<h1>One network for" in page and 'id="choice"' not in page and "Consensus of all" not in page
     assert "the only network" in page and "resnet101</td>" not in page
 
 
 def test_a_run_without_masks_has_no_scores_of_maps(run):
-    for path in (run / "metrics/explain").iterdir():
+    for path in (run / "metrics/details/explain").iterdir():
         write_json({"n": 0, "methods": {}, "baselines": {}}, path)
-    write_json({"n": 0, "why": "no test image has a mask"}, run / "metrics/consensus.json")
+    write_json({"n": 0, "why": "no test image has a mask"}, run / "metrics/details/consensus.json")
     page = written(run)
     assert "there is nothing to score maps against" in page and "Where the maps lie" not in page
 
 
 @pytest.mark.parametrize("stage", ["data", "train", "evaluate", "robustness", "explain", "benchmark", "consensus"])
 def test_a_stage_without_metrics_leaves_its_section_out(run, stage):
-    gone = run / "metrics" / stage
+    gone = run / "metrics/details" / stage
     shutil.rmtree(gone) if gone.is_dir() else gone.with_suffix(".json").unlink()
     page = written(run)
     lost = {"train": ["training"], "evaluate": ["errors", "confidence"], "explain": ["explanations"]}

@@ -133,10 +133,10 @@ def test_make_repro_tracks_the_lock_after_the_last_stage(root):
 
 def test_what_the_pipeline_writes_does_not_make_a_commit_another(tmp_path):
     (tmp_path / "metrics").mkdir()
-    for name in ("metrics/summary.json", "dvc.lock", "code.py"):
+    for name in ("metrics/details/summary.json", "dvc.lock", "code.py"):
         (tmp_path / name).write_text("1")
     subprocess.run("git init -q && git add . && git -c user.name=a -c user.email=a@b commit -qm a", shell=True)
-    (tmp_path / "metrics/summary.json").write_text("2")
+    (tmp_path / "metrics/details/summary.json").write_text("2")
     (tmp_path / "dvc.lock").write_text("2")
     assert not tracking.commit().endswith("+")
     (tmp_path / "code.py").write_text("2")

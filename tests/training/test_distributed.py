@@ -82,7 +82,7 @@ def test_two_processes_with_half_the_batch_each_give_the_gradients_of_one_with_a
 @pytest.mark.slow
 def test_the_train_stage_starts_its_own_processes_and_one_of_them_writes(workspace):
     run(workspace, "python", "-m", "stages.train", "efficientnet_b0")
-    metrics = read_json(workspace / "metrics/train/efficientnet_b0.json")
+    metrics = read_json(workspace / "metrics/details/train/efficientnet_b0.json")
     assert metrics["epochs"] == 2
     assert (workspace / "artifacts/models/efficientnet_b0/model.safetensors").exists()
     assert not list((workspace / ".checkpoints").glob("*/*"))
