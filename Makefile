@@ -6,6 +6,7 @@ PUBLISHED := $(patsubst results/%/package/,%,$(dir $(wildcard results/*/package/
 VENV := .venv
 READY := $(VENV)/.ready
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export VIRTUAL_ENV := $(CURDIR)/$(VENV)
 export DVC_NO_ANALYTICS := 1
 export BENTOML_DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
@@ -16,24 +17,32 @@ export MLFLOW_DISABLE_TELEMETRY := true
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-# CPU=1 takes PyTorch's build without CUDA from its own index, and leaves out what only CUDA's build needs.
-CPU_INDEX := https://download.pytorch.org/whl/cpu
+# PyTorch's own index has a build for every machine, with CUDA or without; CPU=1 asks for the one without. What CUDA's
+# build needs comes with it, so it is left out of the lock. Where the index can't be reached, PyPI's build has CUDA.
+TORCH_INDEX := https://download.pytorch.org/whl/cpu/torch/
 CUDA := ^(nvidia-[^m]|cuda-|triton==)
+REACHED := import sys, urllib.request; urllib.request.urlopen(sys.argv[1], timeout=5)
 
-$(READY): requirements.lock
+$(VENV)/bin/uv: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' || \
 		{ echo "error: Python 3.10 to 3.13 is needed: make PYTHON=python3.11 ..." >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-ifdef CPU
-	grep -E '^torch(vision)?==' requirements.lock | pip install --quiet --index-url $(CPU_INDEX) -r /dev/stdin
-	grep -vE '$(CUDA)' requirements.lock | pip install --quiet --disable-pip-version-check -r /dev/stdin
-else
-	pip install --quiet --disable-pip-version-check -r requirements.lock
-endif
+	pip install --quiet --disable-pip-version-check $$(grep ^uv== requirements.txt)
+	touch $@
+
+$(READY): requirements.lock | $(VENV)/bin/uv
+	@if python -c '$(REACHED)' $(TORCH_INDEX) 2> /dev/null; then \
+		grep -vE '$(CUDA)' requirements.lock | uv pip install --torch-backend=$(if $(CPU),cpu,auto) -r -; \
+	elif [ -n '$(CPU)' ]; then \
+		echo "error: CPU=1 needs $(TORCH_INDEX), which can't be reached" >&2; exit 2; \
+	else \
+		echo "PyTorch's index can't be reached: installing PyPI's build, which has CUDA"; \
+		uv pip install -r requirements.lock; \
+	fi
 	touch $@
 
 .PHONY: setup
-setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA)
+setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA even where there is a GPU)
 
 .PHONY: repro
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package

@@ -20,7 +20,7 @@ from mri.tracking.run import track
 
 
 def evaluate(params: Params, arch: str) -> None:
-    """Write artifacts/predictions/ARCH.csv (calibrated probabilities per image) and metrics/details/evaluate/ARCH.json."""
+    """Write artifacts/predictions/ARCH.csv (calibrated probabilities) and metrics/details/evaluate/ARCH.json."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
     parts = {name: data.part(name) for name in ("val", "test")}

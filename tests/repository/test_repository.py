@@ -4,8 +4,11 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from http.server import HTTPServer, SimpleHTTPRequestHandler
 from importlib.metadata import requires
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import yaml
@@ -155,8 +158,8 @@ def test_a_module_that_everything_loads_is_there_within_a_second(module):
     assert done.returncode == 0, done.stderr
 
 
-def test_an_installation_without_cuda_leaves_out_what_only_cuda_needs():
-    """`make setup CPU=1` takes all but CUDA's libraries from the lock; PyTorch's CPU build doesn't ask for them."""
+def test_what_is_left_out_of_the_lock_is_what_only_cuda_needs():
+    """PyTorch's own index has builds without CUDA, which don't ask for these."""
     makefile = (ROOT / "Makefile").read_text()
     pattern = re.compile(re.search(r"^CUDA := (.+)$", makefile, re.MULTILINE)[1])
     locked = (ROOT / "requirements.lock").read_text().splitlines()
@@ -166,5 +169,49 @@ def test_an_installation_without_cuda_leaves_out_what_only_cuda_needs():
     assert of_cuda <= left_out
     assert {name.split("-")[0] for name in left_out} == {"cuda", "nvidia", "triton"}
     assert not left_out & {"nvidia-ml-py", "torch"}  # nncf asks for the first
-    printed = subprocess.run(["make", "-n", "-W", "requirements.lock", "setup", "CPU=1"], cwd=ROOT, capture_output=True)
-    assert b"--index-url https://download.pytorch.org/whl/cpu" in printed.stdout
+
+
+@pytest.fixture
+def setup(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
+    """Runs `make setup` in a folder where uv only says what it was asked to install."""
+    (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
+    (tmp_path / "requirements.txt").write_text("")
+    (tmp_path / "requirements.lock").write_text("nvidia-cublas==1\nsix==1.16.0\ntorch==2.14.1\n")
+    commands = tmp_path / ".venv/bin"
+    commands.mkdir(parents=True)
+    (commands / "uv").write_text('#!/bin/sh\necho "uv $@"\nfor last; do :; done\ncat "$last" 2>/dev/null || cat\n')
+    (commands / "uv").chmod(0o755)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        return subprocess.run(["make", "setup", *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    return run
+
+
+@pytest.fixture
+def index() -> Iterator[str]:
+    """The address of something that answers in the place of PyTorch's index."""
+    with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("arguments", "backend"), [((), "auto"), (("CPU=1",), "cpu")])
+def test_pytorch_comes_from_its_own_index_in_the_build_that_fits_the_machine(setup, index, arguments, backend):
+    done = setup(f"TORCH_INDEX={index}", *arguments)
+    assert done.returncode == 0, done.stderr
+    assert f"uv pip install --torch-backend={backend} -r -\nsix==1.16.0\ntorch==2.14.1\n" in done.stdout
+
+
+def test_where_its_index_cannot_be_reached_pytorch_comes_from_pypi_with_cuda(setup):
+    done = setup("TORCH_INDEX=http://127.0.0.1:9/")
+    assert done.returncode == 0, done.stderr
+    assert "PyTorch's index can't be reached" in done.stdout
+    assert "uv pip install -r requirements.lock\nnvidia-cublas==1\n" in done.stdout
+
+
+def test_a_build_without_cuda_that_cannot_be_had_is_refused_in_one_line(setup):
+    done = setup("TORCH_INDEX=http://127.0.0.1:9/", "CPU=1")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "error: CPU=1 needs http://127.0.0.1:9/, which can't be reached"
