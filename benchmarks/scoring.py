@@ -28,14 +28,15 @@ from mri.commands.compose import compose
 from mri.evaluation import confidence
 from mri.evaluation.comparison import compare
 from mri.evaluation.scores import summarise
-from mri.explanation.localisation import maps_of
+from mri.explanation.maps import explain_many
 from mri.inference import prediction_sets
+from mri.inference.methods import SHOWN_METHODS
 from mri.networks import models
 from mri.networks.predict import to_tensor
 
 OUT = Path("results/benchmarks/scoring.json")
 PREDICTED, GROUPS = 1300, 130
-EXPLAINED, SIZE, METHODS = 200, 224, ["gradcam", "guided_backprop", "guided_gradcam"]
+EXPLAINED, SIZE = 200, 224
 
 
 def timed(work: Callable[[], Any]) -> dict[str, float]:
@@ -70,7 +71,7 @@ def explain(params: Params, images: int = EXPLAINED, size: int = SIZE) -> None:
     """All maps of all networks on random pictures."""
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, size), np.uint8)
     for spec in params.model.architectures.values():
-        maps_of(models.build(spec, len(params.data.classes), 0).eval(), to_tensor(pixels), None, METHODS)
+        explain_many(models.build(spec, len(params.data.classes), 0).eval(), to_tensor(pixels), None, SHOWN_METHODS)
 
 
 def main() -> None:
@@ -83,7 +84,7 @@ def main() -> None:
         "date": date.today().isoformat(),
         "networks": list(params.model.architectures),
         "scores": {"images": PREDICTED, "resamples": params.evaluate.resamples, **timed(lambda: score(params))},
-        "maps": {"images": EXPLAINED, "size_px": SIZE, "methods": METHODS, **timed(lambda: explain(params))},
+        "maps": {"images": EXPLAINED, "size_px": SIZE, "methods": SHOWN_METHODS, **timed(lambda: explain(params))},
     }
     write_json(content, OUT)
     print(f"scores {content['scores']['seconds']:.1f} s, maps {content['maps']['seconds']:.0f} s")

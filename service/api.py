@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 
 from mri.base.errors import UserError
 from mri.data.images import ImageError
+from mri.inference.methods import SHOWN_METHODS
 from mri.inference.overlays import overlay, png
 from mri.inference.package import UnknownModelError
 from mri.inference.runtime import disk_size_mb, served_precision, usable_cores
@@ -54,7 +55,7 @@ Model = Annotated[str, Form(description="which network; the winner when left out
 Explain = Annotated[
     list[str],
     Form(
-        description="none (the default) or methods that GET /models lists: gradcam, guided_backprop, guided_gradcam, "
+        description=f"none (the default) or methods that GET /models lists: {', '.join(SHOWN_METHODS)}, "
         "consensus; several separated by commas or in fields of their own",
         examples=[["gradcam,consensus"]],
     ),

@@ -1,7 +1,7 @@
-"""Where the packaged networks looked, without PyTorch.
+"""Explain the predictions of packaged networks, without PyTorch.
 
-Grad-CAM comes from the features that a prediction brings along, guided gradients from a graph of their own, and the
-consensus from asking all networks.
+Grad-CAM is computed from the features that come with a prediction, the guided gradient by a graph of its own, and the
+consensus from the Grad-CAMs of all networks.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import numpy as np
 from mri.base.errors import UserError
 from mri.data import images
 from mri.inference.consensus import combine, confidence_weights, consensus_class
-from mri.inference.gradcam import gradcam_from_features, upsample
+from mri.inference.gradcam import gradcam_from_features, guided_gradcam, upsample
+from mri.inference.methods import FEATURES, GUIDED_GRADIENT, METHODS, SHOWN_METHODS, needs_of
 from mri.inference.package import Network, Opinion, Package, Reason, in_words
 from mri.inference.runtime import GUIDED
 
@@ -25,7 +26,7 @@ class UnknownMethodError(UserError):
 
 @dataclass(frozen=True)
 class Explained:
-    """map: float32 (S, S), raw and non-negative. target: the class explained. agreement: of the consensus, 0 to 1."""
+    """A map, float32 (S, S), raw and non-negative, and the class explained. agreement: of the consensus, 0 to 1."""
 
     map: np.ndarray
     target: str
@@ -34,7 +35,7 @@ class Explained:
 
 @dataclass(frozen=True)
 class Explanations:
-    """by_method: what was asked for. reasons: what asking all networks has shown against the answer."""
+    """The maps that were asked for, by method, and the reasons against the answer that asking all networks gave."""
 
     by_method: dict[str, Explained] = field(default_factory=dict)
     reasons: list[Reason] = field(default_factory=list)
@@ -45,14 +46,14 @@ class Explainer:
 
     def __init__(self, package: Package):
         self.package = package
-        closed_form = all(card["head_weights"] is not None for card in package.cards.values())
-        guided = all((package.folder / "models" / name / GUIDED).is_file() for name in package.names)
-        self.methods = [
-            *(["gradcam"] if closed_form else []),
-            *(["guided_backprop"] if guided else []),
-            *(["guided_gradcam"] if guided and closed_form else []),
-            *(["consensus"] if closed_form and len(package.names) > 1 else []),
-        ]
+        packaged = set()
+        if all(card["head_weights"] is not None for card in package.cards.values()):
+            packaged.add(FEATURES)
+        if all((package.folder / "models" / name / GUIDED).is_file() for name in package.names):
+            packaged.add(GUIDED_GRADIENT)
+        self.methods = [name for name in SHOWN_METHODS if METHODS[name].needs <= packaged]
+        if FEATURES in packaged and len(package.names) > 1:
+            self.methods.append("consensus")
 
     def check(self, methods: list[str]) -> list[str]:
         """The methods without "none" and repetitions. Raises UnknownMethodError that lists the legal names."""
@@ -72,17 +73,18 @@ class Explainer:
         """
         target = network.classes.index(opinion.label)
         maps: dict[str, np.ndarray] = {}
-        if {"gradcam", "guided_gradcam"} & set(methods):
+        needs = needs_of(name for name in methods if name in METHODS)
+        if FEATURES in needs:
             maps["gradcam"] = gradcam(network, opinion, target, network.size)
-        if {"guided_backprop", "guided_gradcam"} & set(methods):
+        if GUIDED_GRADIENT in needs:
             maps["guided_backprop"] = network.runtime.guided_gradient(pixels, target)
         if "guided_gradcam" in methods:
-            maps["guided_gradcam"] = maps["guided_backprop"] * maps["gradcam"]
+            maps["guided_gradcam"] = guided_gradcam(maps["guided_backprop"], maps["gradcam"])
         explained = {name: Explained(maps[name], opinion.label) for name in methods if name in maps}
         if "consensus" not in methods:
             return Explanations(explained)
-        found, reasons = self._consensus(network, opinion, scan)
-        return Explanations({name: explained.get(name, found) for name in methods}, reasons)
+        consensus, reasons = self._consensus(network, opinion, scan)
+        return Explanations({name: explained.get(name, consensus) for name in methods}, reasons)
 
     def _consensus(self, asked: Network, opinion: Opinion, scan: np.ndarray) -> tuple[Explained, list[Reason]]:
         networks = self.package.networks()
@@ -90,31 +92,32 @@ class Explainer:
             opinion if network is asked else network.opinions(images.prepare(scan, network.size)[None])[0]
             for network in networks
         ]
-        probabilities = np.array([[list(said.probabilities.values())] for said in opinions])
+        probabilities = np.array([[list(answer.probabilities.values())] for answer in opinions])
         target = consensus_class(probabilities)
         maps = np.stack(
             [
-                gradcam(network, said, int(target[0]), asked.size)[None]
-                for network, said in zip(networks, opinions, strict=True)
+                gradcam(network, answer, int(target[0]), asked.size)[None]
+                for network, answer in zip(networks, opinions, strict=True)
             ]
         )
         combined = combine(maps, confidence_weights(probabilities, target))
         agreement = float(combined.agreement[0])
-        found = Explained(combined.map[0], asked.classes[int(target[0])], agreement if np.isfinite(agreement) else None)
-        return found, _disagreement([said.label for said in opinions])
+        label = asked.classes[int(target[0])]
+        explained = Explained(combined.map[0], label, agreement if np.isfinite(agreement) else None)
+        return explained, _disagreement([answer.label for answer in opinions])
 
 
 def gradcam(network: Network, opinion: Opinion, target: int, size: int) -> np.ndarray:
-    """Grad-CAM of one class, float32 (size, size), from the features of a prediction; network has a linear head."""
+    """Return Grad-CAM of one class, float32 (size, size), from a prediction's features; network has a linear head."""
     assert network.head_weights is not None and opinion.features is not None
     grid = gradcam_from_features(opinion.features[None], network.head_weights, np.array([target]))
     return upsample(grid, (size, size))[0]
 
 
 def _disagreement(labels: list[str]) -> list[Reason]:
-    """A reason where the networks don't all name one class."""
+    """Return a reason where the networks name different classes."""
     counts = Counter(labels)
     if len(counts) == 1:
         return []
-    said = ", ".join(f"{in_words(label)} ({count})" for label, count in counts.most_common())
-    return [Reason("models_disagree", f"The {len(labels)} networks name different classes: {said}.")]
+    listed = ", ".join(f"{in_words(label)} ({count})" for label, count in counts.most_common())
+    return [Reason("models_disagree", f"The {len(labels)} networks name different classes: {listed}.")]

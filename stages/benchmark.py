@@ -6,8 +6,8 @@ from mri.base.hardware import describe
 from mri.base.params import Params
 from mri.base.paths import DETAILS, EXPORTED, MODELS, SPLITS
 from mri.data import dataset
-from mri.explanation.maps import METHODS
 from mri.export.benchmark import measure_explanations, measure_runtime
+from mri.inference.methods import METHODS
 from mri.networks import models
 from mri.tracking.run import track
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,29 @@ def estimate(value: float, samples: np.ndarray, level: float = 0.95, groups: int
     if groups is not None and low == high == value and value in (0, 1):
         return wilson(int(value) * groups, groups)
     return {"value": float(value), "low": float(min(low, value)), "high": float(max(high, value))}
+
+
+def estimate_mean(values: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """Return {value, low, high} of the mean of (N,) over images; values that aren't finite are left out.
+
+    weights: (B, N) from `resample_weights`. None three times where no value is finite.
+    """
+    defined = np.isfinite(values)
+    if not defined.any():
+        return {"value": None, "low": None, "high": None}
+    if not defined.all():
+        values, weights = values[defined], weights[:, defined]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return estimate(float(values.mean()), weights @ values / weights.sum(1))
+
+
+def estimate_difference(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
+    """Return {value, low, high, distinguishable} (from 0) of the mean difference of two scores (N,) of the same images.
+
+    Both are finite. weights: (B, N) from `resample_weights`.
+    """
+    difference = estimate_mean(first - second, weights)
+    return difference | {"distinguishable": not difference["low"] <= 0 <= difference["high"]}
 
 
 def value(score: Estimate | float) -> float:

@@ -1,76 +1,50 @@
-"""Explanations scored: maps of one network on test images with a tumour mask, against chance, baselines and ceiling.
+"""Score maps of one network against tumour masks, beside chance, trivial maps and the ceiling of the method's grid.
 
 Maps explain the predicted class. An image counts when it has a mask and the network calls a tumour, right or wrong.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
-from mri.base.errors import UserError
-from mri.base.intervals import estimate, resample_weights
+from mri.base.intervals import estimate, estimate_difference, estimate_mean, resample_weights
 from mri.data.dataset import Dataset
-from mri.evaluation.scores import TUMOUR_FREE
-from mri.explanation.maps import METHODS, explain, explain_many, gradcam_grid
-from mri.explanation.scores import chance, empty, localisation, skill
-from mri.explanation.trivial_maps import baselines, grid_oracle
-from mri.inference.gradcam import Cells
+from mri.explanation.maps import Grid, grids_of
+from mri.explanation.sampling import calls_a_tumour
+from mri.explanation.scores import LOCALISATION, chance, empty, localisation, skill
+from mri.explanation.trivial_maps import grid_oracle, trivial_maps
 from mri.networks.models import Classifier
-from mri.networks.predict import to_tensor
-
-FINE = "gradcam_fine"  # Grad-CAM of the stage before the last: four times the cells, less of the class
-LEGAL = [*METHODS, FINE]
-CORE = ("pointing_game", "rma", "rra", "auroc", "iou_otsu")
 
 
-def sample(data: Dataset, limit: int) -> pd.DataFrame:
-    """At most `limit` test images with a mask: the same for every network, classes and patients mixed evenly."""
-    tests = data.index[(data.index["split"] == "test") & (data.index["mask_row"] >= 0)]
-    if tests.empty:
-        return tests
-    # Taking one image of every patient and class in turn keeps long series from crowding out the others.
-    turn = tests.groupby(["label", "group"]).cumcount()
-    turn_in_class = tests.assign(turn=turn).sort_values(["turn", "id"]).groupby("label").cumcount()
-    order = turn_in_class.sort_values(kind="stable").index
-    return tests.loc[order[:limit]].sort_values("id").reset_index(drop=True)
+def score_localisation(
+    model: Classifier,
+    data: Dataset,
+    images: pd.DataFrame,
+    logits: np.ndarray,
+    maps: dict[str, np.ndarray],
+    resamples: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Return `summarise` of the images that count, and in `grids` how many cells each coarse method has.
 
-
-def maps_of(
-    model: Classifier, images: np.ndarray | torch.Tensor, target: np.ndarray | None, methods: list[str]
-) -> dict[str, np.ndarray]:
-    """{method: float32 (N, H, W)} raw maps by some of LEGAL, of images (N, 1, H, W) in [0, 1].
-
-    target: as in `explain_many`, None for the predicted classes. Raises UserError for another method.
+    images: rows of the index, with masks. logits: (N, C). maps: {method: (N, S, S)} of the predicted classes.
     """
-    unknown = [name for name in methods if name not in LEGAL]
-    if unknown:
-        raise UserError(f"unknown method {unknown[0]!r} in explain.methods: choose from {', '.join(LEGAL)}")
-    maps = explain_many(model, images, target, [name for name in methods if name != FINE])
-    if FINE in methods:
-        maps[FINE] = explain(model, images, target, "gradcam", model.spec.fine_layer)
-    return {name: maps[name] for name in methods}
-
-
-class Grid(NamedTuple):
-    """Rows and columns of a coarse map, and where its cells are centred: None for a share of the image each."""
-
-    shape: tuple[int, int]
-    cells: Cells | None = None
-
-
-def grids_of(model: Classifier, pixels: np.ndarray) -> dict[str, Grid]:
-    """The grids on which methods draw at the size of `pixels` (N, S, S); a method that isn't here draws pixels."""
-    coarse, fine = _grid_shape(model, pixels), _grid_shape(model, pixels, model.spec.fine_layer)
-    return {"gradcam": Grid(coarse), "gradcam_aligned": Grid(coarse, Cells(*model.cells())), FINE: Grid(fine)}
-
-
-def _grid_shape(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
-    height, width = gradcam_grid(model, to_tensor(pixels[:1]), torch.zeros(1, dtype=torch.long), layer).shape[1:]
-    return height, width
+    pixels, masks = data.pixels[images["row"].to_numpy()], data.masks_of(images)
+    counted = calls_a_tumour(data.classes, logits.argmax(1)) & masks.any(axis=(1, 2))
+    grids = grids_of(model, pixels)
+    scores = summarise(
+        {method: values[counted] for method, values in maps.items()},
+        pixels[counted],
+        masks[counted],
+        images["group"].to_numpy()[counted],
+        grids,
+        resamples,
+        seed,
+    )
+    return scores | {"grids": {method: "x".join(map(str, grid.shape)) for method, grid in grids.items()}}
 
 
 def summarise(
@@ -82,77 +56,78 @@ def summarise(
     resamples: int,
     seed: int,
 ) -> dict[str, Any]:
-    """Scores of every method: value, interval, chance level, lead over chance and over the best trivial map, and skill
-    between that map (0) and the ceiling (1).
+    """Return every method's scores: value, interval, chance level, lead over chance and over the best trivial map, and
+    skill between that map (0) and the ceiling (1).
 
     maps: {method: (N, S, S)}. pixels: uint8 (N, S, S). masks: bool (N, S, S), none empty. groups: (N,), resampled
-    together. grids: of the methods that draw on a coarse one; the others' ceiling is the mask itself.
+    together. grids: of the methods that have a coarse one; the others' ceiling is the mask itself.
     A network that called no tumour has n = 0 and no scores.
     """
     if len(masks) == 0:
         return {"n": 0, "groups": 0, "methods": {}, "baselines": {}}
     weights = resample_weights(groups, resamples, seed)
-    trivial = {name: localisation(made, masks) for name, made in baselines(pixels / 255.0, seed).items()}
+    trivial = {name: localisation(values, masks) for name, values in trivial_maps(pixels / 255.0, seed).items()}
     by_chance = chance(masks)
-    result: dict[str, Any] = {"n": len(masks), "groups": len(np.unique(groups)), "methods": {}}
-    result["baselines"] = {name: {score: mean(own[score], weights) for score in CORE} for name, own in trivial.items()}
-    for name, made in maps.items():
-        own, ceiling = localisation(made, masks), _ceiling(masks, grids.get(name))
-        rows = {
-            score: _row(own[score], by_chance[score], of_score(score, trivial), ceiling[score], weights)
-            for score in CORE
-        }
-        result["methods"][name] = {**rows, "empty": float(empty(made).mean())}
-    return result
+    return {
+        "n": len(masks),
+        "groups": len(np.unique(groups)),
+        "methods": {
+            method: _score_method(values, masks, grids.get(method), by_chance, trivial, weights)
+            for method, values in maps.items()
+        },
+        "baselines": {
+            name: {score: estimate_mean(values, weights) for score, values in scores.items()}
+            for name, scores in trivial.items()
+        },
+    }
+
+
+def _score_method(
+    maps: np.ndarray,
+    masks: np.ndarray,
+    grid: Grid | None,
+    by_chance: dict[str, np.ndarray],
+    trivial: dict[str, dict[str, np.ndarray]],
+    weights: np.ndarray,
+) -> dict[str, Any]:
+    scores = localisation(maps, masks)
+    ceiling = localisation(masks.astype(np.float32) if grid is None else grid_oracle(masks, *grid), masks)
+    rows: dict[str, Any] = {
+        name: _row(scores[name], by_chance[name], of_score(name, trivial), ceiling[name], weights)
+        for name in LOCALISATION
+    }
+    return rows | {"empty": float(empty(maps).mean())}
 
 
 def of_score(score: str, scores: dict[str, dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """{whose: (N,)} of {whose: {score: (N,)}}."""
-    return {name: own[score] for name, own in scores.items()}
+    """Return one score of several sets of maps: {set: (N,)} of {set: {score: (N,)}}."""
+    return {name: values[score] for name, values in scores.items()}
 
 
 def _row(
-    own: np.ndarray, by_chance: np.ndarray, trivial: dict[str, np.ndarray], ceiling: np.ndarray, weights: np.ndarray
+    values: np.ndarray, by_chance: np.ndarray, trivial: dict[str, np.ndarray], ceiling: np.ndarray, weights: np.ndarray
 ) -> dict[str, Any]:
-    """One score of one method on N images, (N,) as its chance levels, its ceilings and the scores of trivial maps.
+    """Return what is reported of one score of one method on N images. All arrays but weights: (N,).
 
-    Chance and trivial maps do better on large tumours too, so their levels are no constants: the leads over them are
+    Chance and trivial maps do better on large tumours too, so their levels are not constants: the leads over them are
     paired, image by image.
     """
     best = max(trivial, key=lambda name: float(trivial[name].mean()))
     return {
-        **mean(own, weights),
+        **estimate_mean(values, weights),
         "chance": float(by_chance.mean()),
         "ceiling": float(ceiling.mean()),
-        "skill": _skill(own, trivial[best], ceiling, weights),
-        "over_chance": difference(own, by_chance, weights),
-        "over_trivial": {"best": best, **difference(own, trivial[best], weights)},
+        "skill": _skill(values, trivial[best], ceiling, weights),
+        "over_chance": estimate_difference(values, by_chance, weights),
+        "over_trivial": {"best": best, **estimate_difference(values, trivial[best], weights)},
     }
 
 
-def mean(values: np.ndarray, weights: np.ndarray) -> dict[str, float]:
-    """Mean of (N,) over images: {value, low, high}. weights: (B, N) from `resample_weights`."""
-    return estimate(float(values.mean()), weights @ values / weights.sum(1))
-
-
-def _skill(own: np.ndarray, baseline: np.ndarray, ceiling: np.ndarray, weights: np.ndarray) -> dict[str, float] | None:
-    """{value, low, high} of `skill` of the means; None where the baseline reaches the ceiling."""
-    every = np.concatenate([np.ones((1, len(own))), weights])
-    means = [every @ values / every.sum(1) for values in (own, baseline, ceiling)]
-    reached = np.array([skill(*row) for row in zip(*means, strict=True)])
-    return estimate(float(reached[0]), reached[1:]) if np.isfinite(reached[0]) else None
-
-
-def _ceiling(masks: np.ndarray, grid: Grid | None) -> dict[str, np.ndarray]:
-    return localisation(masks.astype(np.float32) if grid is None else grid_oracle(masks, *grid), masks)
-
-
-def calls_a_tumour(labels: list[str], predicted: np.ndarray) -> np.ndarray:
-    """bool (N,): whether the predicted class, an index into `labels`, is a tumour."""
-    return np.array([labels[i] != TUMOUR_FREE for i in predicted])
-
-
-def difference(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> dict[str, Any]:
-    """Mean difference of two scores (N,) of the same images: {value, low, high, distinguishable} from 0."""
-    result: dict[str, Any] = dict(mean(first - second, weights))
-    return result | {"distinguishable": not result["low"] <= 0 <= result["high"]}
+def _skill(
+    values: np.ndarray, baseline: np.ndarray, ceiling: np.ndarray, weights: np.ndarray
+) -> dict[str, float] | None:
+    """Return {value, low, high} of `skill` of the means; None where the baseline reaches the ceiling."""
+    rows = np.concatenate([np.ones((1, len(values))), weights])
+    means = [rows @ scores / rows.sum(1) for scores in (values, baseline, ceiling)]
+    skills = np.array([skill(*row) for row in zip(*means, strict=True)])
+    return estimate(float(skills[0]), skills[1:]) if np.isfinite(skills[0]) else None

@@ -1,36 +1,32 @@
-"""Where a network looked: maps of which pixels a class score rests on.
+"""Compute explanation maps: how much each pixel contributes to the score of a class.
 
-Maps are raw: non-negative, on the method's own scale, never stretched to 0..1 (that is display), so that mass and
-magnitude can be measured (mri/explanation/scores.py). Every function leaves the model as it found it, without hooks,
-and may be called from several threads at once.
+The methods are those of `mri.inference.methods`. Maps are raw: non-negative, on the method's own scale, never stretched
+to 0..1 (that is display), so that mass and magnitude can be measured (`mri.explanation.scores`). Every function leaves
+the model unchanged, without hooks, and may be called from several threads at once.
 
 The rule for guided backpropagation is `relu(g) * 1[x > 0] * act'(x)`, where g is the gradient from above and x the
 input of the activation `act`. For ReLU, whose slope is 1[x > 0], that is the original rule (Springenberg et al. 2015).
-The paper has none for the smooth activations of EfficientNet and MobileNet (SiLU, Hardswish), and replacing ReLU alone
-returns the plain gradient under another name there. For those the rule is ours: "guided SiLU".
-Gates (Sigmoid, Hardsigmoid) stay as they are: they scale, they don't rectify.
+The paper has no rule for the smooth activations of EfficientNet and MobileNet (SiLU, Hardswish), where replacing ReLU
+alone would return the plain gradient under another name. For those the rule is this project's own: "guided SiLU".
+Gates (Sigmoid, Hardsigmoid) are left alone: they scale, they don't rectify.
 """
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from mri.base.errors import UserError
-from mri.inference.gradcam import Cells, gradcam_from_features, upsample
+from mri.inference.gradcam import Cells, gradcam_from_features, guided_gradcam, upsample
+from mri.inference.methods import FEATURES, FINE_FEATURES, GRADIENT, GUIDED_GRADIENT, METHODS, needs_of
 from mri.networks.models import Classifier
+from mri.networks.predict import to_tensor
 
-METHODS = {
-    "gradcam": "class-weighted features of one layer, upsampled (Selvaraju et al. 2017)",
-    "gradcam_aligned": "the same with each cell drawn where it looks, not where an even grid has it",
-    "guided_backprop": "gradient of the logit with only positive evidence passed back through active units",
-    "guided_gradcam": "guided_backprop times gradcam",
-    "gradient": "magnitude of the logit's gradient (Simonyan et al. 2014), the reference for the guided ones",
-}
 RECTIFIERS = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SiLU, nn.GELU, nn.Hardswish, nn.Mish)
 
 
@@ -39,11 +35,10 @@ def explain(
     images: np.ndarray | torch.Tensor,
     target: Sequence[int] | np.ndarray | torch.Tensor | None = None,
     method: str = "gradcam",
-    layer: str = "",
     batch_size: int = 16,
 ) -> np.ndarray:
-    """Maps of one method, float32 (N, H, W), non-negative and raw. Arguments and errors as in `explain_many`."""
-    return explain_many(model, images, target, [method], layer, batch_size)[method]
+    """Compute maps by one method, float32 (N, H, W). Arguments and errors as in `explain_many`."""
+    return explain_many(model, images, target, [method], batch_size)[method]
 
 
 def explain_many(
@@ -51,14 +46,12 @@ def explain_many(
     images: np.ndarray | torch.Tensor,
     target: Sequence[int] | np.ndarray | torch.Tensor | None = None,
     methods: Sequence[str] = tuple(METHODS),
-    layer: str = "",
     batch_size: int = 16,
 ) -> dict[str, np.ndarray]:
-    """Maps of several methods, sharing what they have in common: {method: float32 (N, H, W)}.
+    """Compute maps by several methods, sharing what they have in common: {method: float32 (N, H, W)}.
 
     images: (N, 1, H, W) in [0, 1].
     target: the class to explain, per image; None for the predicted one. Its logit is explained, before the softmax.
-    layer: whose features Grad-CAM reads; "" for the feature layer, or e.g. the spec's `fine_layer` for a finer grid.
     batch_size: images at once. Images don't mix, but sums run in another order, and rounding that flips a ReLU shows in
         single pixels of the gradient methods.
 
@@ -75,14 +68,14 @@ def explain_many(
         pixels = torch.as_tensor(images).detach().clone().to(weight.device, weight.dtype)
         classes = _targets(model, pixels, target, batch_size)
         batches = zip(pixels.split(batch_size), classes.split(batch_size), strict=True)
-        parts = [_explain_batch(model, batch, wanted, methods, layer) for batch, wanted in batches]
+        parts = [_explain_batch(model, batch, targets, methods) for batch, targets in batches]
     return {method: np.concatenate([part[method] for part in parts], dtype=np.float32) for method in methods}
 
 
 def _check_methods(methods: Sequence[str]) -> None:
     for method in methods:
         if method not in METHODS:
-            raise UserError(f"there is no explanation method {method!r}; choose from {', '.join(METHODS)}")
+            raise UserError(f"there is no explanation method {method!r}: choose from {', '.join(METHODS)}")
 
 
 @torch.no_grad()
@@ -107,24 +100,51 @@ def _targets(
 
 
 def _explain_batch(
-    model: Classifier, images: torch.Tensor, target: torch.Tensor, methods: Sequence[str], layer: str
+    model: Classifier, images: torch.Tensor, target: torch.Tensor, methods: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    maps = {}
-    if {"gradcam", "gradcam_aligned", "guided_gradcam"} & set(methods):
-        grid, size = gradcam_grid(model, images, target, layer), (images.shape[2], images.shape[3])
+    maps, needs, size = {}, needs_of(methods), (images.shape[2], images.shape[3])
+    if FEATURES in needs:
+        grid = gradcam_grid(model, images, target)
         maps["gradcam"] = upsample(grid, size)
-        maps["gradcam_aligned"] = upsample(grid, size, Cells(*model.cells(layer)))
-    if {"guided_backprop", "guided_gradcam"} & set(methods):
+        maps["gradcam_aligned"] = upsample(grid, size, Cells(*model.cells()))
+    if FINE_FEATURES in needs:
+        maps["gradcam_fine"] = upsample(gradcam_grid(model, images, target, model.spec.fine_layer), size)
+    if GUIDED_GRADIENT in needs:
         maps["guided_backprop"] = guided_gradient(model, images, target).cpu().numpy()
-    if "gradient" in methods:
+    if GRADIENT in needs:
         maps["gradient"] = _input_gradient(_twin(model), images, target).cpu().numpy()
     if "guided_gradcam" in methods:
-        maps["guided_gradcam"] = maps["guided_backprop"] * maps["gradcam"]
+        maps["guided_gradcam"] = guided_gradcam(maps["guided_backprop"], maps["gradcam"])
     return maps
 
 
+class Grid(NamedTuple):
+    """The coarse grid that a method's maps are upsampled from: rows and columns, and where their cells are centred.
+
+    cells: None for cells that share the image evenly.
+    """
+
+    shape: tuple[int, int]
+    cells: Cells | None = None
+
+
+def grids_of(model: Classifier, pixels: np.ndarray) -> dict[str, Grid]:
+    """Return {method: its grid} at the size of `pixels` (N, S, S), N >= 1; other methods work on pixels."""
+    coarse, fine = _grid_shape(model, pixels), _grid_shape(model, pixels, model.spec.fine_layer)
+    return {
+        "gradcam": Grid(coarse),
+        "gradcam_aligned": Grid(coarse, Cells(*model.cells())),
+        "gradcam_fine": Grid(fine),
+    }
+
+
+def _grid_shape(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
+    height, width = gradcam_grid(model, to_tensor(pixels[:1]), torch.zeros(1, dtype=torch.long), layer).shape[1:]
+    return height, width
+
+
 def gradcam_grid(model: Classifier, images: torch.Tensor, target: torch.Tensor, layer: str = "") -> np.ndarray:
-    """Grad-CAM on the layer's own grid, float32 (N, h, w): without a backward pass where the head is linear."""
+    """Return Grad-CAM on the layer's own grid, float32 (N, h, w); without a backward pass where the head is linear."""
     with torch.no_grad():
         features = model.features(images, layer)
     if layer in ("", model.spec.feature_layer) and model.is_linear_head:
@@ -133,7 +153,7 @@ def gradcam_grid(model: Classifier, images: torch.Tensor, target: torch.Tensor, 
 
 
 def gradcam_by_gradient(model: Classifier, features: torch.Tensor, target: torch.Tensor, layer: str = "") -> np.ndarray:
-    """Grad-CAM by its definition, float32 (N, h, w): relu(sum_k mean(d logit / d A_k) * A_k).
+    """Return Grad-CAM by its definition, float32 (N, h, w): relu(sum_k mean(d logit / d A_k) * A_k).
 
     The backward pass goes through the head only, from the logits to `features` (N, K, h, w) at the end of `layer`.
     """
@@ -150,7 +170,7 @@ def _score(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 
 
 def guided_gradient(model: Classifier, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Guided backpropagation of one class per image, float32 (N, H, W).
+    """Return guided backpropagation of one class per image, float32 (N, H, W).
 
     images: (N, 1, H, W) in [0, 1]. target: int64 (N,).
     """
@@ -158,16 +178,16 @@ def guided_gradient(model: Classifier, images: torch.Tensor, target: torch.Tenso
 
 
 def _input_gradient(model: Classifier, images: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """|d logit / d pixel| of the grey image, float32 (N, H, W): there is one channel, so no channel to choose."""
+    """Return |d logit / d pixel|, float32 (N, H, W). Images are grey, so there is no channel to choose."""
     leaf = images.detach().requires_grad_()
     (gradient,) = torch.autograd.grad(_score(model(leaf), target), leaf)
     return gradient[:, 0].abs()
 
 
 def _twin(model: Classifier) -> Classifier:
-    """The same network in modules of its own, on the same weights (nothing is copied), frozen.
+    """Return a frozen copy of the network's modules that shares its weights.
 
-    Milliseconds to make, so it is made for every batch: nothing to keep in step with the model, nothing to lock.
+    Takes milliseconds, so it is made for every batch: nothing to keep in step with the model, nothing to lock.
     """
     shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     shared |= {id(buffer): buffer for buffer in model.buffers()}
@@ -175,7 +195,7 @@ def _twin(model: Classifier) -> Classifier:
 
 
 def _guided(model: Classifier) -> Classifier:
-    """Replace every rectifier of `model` by its guided form. Raises UserError where there is none to replace."""
+    """Replace every rectifier of `model` by its guided form. Raises UserError where there is none."""
     replaced = 0
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
@@ -188,12 +208,12 @@ def _guided(model: Classifier) -> Classifier:
 
 
 class GuidedActivation(nn.Module):
-    """The activation going forward; going back, `relu(g) * 1[x > 0] * act'(x)`."""
+    """Compute the activation in the forward pass and `relu(g) * 1[x > 0] * act'(x)` in the backward pass."""
 
     def __init__(self, activation: nn.Module):
         super().__init__()
         self.activation = copy.copy(activation)
-        # Not in place, because x is needed on the way back; activations without the setting ignore it.
+        # Not in place, because the backward pass needs x; activations without the setting ignore it.
         self.activation.inplace = False  # type: ignore[assignment]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

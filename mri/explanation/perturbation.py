@@ -1,9 +1,9 @@
-"""Whether a map tells the truth about the network, found out by changing the image and asking the network again.
+"""Test maps by changing the image and asking the network again: remove pixels, insert them, add noise.
 
 images: float32 (N, 1, H, W) in [0, 1]; maps: float (N, H, W); target: int (N,), the class that the map explains.
 `predict` takes images (B, 1, H, W) and returns probabilities (B, C); it is called with at most `batch_size` at once.
-Pixels that a map leaves tied (a Grad-CAM is zero over half the image) are ranked at random, by the seed: an order of
-memory would remove the image from the top. So a constant map scores as random ones do.
+Tied pixels (a Grad-CAM is zero over half the image) are ranked at random, by the seed: in the order of memory, the
+image would be removed from the top down. So a constant map scores like a random one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOISE = 0.01
 
 
 class Curves(NamedTuple):
-    """Probability of the target while pixels go, most relevant first: from the image (deletion), or come (insertion).
+    """Probability of the target while pixels are deleted from or inserted into the image, most relevant first.
 
     fraction: float64 (S,), share of pixels exchanged. deletion, insertion: float64 (N, S).
     """
@@ -39,12 +39,12 @@ class Curves(NamedTuple):
 
     @property
     def deletion_area(self) -> np.ndarray:
-        """float64 (N,): area under the deletion curve; lower is better. Compare it with a random map's on the image."""
+        """Return float64 (N,): the area under the deletion curve, lower is better. Compare it with a random map's."""
         return integrate.trapezoid(self.deletion, self.fraction, axis=1)
 
     @property
     def insertion_area(self) -> np.ndarray:
-        """float64 (N,): area under the insertion curve; higher is better. Compare it with a random map's."""
+        """Return float64 (N,): the area under the insertion curve, higher is better. Compare it with a random map's."""
         return integrate.trapezoid(self.insertion, self.fraction, axis=1)
 
 
@@ -57,10 +57,10 @@ def deletion_insertion(
     seed: int = 0,
     batch_size: int = 32,
 ) -> Curves:
-    """Deletion and insertion (Petsiuk et al. 2018) against a blurred image (sigma: a tenth of the side).
+    """Compute deletion and insertion curves (Petsiuk et al. 2018, arXiv 1806.07421) against a blurred image.
 
-    They read only the order of the pixels, and half-blurred images are none that the network has seen: ROAD is the
-    fairer one. Costs 2 steps predictions per image: one curve ends where the other begins.
+    They depend only on the order of the pixels, and the network has never seen half-blurred images: ROAD is fairer.
+    Costs 2 * steps predictions per image: one curve ends where the other begins.
     """
     fraction = np.arange(steps + 1) / steps
     blurred = blur(images)
@@ -79,12 +79,12 @@ def deletion_insertion(
 
 
 def blur(images: np.ndarray) -> np.ndarray:
-    """The images without detail: a Gaussian blur with sigma of a tenth of the height."""
+    """Return the images without detail: a Gaussian blur with a sigma of a tenth of the height."""
     return ndimage.gaussian_filter(images, sigma=(0, 0, images.shape[2] / 10, images.shape[2] / 10))
 
 
 class Road(NamedTuple):
-    """Probability of the target with pixels removed and imputed, the most and the least relevant ones first.
+    """Probability of the target with pixels removed and imputed, the most or the least relevant ones first.
 
     level: float64 (L,), share of pixels removed. most_first, least_first: float64 (N, L).
     """
@@ -95,7 +95,7 @@ class Road(NamedTuple):
 
     @property
     def combined(self) -> np.ndarray:
-        """float64 (N,): mean of (least first - most first) / 2; above 0 the map knows what matters, 0 is chance."""
+        """Return float64 (N,): the mean of (least first - most first) / 2; above 0 the map is better than chance."""
         return (self.least_first - self.most_first).mean(axis=1) / 2
 
 
@@ -108,9 +108,9 @@ def road(
     seed: int = 0,
     batch_size: int = 32,
 ) -> Road:
-    """Remove and debias (Rong et al. 2022): removed pixels are imputed from what is left, so no hole shows their shape.
+    """Remove and debias (Rong et al. 2022, arXiv 2202.00449): impute removed pixels, so that no hole shows their shape.
 
-    Costs 2 L predictions and 2 L imputations per image (at 224 pixels an imputation takes some 25 ms).
+    Costs 2 L predictions and 2 L imputations per image (an imputation takes about 25 ms at 224 pixels).
     """
     level = np.array(list(levels), dtype=np.float64)
 
@@ -137,8 +137,8 @@ def impute(image: np.ndarray, removed: np.ndarray, iterations: int = 40) -> np.n
 
     image: float (H, W); removed: bool (H, W), not all of it. Returns float64 (H, W).
 
-    The linear system is solved from coarse to fine, by conjugate gradients that start at the coarser solution, which is
-    five times faster than a direct solution and within a few thousandths of it, below the noise that ROAD adds.
+    The linear system is solved from coarse to fine, by conjugate gradients that start at the coarser solution: five
+    times faster than a direct solution and within a few thousandths of it, below the noise that ROAD adds.
     """
     if not removed.any():
         return np.asarray(image, np.float64)
@@ -155,7 +155,7 @@ def impute(image: np.ndarray, removed: np.ndarray, iterations: int = 40) -> np.n
 
 
 def _coarse_imputation(image: np.ndarray, removed: np.ndarray, iterations: int) -> np.ndarray:
-    """The imputation of the image reduced by two, with known pixels averaged, at full size again."""
+    """Return the imputation of the image at half its size, known pixels averaged, scaled back to full size."""
     height, width = image.shape
     even = ((0, height % 2), (0, width % 2))
     known = np.pad(np.where(removed, 0.0, 1.0), even)
@@ -168,7 +168,7 @@ def _coarse_imputation(image: np.ndarray, removed: np.ndarray, iterations: int) 
 
 @lru_cache(maxsize=16)
 def _system(height: int, width: int) -> tuple[sparse.csr_array, sparse.csr_array]:
-    """Neighbour weights W, and D - W with the row sums in D, for all pixels of an image; border pixels have fewer."""
+    """Return neighbour weights W, and D - W with W's row sums in D, for all pixels of an image."""
     index = np.arange(height * width).reshape(height, width)
     weights = sparse.csr_array((height * width, height * width))
     for dy, dx, weight in ((0, 1, 1 / 6), (1, 0, 1 / 6), (1, 1, 1 / 12), (1, -1, 1 / 12)):
@@ -188,12 +188,12 @@ def max_sensitivity(
     draws: int = 10,
     seed: int = 0,
 ) -> np.ndarray:
-    """Largest relative change of the map, |A(x + d) - A(x)| / |A(x)|, under uniform noise in [-radius, radius].
+    """Return the map's largest relative change, |A(x + d) - A(x)| / |A(x)|, under uniform noise in [-radius, radius].
 
-    explain: takes images and targets, returns maps, (N, H, W) or those of M methods, (M, N, H, W). Draws that change
-    the predicted class don't count.
+    Yeh et al. 2019, arXiv 1901.09392; lower is better. Draws that change the predicted class don't count.
+    explain: takes images and targets, returns maps, (N, H, W) or those of M methods, (M, N, H, W).
     Returns float64 (N,) or (M, N): 0 for a map that ignores the image, about 0.7 between unrelated uniform maps. NaN
-    for an empty map and where no draw kept the class. (Yeh et al. 2019)
+    for an empty map and where no draw kept the class.
     """
     rng = np.random.default_rng(seed)
     original = explain(images, target).astype(np.float64)
@@ -209,7 +209,7 @@ def max_sensitivity(
 
 
 def removal_rank(values: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
-    """int (pixels,): 0 for the most relevant pixel, ties in random order."""
+    """Return int (pixels,): 0 for the most relevant pixel, ties in random order."""
     values = np.maximum(np.asarray(values).ravel(), 0)
     order = np.lexsort((np.random.default_rng(seed).random(values.size), -values))
     rank = np.empty(values.size, np.int64)
@@ -218,7 +218,7 @@ def removal_rank(values: np.ndarray, seed: tuple[int, ...]) -> np.ndarray:
 
 
 def _probabilities(predict: Predict, images: Iterator[np.ndarray], target: np.ndarray, batch_size: int) -> np.ndarray:
-    """float64 (B,): the probability of each image's target; images (1, H, W) are made and used batch by batch."""
+    """Return float64 (B,): the probability of each image's target; images (1, H, W) are generated batch by batch."""
     rows: list[np.ndarray] = []
     while batch := list(islice(images, batch_size)):
         rows.append(predict(np.stack(batch).astype(np.float32, copy=False)))

@@ -1,105 +1,71 @@
-"""How good a map is: where its mass lies, how concentrated it is, whether it depends on what the network learned.
+"""Score maps: where their mass lies, how concentrated it is, whether it depends on what the network learned.
 
 Maps are float (N, H, W) and raw; negative values count as zero. Masks are bool (N, H, W). A score is float64 (N,),
-one per image, so that intervals and paired tests can be taken over it. With k pixels in the mask of n, p = k / n.
+one per image, so that intervals and paired tests can be computed from it. With k pixels in the mask of n, p = k / n.
 
-An all-zero map says nothing and gets 0 from every score of localisation but AUROC and AUPRC, which give ties their
-chance level; `empty` counts such maps, because leaving them out would flatter a method. Where a score is not defined
-(an empty mask, the sparsity of an empty map) it is NaN.
+An all-zero map gets 0 from every localisation score except AUROC, which gives ties their chance level; `empty` counts
+such maps, because leaving them out would flatter a method. Where a score is not defined (an empty mask, the sparsity of
+an empty map) it is NaN.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage, special, stats
+from scipy import ndimage, stats
+from skimage.filters import threshold_otsu
+from skimage.metrics import structural_similarity
 
 from mri.data.images import CONTENT_LEVEL, CONTENT_PART
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a reader must know of a score: what it measures, which way is better (None: neither), and its source."""
-
-    category: str
-    better: str | None
-    source: str
-
-
-SCORES = {
-    "pointing_game": Score("localisation", "higher", "Zhang et al. 2018, doi 10.1007/s11263-017-1059-x"),
-    "rma": Score("localisation", "higher", "Arras et al. 2022, doi 10.1016/j.inffus.2021.11.008"),
-    "rra": Score("localisation", "higher", "Arras et al. 2022, doi 10.1016/j.inffus.2021.11.008"),
-    "auroc": Score("localisation", "higher", "area under the ROC of pixels against the mask, mid-ranks for ties"),
-    "auprc": Score("localisation", "higher", "Arun et al. 2021, arXiv 2008.02766"),
-    "iou_otsu": Score("localisation", "higher", "Saporta et al. 2022, doi 10.1038/s42256-022-00536-x"),
-    "deletion": Score("faithfulness", "lower", "Petsiuk et al. 2018, arXiv 1806.07421"),
-    "insertion": Score("faithfulness", "higher", "Petsiuk et al. 2018, arXiv 1806.07421"),
-    "road": Score("faithfulness", "higher", "Rong et al. 2022, arXiv 2202.00449"),
-    "max_sensitivity": Score("robustness", "lower", "Yeh et al. 2019, arXiv 1901.09392"),
-    "randomisation_spearman": Score("randomisation", "lower", "Adebayo et al. 2018, arXiv 1810.03292"),
-    "randomisation_ssim": Score("randomisation", "lower", "Arun et al. 2021, arXiv 2008.02766"),
-    "gini": Score("complexity", None, "Chalasani et al. 2020, arXiv 1810.06583"),
-    "entropy": Score("complexity", None, "Shannon entropy of the map's mass, 1 for a flat map"),
-    "outside_head": Score("plausibility", "lower", "share of the map's mass on the background"),
-}
-
-LOCALISATION = tuple(name for name, score in SCORES.items() if score.category == "localisation")
+from mri.inference.consensus import spearman
 
 
 def localisation(maps: np.ndarray, masks: np.ndarray) -> dict[str, np.ndarray]:
-    """All scores of localisation: {name: float64 (N,)}; NaN where a mask is empty."""
-    functions = (pointing_game, mass_accuracy, rank_accuracy, auroc, auprc, iou_otsu)
-    return {name: function(maps, masks) for name, function in zip(LOCALISATION, functions, strict=True)}
+    """Return all localisation scores, {name: float64 (N,)}, higher is better; NaN where a mask is empty."""
+    return {name: score(maps, masks) for name, score in LOCALISATION.items()}
 
 
 def chance(masks: np.ndarray) -> dict[str, np.ndarray]:
-    """What independent uniform noise is expected to score on these masks: {name: float64 (N,)}.
+    """Return what independent uniform noise is expected to score on these masks: {name: float64 (N,)}.
 
     IoU: Otsu's method halves uniform noise, and half of the pixels overlap a mask by (k/2) / (n/2 + k/2) = p/(1 + p).
-    AUPRC: a little above p, for the precision at the i-th place, given a hit there, is (1 + (i-1)(k-1)/(n-1)) / i.
     """
     inside = _rows(masks)
-    n, k = inside.shape[1], np.where(inside.any(axis=1), inside.sum(axis=1), np.nan)
-    p = k / n
-    mean_reciprocal = (special.digamma(n + 1) + np.euler_gamma) / n  # (1 + 1/2 + ... + 1/n) / n
-    levels = dict.fromkeys(("pointing_game", "rma", "rra"), p)
-    auprc_level = mean_reciprocal + (1 - mean_reciprocal) * (k - 1) / (n - 1)
-    return levels | {"auroc": 0.5 + 0 * p, "auprc": auprc_level, "iou_otsu": p / (1 + p)}
+    p = np.where(inside.any(axis=1), inside.sum(axis=1), np.nan) / inside.shape[1]
+    return dict.fromkeys(("pointing_game", "rma", "rra"), p) | {"auroc": 0.5 + 0 * p, "iou_otsu": p / (1 + p)}
 
 
 def empty(maps: np.ndarray) -> np.ndarray:
-    """bool (N,): maps without any positive value."""
+    """Return bool (N,): whether a map has no positive value."""
     return np.logical_not(_flat(maps).any(axis=1))
 
 
-def pointing_game(maps: np.ndarray, masks: np.ndarray, tolerance: float = 0.0) -> np.ndarray:
-    """Share of the highest pixels that lie in the mask: 1 or 0, in between only for ties, so p for a constant map.
+def pointing_game(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return the share of the highest pixels that lie in the mask (Zhang et al. 2018, doi 10.1007/s11263-017-1059-x).
 
-    tolerance: how far outside the mask still counts, as a share of the image's height; state it with the score.
+    1 or 0, in between only for ties, so p for a constant map.
     """
-    if tolerance:
-        radius = tolerance * masks.shape[1]
-        reachable = [ndimage.distance_transform_edt(~mask) <= radius if mask.any() else mask for mask in masks]
-        masks = np.array(reachable).reshape(masks.shape)
     values, inside = _pair(maps, masks)
     peak = values == values.max(axis=1, keepdims=True)
     return _scored(values, inside, (peak & inside).sum(axis=1) / peak.sum(axis=1))
 
 
 def mass_accuracy(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Relevance mass accuracy (RMA): share of the map's sum inside the mask. 1 at best, p for noise or a flat map."""
+    """Return the share of a map's mass inside the mask: 1 at best, p for noise or a flat map.
+
+    Relevance mass accuracy, RMA (Arras et al. 2022, doi 10.1016/j.inffus.2021.11.008).
+    """
     values, inside = _pair(maps, masks)
     with np.errstate(invalid="ignore"):
         return _scored(values, inside, (values * inside).sum(axis=1) / values.sum(axis=1))
 
 
 def rank_accuracy(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Relevance rank accuracy (RRA): share of the k highest pixels inside the mask of k pixels; p for noise.
+    """Return the share of the k highest pixels that lie inside the mask of k pixels: 1 at best, p for noise.
 
-    Pixels tied at the k-th place count by their expected share, so the order of pixels in memory has no say.
+    Relevance rank accuracy, RRA (Arras et al. 2022, doi 10.1016/j.inffus.2021.11.008). Pixels tied at the k-th place
+    count by their expected share, so the order of pixels in memory doesn't matter.
     """
     values, inside = _pair(maps, masks)
     return _scored(values, inside, np.array([_rank_accuracy(*pair) for pair in zip(values, inside, strict=True)]))
@@ -115,7 +81,7 @@ def _rank_accuracy(values: np.ndarray, inside: np.ndarray) -> float:
 
 
 def auroc(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Chance that a pixel of the mask is higher than one outside it (Mann-Whitney, ties half): 0.5 for noise.
+    """Return the chance that a pixel of the mask is higher than one outside it, ties half: 0.5 for noise.
 
     A blurred blob near the lesion already scores high here, because most pixels are far away from both.
     """
@@ -126,56 +92,37 @@ def auroc(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
         return (rank_sum - k * (k + 1) / 2) / (k * (inside.shape[1] - k))
 
 
-def auprc(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Average precision of pixels against the mask: 1 at best, p for a flat map, hardly more for noise."""
-    pairs = zip(*_pair(maps, masks), strict=True)
-    from sklearn.metrics import (
-        average_precision_score,
-    )  # loads slowly, and the service needs other parts of this module
-
-    return np.array([average_precision_score(m, a) if m.any() else np.nan for a, m in pairs], dtype=np.float64)
-
-
 def iou_otsu(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Intersection over union of the mask and the map cut at Otsu's threshold; 0 for a map without contrast."""
+    """Return the intersection over union of the mask and the map cut at Otsu's threshold; 0 for a map without contrast.
+
+    As in Saporta et al. 2022, doi 10.1038/s42256-022-00536-x.
+    """
     values, inside = _pair(maps, masks)
     flat_map = values.max(axis=1) == values.min(axis=1)
     cut = np.array([np.inf if flat else otsu(row) for row, flat in zip(values, flat_map, strict=True)])
     return _scored(values, inside, _iou(values >= cut[:, None], inside))
 
 
-def iou_at(maps: np.ndarray, masks: np.ndarray, threshold: float) -> np.ndarray:
-    """Intersection over union of the mask and the map cut at `threshold` times its own maximum."""
-    values, inside = _pair(maps, masks)
-    return _scored(values, inside, _iou(values > threshold * values.max(axis=1, keepdims=True), inside))
-
-
-def iou(found: np.ndarray, masks: np.ndarray) -> np.ndarray:
-    """Intersection over union of a region and the mask, both bool (N, H, W): float64 (N,)."""
-    return _iou(_rows(found), _rows(masks))
-
-
-def best_threshold(maps: np.ndarray, masks: np.ndarray, steps: int = 50) -> float:
-    """The threshold for `iou_at` with the highest mean on these images, which must not be the ones it is judged on."""
-    candidates = np.arange(steps) / steps
-    means = [np.nanmean(iou_at(maps, masks, threshold)) for threshold in candidates]
-    return float(candidates[int(np.argmax(means))])
+def iou(regions: np.ndarray, masks: np.ndarray) -> np.ndarray:
+    """Return the intersection over union of a region and the mask, both bool (N, H, W): float64 (N,)."""
+    return _iou(_rows(regions), _rows(masks))
 
 
 def otsu(values: np.ndarray, bins: int = 256) -> float:
-    """The threshold, at or above which is foreground, that best parts a histogram in two (Otsu 1979)."""
-    counts, edges = np.histogram(values, bins)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
-    mean_below = np.cumsum(counts * centres)[:-1] / below
-    mean_above = np.cumsum((counts * centres)[::-1])[::-1][1:] / above
-    # Within a gap of the histogram all cuts are equally good; argmax takes the lowest. The bin's upper edge, not its
-    # centre, keeps its values together.
-    return float(edges[1 + np.argmax(below * above * (mean_below - mean_above) ** 2)])
+    """Return the threshold, at or above which is foreground, that best splits a histogram in two (Otsu 1979).
+
+    values: float, not all equal.
+    """
+    edges = np.histogram_bin_edges(values, bins)
+    # scikit-image returns the centre of the last bin of the background; its upper edge keeps the bin together.
+    return float(edges[np.searchsorted(edges, threshold_otsu(values, bins))])
 
 
 def gini(maps: np.ndarray) -> np.ndarray:
-    """Gini coefficient of the values: 0 for a flat map, 1/3 for uniform noise, 1 - 1/n for a single pixel."""
+    """Return the Gini coefficient of the values: 0 for a flat map, 1/3 for uniform noise, 1 - 1/n for a single pixel.
+
+    As a measure of sparsity: Chalasani et al. 2020, arXiv 1810.06583.
+    """
     values = np.sort(_flat(maps), axis=1)
     n = values.shape[1]
     with np.errstate(invalid="ignore"):
@@ -183,7 +130,7 @@ def gini(maps: np.ndarray) -> np.ndarray:
 
 
 def entropy(maps: np.ndarray) -> np.ndarray:
-    """Entropy of the map's mass over the log of the pixel count: 1 for a flat map, 0 for a single pixel."""
+    """Return the Shannon entropy of the map's mass, relative to that of a flat map: 0 for a single pixel."""
     values = _flat(maps)
     with np.errstate(invalid="ignore"):
         share = values / values.sum(axis=1, keepdims=True)
@@ -193,7 +140,7 @@ def entropy(maps: np.ndarray) -> np.ndarray:
 
 
 def outside_head(maps: np.ndarray, heads: np.ndarray) -> np.ndarray:
-    """Share of the map's mass where there is no head; the one score of place that tumour-free images allow.
+    """Return the share of the map's mass outside the head, lower is better: all that tumour-free images can show.
 
     heads: bool (N, H, W), from `head`. Chance is the background's share of the pixels.
     """
@@ -203,7 +150,7 @@ def outside_head(maps: np.ndarray, heads: np.ndarray) -> np.ndarray:
 
 
 def head(images: np.ndarray) -> np.ndarray:
-    """bool (N, H, W): the head in images (N, H, W) of any scale from 0: large bright parts, their holes filled."""
+    """Return bool (N, H, W): the head in images (N, H, W) of any scale from 0: large bright parts, holes filled."""
     return np.array([_head(image) for image in images], dtype=bool).reshape(images.shape)
 
 
@@ -216,40 +163,23 @@ def _head(image: np.ndarray) -> np.ndarray:
     return ndimage.binary_fill_holes(parts)
 
 
-def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Rank correlation of two maps of one image, -1 to 1; NaN where one is constant."""
-    ranks = [stats.rankdata(_flat(maps), axis=1) for maps in (first, second)]
-    a, b = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
-    with np.errstate(invalid="ignore"):
-        return (a * b).sum(axis=1) / np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-
-
 def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Mean structural similarity (Wang et al. 2004; Gaussian window of sigma 1.5) of maps scaled to maximum 1.
+    """Return the mean structural similarity (Wang et al. 2004; Gaussian window of sigma 1.5) of maps with maximum 1.
 
-    Maps have at least 11 x 11 pixels. 1 for equal maps, also for two empty ones.
+    Maps are scaled to that maximum, and have at least 11 x 11 pixels. 1 for equal maps, also for two empty ones.
     """
-    a, b = _unit_peak(first), _unit_peak(second)
-
-    def mean(image: np.ndarray) -> np.ndarray:
-        return ndimage.gaussian_filter(image, sigma=(0, 1.5, 1.5), truncate=3.5)
-
-    mean_a, mean_b = mean(a), mean(b)
-    variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
-    covariance = mean(a * b) - mean_a * mean_b
-    c1, c2 = 0.01**2, 0.03**2
-    index = (2 * mean_a * mean_b + c1) * (2 * covariance + c2) / ((mean_a**2 + mean_b**2 + c1) * (variances + c2))
-    margin = 5  # where the window would leave the image
-    return index[:, margin:-margin, margin:-margin].mean(axis=(1, 2))
+    pairs = zip(_unit_peak(first), _unit_peak(second), strict=True)
+    settings = {"data_range": 1, "gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return np.array([structural_similarity(*pair, **settings) for pair in pairs])
 
 
 class Randomisation(NamedTuple):
-    """Maps of the trained network against those of R networks with random weights.
+    """Maps of the trained network compared with those of R networks with random weights.
 
     spearman, ssim: float64 (R, N), per random network and image; NaN where a map is constant.
     spearman_reference, ssim_reference: mean similarity of the trained network's maps of two different images.
-    passed: whether the mean of both similarities falls below its reference: random weights change a map more than
-        another image does. A method that fails draws what the image looks like, whatever the network learned.
+    passed: whether the mean of both similarities is below its reference: random weights change a map more than another
+        image does. A method that fails shows what the image looks like, whatever the network learned.
     """
 
     spearman: np.ndarray
@@ -260,16 +190,16 @@ class Randomisation(NamedTuple):
 
 
 def randomisation(maps: np.ndarray, randomised: np.ndarray, seed: int, pairs: int = 50) -> Randomisation:
-    """The model-parameter randomisation test (Adebayo et al. 2018), all layers at once; rule: Arun et al. 2021.
+    """Run the model-parameter randomisation test (Adebayo et al. 2018, arXiv 1810.03292), all layers at once.
 
     maps: (N, H, W), N >= 2, from the trained network. randomised: (R, N, H, W) of the same images and targets, from R
-    networks with random weights.
-    The test sorts out methods that ignore the network; it can't rank those that pass (Binder et al. 2023).
+    networks with random weights. The rule for passing is that of Arun et al. 2021, arXiv 2008.02766.
+    The test finds methods that ignore the network; it can't rank those that pass (Binder et al. 2023).
     """
     rng = np.random.default_rng(seed)
     first = rng.integers(len(maps), size=pairs)
     second = (first + rng.integers(1, len(maps), size=pairs)) % len(maps)
-    rank, structure = (np.stack([measure(maps, made) for made in randomised]) for measure in (spearman, ssim))
+    rank, structure = (np.stack([measure(maps, others) for others in randomised]) for measure in (spearman, ssim))
     references = [_mean(measure(maps[first], maps[second])) for measure in (spearman, ssim)]
     # A comparison with NaN (constant maps) is false: not passed.
     passed = _mean(rank) < references[0] and _mean(structure) < references[1]
@@ -282,20 +212,20 @@ def _mean(values: np.ndarray) -> float:
 
 
 def skill(value: float, baseline: float, ceiling: float) -> float:
-    """How far a score gets from the best trivial map (0) to the best the grid allows (1); below 0: worse than trivial.
+    """Return how far a score gets from the best trivial map (0) to the best that the grid allows (1).
 
-    NaN where the baseline reaches the ceiling, for then the score can't tell methods apart.
+    Below 0: worse than trivial. NaN where the baseline reaches the ceiling: the score can't tell methods apart then.
     """
     return (value - baseline) / (ceiling - baseline) if ceiling > baseline else float("nan")
 
 
 def _rows(images: np.ndarray) -> np.ndarray:
-    """(N, pixels), also for N = 0, where -1 can't stand for the number of pixels."""
+    """Return (N, pixels), also for N = 0, where -1 can't stand for the number of pixels."""
     return images.reshape(len(images), images.shape[1] * images.shape[2])
 
 
 def _flat(maps: np.ndarray) -> np.ndarray:
-    """Float64 (N, pixels), negatives set to 0."""
+    """Return float64 (N, pixels), negatives set to 0."""
     values = np.maximum(_rows(np.asarray(maps, np.float64)), 0)
     if not np.isfinite(values).all():
         raise ValueError("a map holds NaN or infinity")
@@ -311,17 +241,26 @@ def _pair(maps: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _scored(values: np.ndarray, inside: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """0 where the map is all zero, NaN where the mask is empty."""
+    """Return the score with 0 where the map is all zero and NaN where the mask is empty."""
     score = np.where(values.any(axis=1), score, 0.0)
     return np.where(inside.any(axis=1), score, np.nan)
 
 
-def _iou(found: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    union = (found | inside).sum(axis=1)
-    return (found & inside).sum(axis=1) / np.maximum(union, 1)
+def _iou(regions: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    union = (regions | inside).sum(axis=1)
+    return (regions & inside).sum(axis=1) / np.maximum(union, 1)
 
 
 def _unit_peak(maps: np.ndarray) -> np.ndarray:
     values = _flat(maps).reshape(maps.shape)
     peak = values.max(axis=(1, 2), keepdims=True)
     return np.divide(values, peak, where=peak > 0, out=np.zeros_like(values))
+
+
+LOCALISATION = {
+    "pointing_game": pointing_game,
+    "rma": mass_accuracy,
+    "rra": rank_accuracy,
+    "auroc": auroc,
+    "iou_otsu": iou_otsu,
+}

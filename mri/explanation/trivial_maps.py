@@ -1,7 +1,7 @@
-"""Maps that know nothing of the network: what an explanation must beat, and what it could reach at best.
+"""Compute maps that know nothing of the network: what an explanation must beat, and the best that a grid could reach.
 
-The trivial maps take images (N, H, W) and return float32 (N, H, W) like any method of mri/explanation/maps.py, and go
-through the same scores. A centre prior looks excellent on AUROC, and an edge filter looks like a heat map.
+The trivial maps take images (N, H, W) and return float32 (N, H, W) like any method of `mri.explanation.maps`, and get
+the same scores. A centre prior looks excellent on AUROC, and an edge filter looks like a heat map.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ GAUSSIAN_SIGMA = 40 / 224  # share of the side
 
 
 def random(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Independent uniform noise."""
+    """Return independent uniform noise."""
     return np.random.default_rng(seed).random(images.shape, dtype=np.float32)
 
 
 def constant(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """1 everywhere."""
+    """Return 1 everywhere."""
     return np.ones(images.shape, np.float32)
 
 
 def gaussian(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """A bell over the image's centre: knows only that lesions are seldom at the border."""
+    """Return a Gaussian at the image's centre: knows only that lesions are seldom at the border."""
     bells = []
     for side in images.shape[1:]:
         offset = (np.arange(side) - (side - 1) / 2) / (GAUSSIAN_SIGMA * side)
@@ -37,17 +37,17 @@ def gaussian(images: np.ndarray, seed: int = 0) -> np.ndarray:
 
 
 def sobel(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Magnitude of the Sobel gradient: knows only the edges."""
+    """Return the magnitude of the Sobel gradient: knows only the edges."""
     pixels = np.asarray(images, np.float32)
     return np.hypot(ndimage.sobel(pixels, axis=1), ndimage.sobel(pixels, axis=2))
 
 
 def intensity(images: np.ndarray, seed: int = 0) -> np.ndarray:
-    """The image itself: knows only that contrast agent is bright."""
+    """Return the image itself: knows only that contrast agent is bright."""
     return np.asarray(images, np.float32).copy()
 
 
-BASELINES: dict[str, Callable[..., np.ndarray]] = {
+TRIVIAL_MAPS: dict[str, Callable[..., np.ndarray]] = {
     "random": random,
     "constant": constant,
     "gaussian": gaussian,
@@ -56,15 +56,15 @@ BASELINES: dict[str, Callable[..., np.ndarray]] = {
 }
 
 
-def baselines(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """All trivial maps of grey images (N, H, W): {name: float32 (N, H, W)}."""
-    return {name: make(images, seed) for name, make in BASELINES.items()}
+def trivial_maps(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
+    """Return all trivial maps of grey images (N, H, W): {name: float32 (N, H, W)}."""
+    return {name: make(images, seed) for name, make in TRIVIAL_MAPS.items()}
 
 
 def grid_oracle(masks: np.ndarray, grid: tuple[int, int], cells: Cells | None = None) -> np.ndarray:
-    """The map of a network that knows the mask but can only say it in `grid` cells: a ceiling for Grad-CAM.
+    """Return the map of a network that knows the mask but has only `grid` cells: a ceiling for Grad-CAM.
 
-    masks: bool (N, H, W). Averaged over each cell's area, then upsampled as Grad-CAM is; cells: as `upsample` takes it.
+    masks: bool (N, H, W), averaged over each cell's area, then upsampled like Grad-CAM. cells: as in `upsample`.
     Returns float32 (N, H, W).
     At 224 pixels and a lesion of 1 % of the image, 7 x 7 cells cap the mass accuracy near 0.2.
     """
@@ -74,9 +74,9 @@ def grid_oracle(masks: np.ndarray, grid: tuple[int, int], cells: Cells | None = 
 
 
 def _area_weights(n: int, m: int, cells: Cells | None = None) -> np.ndarray:
-    """Float64 (m, n): the share of each of n pixels in the mean over each of m cells, which may cut pixels.
+    """Return float64 (m, n): the share of each of n pixels in the mean over each of m cells, which may cut pixels.
 
-    A cell reaches half a step to both sides of its centre, the outermost ones to the image's border.
+    A cell extends half a step to both sides of its centre, the outermost ones to the image's border.
     """
     first, step = cells or evenly(m, n)
     edges = first + step * (np.arange(m + 1) - 0.5) + 0.5
@@ -87,10 +87,10 @@ def _area_weights(n: int, m: int, cells: Cells | None = None) -> np.ndarray:
 
 
 def blurred_to_entropy(maps: np.ndarray, target: np.ndarray, steps: int = 12) -> np.ndarray:
-    """Each map under the Gaussian blur that brings its entropy up to `target` (N,); float32 (N, H, W).
+    """Return each map under the Gaussian blur that raises its entropy to `target` (N,); float32 (N, H, W).
 
     The control for a combined map: averaging blurs, and blur alone can raise a score. Maps that are already as spread
-    out as their target stay as they are.
+    out as their target are left alone.
     """
     return np.array(
         [_blur_to(values, goal, steps) for values, goal in zip(maps, target, strict=True)], dtype=np.float32

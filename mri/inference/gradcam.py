@@ -21,7 +21,7 @@ class Cells(NamedTuple):
 
 
 def gradcam_from_features(features: np.ndarray, head_weights: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Grad-CAM of the last features: relu(sum_k w[target, k] * features[k]) / (h * w).
+    """Return Grad-CAM of the last features: relu(sum_k w[target, k] * features[k]) / (h * w).
 
     features: float (N, K, h, w), what global average pooling reads.
     head_weights: float (C, K), of the linear layer after it.
@@ -35,13 +35,18 @@ def gradcam_from_features(features: np.ndarray, head_weights: np.ndarray, target
     return np.maximum(contributions.reshape(n, height, width) / (height * width), 0)
 
 
+def guided_gradcam(guided_backprop: np.ndarray, gradcam: np.ndarray) -> np.ndarray:
+    """Return Guided Grad-CAM (Selvaraju et al. 2017): the product of both maps, which have the size of the image."""
+    return guided_backprop * gradcam
+
+
 def upsample(maps: np.ndarray, size: tuple[int, int], cells: Cells | None = None) -> np.ndarray:
-    """Bilinear interpolation of (N, h, w) to (N, *size).
+    """Interpolate (N, h, w) bilinearly to (N, *size).
 
-    cells: where the cells are centred; by default they share the image evenly, as Grad-CAM libraries have it (torch's
-    align_corners=False). Beyond the outermost centres the map goes on as it is there.
+    cells: where the cells are centred; by default they share the image evenly, as in Grad-CAM libraries (torch's
+    align_corners=False). Beyond the outermost centres the map stays constant.
 
-    The result has the dtype float32, or float64 for float64 maps. It never leaves the range of the input.
+    Returns float32, or float64 for float64 maps, within the range of the input.
     """
     rows, columns = (bilinear_weights(n, m, cells) for n, m in zip(maps.shape[1:], size, strict=True))
     kind = np.float64 if maps.dtype == np.float64 else np.float32
@@ -49,13 +54,13 @@ def upsample(maps: np.ndarray, size: tuple[int, int], cells: Cells | None = None
 
 
 def evenly(n: int, m: int) -> Cells:
-    """n cells that share m pixels."""
+    """Return the centres of n cells that share m pixels evenly."""
     return Cells((m / n - 1) / 2, m / n)
 
 
 @lru_cache(maxsize=64)
 def bilinear_weights(n: int, m: int, cells: Cells | None = None) -> np.ndarray:
-    """Float64 (m, n): row i holds the shares of the n samples in the i-th of m interpolated ones; rows sum to 1."""
+    """Return float64 (m, n): row i holds the shares of n samples in the i-th of m interpolated ones; rows sum to 1."""
     first, step = cells or evenly(n, m)
     position = np.clip((np.arange(m) - first) / step, 0, n - 1)
     lower = np.floor(position).astype(int)

@@ -1,7 +1,8 @@
-"""Maps as pictures to lay over a scan: colour says how much, and what says nothing is transparent.
+"""Explanation maps as pictures over a scan, in the project's one palette: colour for the value, opacity where it is
+high.
 
 The colours run from dark violet through red to pale yellow at evenly rising lightness (in Oklab, Ottosson 2020), so
-equal steps look equal, also in print without colour and to people who don't see red and green apart.
+equal steps look equal, also in greyscale print and to people who don't tell red from green.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TO_RGB = np.array(
 
 @lru_cache(maxsize=1)
 def colours() -> np.ndarray:
-    """uint8 (256, 3): the sRGB colour of each level, dark to light."""
+    """Return uint8 (256, 3): the sRGB colour of each level, dark to light."""
     at = np.linspace(0, len(STOPS) - 1, 256)
     light, chroma, hue = (np.interp(at, np.arange(len(STOPS)), stops) for stops in STOPS.T)
     lab = np.stack([light, chroma * np.cos(np.radians(hue)), chroma * np.sin(np.radians(hue))], axis=1)
@@ -40,15 +41,20 @@ def colours() -> np.ndarray:
     return table
 
 
-def overlay(attribution: np.ndarray) -> np.ndarray:
-    """uint8 (H, W, 4): the map (H, W), raw and non-negative, in colour; as opaque as its share of its own maximum."""
+def levels(attribution: np.ndarray) -> np.ndarray:
+    """Return uint8 (H, W): the map (H, W), raw and non-negative, from 0 to its own maximum as 0 to 255."""
     peak = attribution.max()
-    levels = np.rint(255 * (attribution / peak if peak > 0 else np.zeros_like(attribution))).astype(np.uint8)
-    return np.concatenate([colours()[levels], levels[..., None]], axis=2)
+    return np.rint(255 * (attribution / peak if peak > 0 else np.zeros_like(attribution))).astype(np.uint8)
+
+
+def overlay(attribution: np.ndarray) -> np.ndarray:
+    """Return uint8 (H, W, 4): the map (H, W) in colour, as opaque as its share of its own maximum."""
+    opacity = levels(attribution)
+    return np.concatenate([colours()[opacity], opacity[..., None]], axis=2)
 
 
 def png(picture: np.ndarray) -> bytes:
-    """A PNG file of uint8 grey levels (H, W) or colours (H, W, 3 or 4)."""
+    """Return a PNG file of uint8 grey levels (H, W) or colours (H, W, 3 or 4)."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

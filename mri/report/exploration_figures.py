@@ -1,4 +1,4 @@
-"""Pictures of a dataset for notebooks/exploratory.ipynb; the tables they show are made in `mri.report.exploration`."""
+"""Draw a dataset for notebooks/exploratory.ipynb; the tables shown are computed in `mri.report.exploration`."""
 
 from __future__ import annotations
 
@@ -11,25 +11,14 @@ from matplotlib.figure import Figure
 
 from mri.data.dataset import Dataset
 from mri.report.exploration import examples
-from mri.report.sheets import duplicate_sheet
-
-OUTLINE = "cyan"
-
-
-def nothing(text: str) -> Figure:
-    """A line in place of a picture; unlike `mri.report.sheets.blank` it has axes, without which notebooks show none."""
-    figure = Figure(figsize=(6, 0.3))
-    axis = figure.add_axes((0, 0, 1, 1))
-    axis.text(0, 0.5, text, va="center", style="italic")
-    axis.set_axis_off()
-    return figure
+from mri.report.sheets import OUTLINE, blank, duplicate_sheet
 
 
 def sample_sheet(data: Dataset, column: str, columns: int = 8, seed: int = 0) -> Figure:
-    """A row of unrelated images, as networks see them, for each value of a column of the index; tumours outlined."""
+    """Draw a row of unrelated images, as networks see them, for each value of an index column; tumours outlined."""
     names = data.classes if column == "label" else sorted(set(data.index[column]) - {""})
     if len(names) < 2:
-        return nothing(f"one {column} only: {names[0]}" if names else f"{column} not known")
+        return blank(f"one {column} only: {names[0]}" if names else f"{column} not known")
     figure = Figure(figsize=(1.25 * columns, 1.25 * len(names)), layout="constrained")
     axes = figure.subplots(len(names), columns, squeeze=False)
     for axis in axes.flat:
@@ -46,13 +35,13 @@ def sample_sheet(data: Dataset, column: str, columns: int = 8, seed: int = 0) ->
 
 
 def histograms(frame: pd.DataFrame, by: str, names: Sequence[str], columns: dict[str, str], bins: int = 40) -> Figure:
-    """How properties are distributed: a row per group of images, a column per property, bars as shares of the group.
+    """Draw histograms: a row per group of images, a column per property, bars as shares of the group.
 
     names: values of column `by`, the rows. columns: property and the title of its axis. Panels of one column have the
     same scales.
     """
     if frame.empty:
-        return nothing("no such image")
+        return blank("no such image")
     figure = Figure(figsize=(1.2 + 2.4 * len(columns), 0.5 + 0.75 * len(names)), layout="constrained")
     axes = figure.subplots(len(names), len(columns), squeeze=False, sharex="col", sharey="col")
     for panels, (column, title) in zip(axes.T, columns.items(), strict=True):
@@ -71,7 +60,7 @@ def histograms(frame: pd.DataFrame, by: str, names: Sequence[str], columns: dict
 
 
 def grey_levels(frame: pd.DataFrame, levels: np.ndarray, groups: dict[str, Sequence[str]]) -> Figure:
-    """The share of pixels at each grey level, averaged over the images of a group, which is a line.
+    """Draw the share of pixels at each grey level, averaged over the images of a group: one line per group.
 
     levels: (N, 256), see `mri.report.exploration.measure`. groups: a column of `frame` and its values, for each panel.
     The axis is logarithmic: most pixels are background.
@@ -88,14 +77,14 @@ def grey_levels(frame: pd.DataFrame, levels: np.ndarray, groups: dict[str, Seque
 
 
 def pair_sheet(pixels: np.ndarray, index: pd.DataFrame, pairs: pd.DataFrame, title: str) -> Figure:
-    """`mri.report.sheets.duplicate_sheet` of pairs of any kind, under `title`; says so when there is none."""
+    """Draw `mri.report.sheets.duplicate_sheet` of pairs of any kind, or say that there are none."""
     if pairs.empty:
-        return nothing(f"{title}: none")
+        return blank(f"{title}: none")
     return duplicate_sheet(pixels, index, pairs, title)
 
 
 def baseline_scores(metrics: dict[str, Any], classes: Sequence[str]) -> Figure:
-    """Balanced accuracy of the trivial classifiers with its interval, by protocol; guessing is the dashed line."""
+    """Draw the trivial classifiers' balanced accuracy with its interval, by protocol; guessing is the dashed line."""
     figure = Figure(figsize=(7, 2.8), layout="constrained")
     axis = figure.subplots()
     for number, (protocol, scores) in enumerate(metrics["baselines"].items()):

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri.base.intervals import estimate, resample_weights, value, wilson
+from mri.base.intervals import estimate, estimate_difference, estimate_mean, resample_weights, value, wilson
 
 
 @given(groups=st.lists(st.integers(0, 5), min_size=1, max_size=30), seed=st.integers(0, 99))
@@ -28,6 +28,20 @@ def test_estimate_holds_the_central_share_and_the_value():
     assert estimate(0.5, samples) == pytest.approx({"value": 0.5, "low": 0.025, "high": 0.975})
     assert estimate(2.0, samples)["high"] == 2.0
     assert estimate(0.3, np.array([np.nan])) == {"value": 0.3, "low": 0.3, "high": 0.3}
+
+
+def test_the_mean_is_that_of_the_images_that_have_a_score():
+    weights = np.array([[2.0, 1.0, 0.0], [0.0, 1.0, 2.0], [0.0, 3.0, 0.0]])
+    mean = estimate_mean(np.array([1.0, np.nan, 4.0]), weights)  # the third resample holds no image with a score
+    assert mean == {"value": 2.5, "low": pytest.approx(1.075), "high": pytest.approx(3.925)}
+    assert estimate_mean(np.full(3, np.nan), weights) == {"value": None, "low": None, "high": None}
+
+
+def test_a_difference_on_which_all_resamples_agree_is_distinguishable_from_0():
+    weights = np.eye(2)
+    difference = estimate_difference(np.array([3.0, 2.0]), np.array([1.0, 1.0]), weights)
+    assert difference["value"] == 1.5 and difference["distinguishable"] and difference["low"] > 0.9
+    assert not estimate_difference(np.array([3.0, 0.0]), np.array([1.0, 1.0]), weights)["distinguishable"]
 
 
 def test_the_value_of_a_score_is_there_with_and_without_an_interval():

@@ -14,32 +14,32 @@ def rivals(score, consensus, single, blurred):
 
 
 def test_each_score_has_its_own_best_network():
-    found = leads(
+    result = leads(
         [
             rivals("rma", 0.5, {"a": 0.3, "b": 0.2}, {"a": 0.4, "b": 0.9}),
             rivals("rra", 0.5, {"a": 0.3, "b": 0.6}, {"a": 0.1, "b": 0.7}),
         ]
     )
-    assert found["best_single"] == {"rma": "a", "rra": "b"}
-    assert found["lead_over_best_single"]["rma"]["value"] == pytest.approx(0.2)
-    assert found["lead_over_best_single"]["rra"]["value"] == pytest.approx(-0.1)
-    assert found["lead_over_best_single_blurred_alike"]["rma"]["value"] == pytest.approx(-0.4)  # over b's, the best
-    assert found["consensus"]["rma"]["value"] == 0.5
-    assert found["beats_best_single"] == {"rma": False, "rra": False}
+    assert result["best_single"] == {"rma": "a", "rra": "b"}
+    assert result["lead_over_best_single"]["rma"]["value"] == pytest.approx(0.2)
+    assert result["lead_over_best_single"]["rra"]["value"] == pytest.approx(-0.1)
+    assert result["lead_over_best_single_blurred_alike"]["rma"]["value"] == pytest.approx(-0.4)  # over b's, the best
+    assert result["consensus"]["rma"]["value"] == 0.5
+    assert result["beats_best_single"] == {"rma": False, "rra": False}
 
 
-def test_a_lead_over_every_map_and_every_blurred_one_is_a_lead():
-    found = leads([rivals("rma", 0.5, {"a": 0.3, "b": 0.2}, {"a": 0.4, "b": 0.3})])
-    assert found["beats_best_single"] == {"rma": True}
+def test_the_consensus_beats_single_networks_when_it_leads_over_every_map_and_every_blurred_one():
+    result = leads([rivals("rma", 0.5, {"a": 0.3, "b": 0.2}, {"a": 0.4, "b": 0.3})])
+    assert result["beats_best_single"] == {"rma": True}
 
 
-def test_a_lead_that_blur_explains_is_none():
-    found = leads([rivals("rma", 0.5, {"a": 0.3}, {"a": 0.6})])
-    assert found["lead_over_best_single"]["rma"]["distinguishable"] and not found["beats_best_single"]["rma"]
+def test_a_lead_that_blur_explains_does_not_count():
+    result = leads([rivals("rma", 0.5, {"a": 0.3}, {"a": 0.6})])
+    assert result["lead_over_best_single"]["rma"]["distinguishable"] and not result["beats_best_single"]["rma"]
 
 
-def test_a_lead_whose_interval_holds_zero_is_none():
+def test_a_lead_whose_interval_holds_zero_does_not_count():
     weights = np.eye(4)  # resamples that disagree
-    own, other = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])
-    found = leads([Rivals("rma", own, {"a": other}, {"a": other}, weights)])
-    assert found["lead_over_best_single"]["rma"]["value"] == 0.5 and not found["beats_best_single"]["rma"]
+    consensus, other = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])
+    result = leads([Rivals("rma", consensus, {"a": other}, {"a": other}, weights)])
+    assert result["lead_over_best_single"]["rma"]["value"] == 0.5 and not result["beats_best_single"]["rma"]

@@ -7,12 +7,14 @@ import torch
 from mri.base import hardware
 from mri.explanation import faithfulness
 from mri.explanation.faithfulness import mass_outside_head, summarise
-from mri.explanation.localisation import LEGAL, maps_of
-from mri.explanation.scores import empty, spearman
+from mri.explanation.maps import explain
+from mri.explanation.scores import empty
+from mri.inference.consensus import spearman
+from mri.inference.methods import METHODS
 from mri.networks import models
 from mri.networks.predict import to_tensor
 
-METHODS = ["gradcam", "gradcam_fine", "guided_gradcam"]
+SOME = ["gradcam", "gradcam_fine", "guided_gradcam"]
 
 
 @pytest.fixture
@@ -31,9 +33,9 @@ def pixels() -> np.ndarray:
 
 
 def test_every_score_of_every_method_has_a_value_and_an_interval(model, pixels):
-    found = summarise(model, pixels, np.arange(4), METHODS, 100, seed=1)
-    assert found["n"] == 4 and list(found["methods"]) == METHODS
-    for row in found["methods"].values():
+    scores = summarise(model, pixels, np.arange(4), SOME, 100, seed=1)
+    assert scores["n"] == 4 and list(scores["methods"]) == SOME
+    for row in scores["methods"].values():
         for score in ("road", "deletion", "insertion", "max_sensitivity", "gini", "entropy"):
             assert row[score]["low"] <= row[score]["value"] <= row[score]["high"]
         assert 0 <= row["deletion"]["chance"] <= 1 and 0 <= row["insertion"]["chance"] <= 1
@@ -48,60 +50,59 @@ def test_scores_are_the_same_again_and_leave_the_model_alone(model, pixels):
 
 def test_a_method_that_ignores_the_network_fails_the_randomisation_test(model, pixels, monkeypatch):
     def edges(model, images, target, methods):
-        made = np.abs(np.gradient(np.asarray(images)[:, 0], axis=1)).astype(np.float32)
-        return dict.fromkeys(methods, made)
+        maps = np.abs(np.gradient(np.asarray(images)[:, 0], axis=1)).astype(np.float32)
+        return dict.fromkeys(methods, maps)
 
-    monkeypatch.setattr(faithfulness, "maps_of", edges)
+    monkeypatch.setattr(faithfulness, "explain_many", edges)
     check = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=0)["methods"]["gradcam"]["randomisation"]
     assert not check["passed"]
     assert check["ssim"] == pytest.approx(1) and check["spearman"] == pytest.approx(1)
 
 
-def test_a_random_network_says_something_of_the_images_and_draws_maps(small_spec, pixels):
+def test_a_random_network_has_logits_of_a_usual_size_and_maps_that_are_not_empty(small_spec, pixels):
     """A new ResNet101's activations grow from layer to layer until one class is all it knows and its maps are empty."""
     deep = models.build(small_spec.model_copy(update={"builder": "resnet101"}), 4, seed=0).eval()
     images = to_tensor(pixels)
-    blank = faithfulness.random_network(deep, images.numpy(), seed=0)
+    settled = faithfulness.random_network(deep, images.numpy(), seed=0)
     with torch.inference_mode():
-        new, settled = deep(images).abs().max(), blank(images).abs().max()
-    assert new > 100 and 0.01 < settled < 10
-    maps = [maps_of(blank, images, np.full(4, target), ["gradcam"])["gradcam"] for target in range(4)]
-    assert np.mean([empty(made) for made in maps]) < 0.5
+        assert deep(images).abs().max() > 100 and 0.01 < settled(images).abs().max() < 10
+    maps = [explain(settled, images, np.full(4, target)) for target in range(4)]
+    assert np.mean([empty(values) for values in maps]) < 0.5
 
 
 def test_random_networks_differ_though_a_recipe_starts_residual_branches_at_nothing(small_spec, pixels):
     spec = small_spec.model_copy(update={"builder": "resnet50", "options": {"zero_init_residual": True}})
     model, images = models.build(spec, 4, seed=0).eval(), to_tensor(pixels).numpy()
     first, second = (
-        maps_of(faithfulness.random_network(model, images, seed), images, np.zeros(4, int), ["gradient"])["gradient"]
+        explain(faithfulness.random_network(model, images, seed), images, np.zeros(4, int), "gradient")
         for seed in (1, 2)
     )
     assert spearman(first, second).max() < 0.9
 
 
 def test_each_score_of_changed_images_is_held_against_the_best_trivial_map(model, pixels):
-    found = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
-    trivial = {name: row["deletion"]["value"] for name, row in found["baselines"].items()}
-    deletion = found["methods"]["gradcam"]["deletion"]
+    scores = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
+    trivial = {name: row["deletion"]["value"] for name, row in scores["baselines"].items()}
+    deletion = scores["methods"]["gradcam"]["deletion"]
     assert deletion["over_trivial"]["best"] == min(trivial, key=trivial.get)  # the less is left, the better
     assert deletion["over_trivial"]["value"] == pytest.approx(min(trivial.values()) - deletion["value"])
     assert deletion["over_chance"]["value"] == pytest.approx(trivial["random"] - deletion["value"])
-    road = found["methods"]["gradcam"]["road"]
-    best = max(row["road"]["value"] for row in found["baselines"].values())
+    road = scores["methods"]["gradcam"]["road"]
+    best = max(row["road"]["value"] for row in scores["baselines"].values())
     assert road["over_trivial"]["value"] == pytest.approx(road["value"] - best)
 
 
 def test_trivial_maps_stand_beside_the_methods(model, pixels):
-    found = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
-    assert list(found["baselines"]) == ["random", "gaussian", "sobel", "intensity"]
-    assert found["baselines"]["random"]["road"]["value"] == found["methods"]["gradcam"]["road"]["chance"]
+    scores = summarise(model, pixels, np.arange(4), ["gradcam"], 100, seed=1)
+    assert list(scores["baselines"]) == ["random", "gaussian", "sobel", "intensity"]
+    assert scores["baselines"]["random"]["road"]["value"] == scores["methods"]["gradcam"]["road"]["chance"]
 
 
 def test_mass_outside_the_head_is_held_against_the_backgrounds_share(model, pixels):
-    found = mass_outside_head(model, pixels, np.arange(4), LEGAL, 100, seed=0)
-    assert found["chance"] == 1 - 32 * 32 / (64 * 64)
-    assert list(found["methods"]) == LEGAL
-    for row in found["methods"].values():
+    result = mass_outside_head(model, pixels, np.arange(4), list(METHODS), 100, seed=0)
+    assert result["chance"] == 1 - 32 * 32 / (64 * 64)
+    assert list(result["methods"]) == list(METHODS)
+    for row in result["methods"].values():
         assert 0 <= row["low"] <= row["value"] <= row["high"] <= 1
         assert 0 <= row["empty"] < 1
 

@@ -15,8 +15,9 @@ from torch.nn import functional as F
 from mri.base.errors import UserError
 from mri.base.params import ArchitectureSpec
 from mri.explanation import maps
-from mri.explanation.maps import METHODS, GuidedActivation, explain, explain_many
+from mri.explanation.maps import GuidedActivation, explain, explain_many
 from mri.inference.gradcam import Cells, upsample
+from mri.inference.methods import METHODS
 from mri.networks import models
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
@@ -96,16 +97,22 @@ def test_closed_form_makes_no_backward_pass(monkeypatch):
     assert explain(network("resnet50"), IMAGES, TARGET).any()
 
 
-def test_layer_chooses_the_grid():
+def test_every_kind_of_gradcam_is_drawn_on_its_own_grid():
     model = network("efficientnet_b0")
     target = torch.tensor(TARGET)
-    assert maps.gradcam_grid(model, IMAGES, target).shape == (3, 2, 2)
+    coarse = maps.gradcam_grid(model, IMAGES, target)
     fine = maps.gradcam_grid(model, IMAGES, target, model.spec.fine_layer)
-    assert fine.shape == (3, 4, 4)
-    fine_maps = explain(model, IMAGES, TARGET, layer=model.spec.fine_layer)
-    np.testing.assert_array_equal(fine_maps, upsample(fine, (SIZE, SIZE)))
-    aligned = explain(model, IMAGES, TARGET, "gradcam_aligned", layer=model.spec.fine_layer)
-    np.testing.assert_array_equal(aligned, upsample(fine, (SIZE, SIZE), Cells(first=0, step=16)))
+    assert coarse.shape == (3, 2, 2) and fine.shape == (3, 4, 4)
+    cells = Cells(first=0, step=32)
+    drawn = explain_many(model, IMAGES, TARGET, ["gradcam", "gradcam_aligned", "gradcam_fine"])
+    np.testing.assert_array_equal(drawn["gradcam"], upsample(coarse, (SIZE, SIZE)))
+    np.testing.assert_array_equal(drawn["gradcam_aligned"], upsample(coarse, (SIZE, SIZE), cells))
+    np.testing.assert_array_equal(drawn["gradcam_fine"], upsample(fine, (SIZE, SIZE)))
+    assert maps.grids_of(model, np.zeros((1, SIZE, SIZE), np.uint8)) == {
+        "gradcam": maps.Grid((2, 2)),
+        "gradcam_aligned": maps.Grid((2, 2), cells),
+        "gradcam_fine": maps.Grid((4, 4)),
+    }
 
 
 @pytest.mark.parametrize("name", RESNETS)
@@ -257,8 +264,7 @@ def assert_unchanged(before: list, after: list) -> None:
 def test_explaining_leaves_model_images_and_random_state_as_they_were(name):
     model, images = network(name), IMAGES.clone()
     before, states = fingerprint(model), (torch.get_rng_state(), np.random.get_state()[1], random.getstate())
-    explain_many(model, images, TARGET)
-    explain_many(model, images, layer=model.spec.fine_layer)
+    explain_many(model, images)
     assert_unchanged(before, fingerprint(model))
     assert torch.equal(images, IMAGES)
     assert not images.requires_grad
@@ -289,10 +295,10 @@ def test_threads_share_one_model():
     with ThreadPoolExecutor(8) as pool:
         maps = pool.map(explain, repeat(model), repeat(IMAGES), repeat(TARGET), methods)
         predictions = pool.map(predict, range(6))
-        for method, found in zip(methods, maps, strict=True):
-            np.testing.assert_allclose(found, expected[method], rtol=1e-4, atol=1e-5 * expected[method].max())
-        for found in predictions:
-            torch.testing.assert_close(found, logits)
+        for method, values in zip(methods, maps, strict=True):
+            np.testing.assert_allclose(values, expected[method], rtol=1e-4, atol=1e-5 * expected[method].max())
+        for answer in predictions:
+            torch.testing.assert_close(answer, logits)
 
 
 def test_guided_twin_shares_the_weights_and_follows_them():
@@ -308,15 +314,13 @@ def test_guided_twin_shares_the_weights_and_follows_them():
 
 
 def test_unknown_method_lists_the_known_ones():
-    with pytest.raises(
-        UserError, match=r"no explanation method 'lime'; choose from gradcam, gradcam_aligned, guided_backprop"
-    ):
+    with pytest.raises(UserError, match=r"no explanation method 'lime': choose from gradcam, gradcam_aligned"):
         explain(network("efficientnet_b0"), IMAGES, method="lime")
 
 
 def test_unknown_layer_lists_the_known_ones():
     with pytest.raises(UserError, match="no convolutional layer 'layer9'"):
-        explain(network("efficientnet_b0"), IMAGES, layer="layer9")
+        maps.gradcam_grid(network("efficientnet_b0"), IMAGES, torch.tensor(TARGET), "layer9")
 
 
 @pytest.mark.parametrize("target", [[0], [0, 1, 4], [0, 1, -1], [0.0, 1.0, 2.0], 1])

@@ -3,8 +3,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import stats
 
-from mri.inference.consensus import combine, confidence_weights, consensus_class
+from mri.inference.consensus import combine, confidence_weights, consensus_class, spearman
 
 SIDE = 20
 EQUAL = np.full((2, 1), 0.5)
@@ -20,32 +21,32 @@ def square(row: int, column: int, side: int = 4) -> np.ndarray:
 def test_networks_that_agree_keep_their_map():
     maps = np.random.default_rng(0).random((3, 2, SIDE, SIDE))
     maps[:] = maps[0]
-    found = combine(maps, np.full((3, 2), 1 / 3))
-    np.testing.assert_allclose(found.map, maps[0] / maps[0].sum(axis=(1, 2), keepdims=True), rtol=1e-6)
-    np.testing.assert_allclose(found.agreement, 1)
-    np.testing.assert_allclose(found.correlation, 1)
-    np.testing.assert_allclose(found.threshold, 0.5)
-    assert not found.disputed.any()
-    np.testing.assert_array_equal(found.region, found.map >= 0.5 * found.map.max(axis=(1, 2), keepdims=True))
+    result = combine(maps, np.full((3, 2), 1 / 3))
+    np.testing.assert_allclose(result.map, maps[0] / maps[0].sum(axis=(1, 2), keepdims=True), rtol=1e-6)
+    np.testing.assert_allclose(result.agreement, 1)
+    np.testing.assert_allclose(result.correlation, 1)
+    np.testing.assert_allclose(result.threshold, 0.5)
+    assert not result.disputed.any()
+    np.testing.assert_array_equal(result.region, result.map >= 0.5 * result.map.max(axis=(1, 2), keepdims=True))
 
 
 def test_networks_that_look_elsewhere_disagree_and_leave_only_the_peak():
     maps = np.stack([square(2, 2), square(12, 12)])
-    found = combine(maps, np.array([[0.6], [0.4]]), top=16 / SIDE**2)
-    assert found.agreement == 0
-    assert found.threshold == 1
-    np.testing.assert_array_equal(np.argwhere(found.region[0]), [[5, 5]])  # the peak of the more confident one
-    np.testing.assert_array_equal(found.disputed, (maps > 0).any(axis=0))
-    np.testing.assert_allclose(found.disputed_area, 32 / 400)
+    result = combine(maps, np.array([[0.6], [0.4]]), top=16 / SIDE**2)
+    assert result.agreement == 0
+    assert result.threshold == 1
+    np.testing.assert_array_equal(np.argwhere(result.region[0]), [[5, 5]])  # the peak of the more confident one
+    np.testing.assert_array_equal(result.disputed, (maps > 0).any(axis=0))
+    np.testing.assert_allclose(result.disputed_area, 32 / 400)
 
 
 def test_half_overlap_gives_the_known_agreement_and_threshold():
     maps = np.stack([square(5, 5), square(5, 7)])
-    found = combine(maps, EQUAL, top=16 / SIDE**2)
-    np.testing.assert_allclose(found.agreement, 8 / 24)
-    np.testing.assert_allclose(found.threshold, 1 - 8 / 48)
-    assert found.disputed.sum() == 16
-    assert not found.disputed[0, 5:9, 7:9].any()  # where both look
+    result = combine(maps, EQUAL, top=16 / SIDE**2)
+    np.testing.assert_allclose(result.agreement, 8 / 24)
+    np.testing.assert_allclose(result.threshold, 1 - 8 / 48)
+    assert result.disputed.sum() == 16
+    assert not result.disputed[0, 5:9, 7:9].any()  # where both look
 
 
 def test_scale_of_a_network_gives_it_no_say():
@@ -56,9 +57,9 @@ def test_scale_of_a_network_gives_it_no_say():
 
 
 def test_combined_map_has_mass_one_weighted_by_confidence():
-    found = combine(np.stack([square(2, 2), square(12, 12)]), np.array([[0.75], [0.25]]))
-    assert found.map.dtype == np.float32
-    np.testing.assert_allclose([found.map.sum(), found.map[0, :10].sum()], [1, 0.75], rtol=1e-6)
+    result = combine(np.stack([square(2, 2), square(12, 12)]), np.array([[0.75], [0.25]]))
+    assert result.map.dtype == np.float32
+    np.testing.assert_allclose([result.map.sum(), result.map[0, :10].sum()], [1, 0.75], rtol=1e-6)
 
 
 def test_network_without_confidence_has_no_effect():
@@ -71,31 +72,31 @@ def test_network_without_confidence_has_no_effect():
 
 
 def test_one_network_alone_has_nobody_to_agree_with():
-    found = combine(np.stack([square(2, 2), square(12, 12)]), np.array([[1.0], [0.0]]))
-    assert np.isnan(found.agreement).all()
-    assert np.isnan(found.correlation).all()
-    assert found.threshold == 1
-    assert not found.disputed.any()
+    result = combine(np.stack([square(2, 2), square(12, 12)]), np.array([[1.0], [0.0]]))
+    assert np.isnan(result.agreement).all()
+    assert np.isnan(result.correlation).all()
+    assert result.threshold == 1
+    assert not result.disputed.any()
 
 
 def test_empty_maps_agree_on_nothing():
-    found = combine(np.zeros((2, 1, SIDE, SIDE)), EQUAL)
-    assert not found.map.any()
-    assert not found.region.any()
-    assert found.agreement == 0
-    assert found.correlation == 0
+    result = combine(np.zeros((2, 1, SIDE, SIDE)), EQUAL)
+    assert not result.map.any()
+    assert not result.region.any()
+    assert result.agreement == 0
+    assert result.correlation == 0
 
 
 def test_zeros_are_in_no_top_set():
-    found = combine(np.stack([square(2, 2), square(12, 12)]), EQUAL, top=0.9)
-    assert found.agreement == 0
-    assert found.disputed.sum() == 32
+    result = combine(np.stack([square(2, 2), square(12, 12)]), EQUAL, top=0.9)
+    assert result.agreement == 0
+    assert result.disputed.sum() == 32
 
 
 def test_no_images_have_no_consensus():
-    found = combine(np.zeros((2, 0, SIDE, SIDE)), np.zeros((2, 0)))
-    assert found.map.shape == (0, SIDE, SIDE)
-    assert found.agreement.shape == (0,)
+    result = combine(np.zeros((2, 0, SIDE, SIDE)), np.zeros((2, 0)))
+    assert result.map.shape == (0, SIDE, SIDE)
+    assert result.agreement.shape == (0,)
 
 
 def test_class_is_the_one_with_the_highest_mean_probability():
@@ -120,24 +121,38 @@ WEIGHTS = hnp.arrays(np.float64, (3, 1), elements=st.integers(0, 4).map(float))
 def test_order_of_networks_does_not_matter(maps, weights, order):
     assume(weights.sum() > 0)
     weights = weights / weights.sum()
-    found, again = combine(maps, weights, top=0.2), combine(maps[list(order)], weights[list(order)], top=0.2)
+    result, again = combine(maps, weights, top=0.2), combine(maps[list(order)], weights[list(order)], top=0.2)
     for name in ("map", "agreement", "correlation", "threshold", "disputed"):
-        np.testing.assert_allclose(getattr(found, name), getattr(again, name), atol=1e-6, err_msg=name)
+        np.testing.assert_allclose(getattr(result, name), getattr(again, name), atol=1e-6, err_msg=name)
 
 
 @given(MAPS, WEIGHTS)
 def test_every_figure_keeps_its_range(maps, weights):
     assume(weights.sum() > 0)
-    found = combine(maps, weights / weights.sum(), top=0.2)
-    assert found.map.min() >= 0
-    assert found.map.sum() <= 1 + 1e-6
-    assert 0.5 <= found.threshold[0] <= 1
-    assert np.isnan(found.agreement[0]) or 0 <= found.agreement[0] <= 1
-    assert np.isnan(found.correlation[0]) or abs(found.correlation[0]) <= 1 + 1e-9
-    assert found.region.any() == found.map.any()
+    result = combine(maps, weights / weights.sum(), top=0.2)
+    assert result.map.min() >= 0
+    assert result.map.sum() <= 1 + 1e-6
+    assert 0.5 <= result.threshold[0] <= 1
+    assert np.isnan(result.agreement[0]) or 0 <= result.agreement[0] <= 1
+    assert np.isnan(result.correlation[0]) or abs(result.correlation[0]) <= 1 + 1e-9
+    assert result.region.any() == result.map.any()
 
 
 def test_agreement_weighs_pairs_by_confidence():
     maps = np.stack([square(5, 5), square(5, 5), square(12, 12)])
-    found = combine(maps, np.array([[0.4], [0.4], [0.2]]), top=16 / SIDE**2)
-    assert found.agreement == pytest.approx(0.16 / (0.16 + 2 * 0.08))
+    result = combine(maps, np.array([[0.4], [0.4], [0.2]]), top=16 / SIDE**2)
+    assert result.agreement == pytest.approx(0.16 / (0.16 + 2 * 0.08))
+
+
+def test_rank_correlation_ignores_monotone_changes():
+    maps = np.random.default_rng(0).random((2, 32, 32))
+    np.testing.assert_allclose(spearman(maps, np.exp(3 * maps)), [1, 1])
+    np.testing.assert_allclose(spearman(maps, 1 - maps), [-1, -1])
+    np.testing.assert_allclose(spearman(maps, np.random.default_rng(5).random(maps.shape)), [0, 0], atol=0.1)
+    assert np.isnan(spearman(maps, np.ones(maps.shape))).all()
+
+
+def test_rank_correlation_with_ties_is_scipys():
+    first, second = np.random.default_rng(0).integers(0, 4, (2, 3, 9, 9)).astype(float)
+    expected = [stats.spearmanr(a.ravel(), b.ravel()).statistic for a, b in zip(first, second, strict=True)]
+    np.testing.assert_allclose(spearman(first, second), expected)

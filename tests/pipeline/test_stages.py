@@ -1,7 +1,5 @@
 """What stages do themselves, apart from the library that they call; tests/pipeline/test_pipeline.py runs them whole."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,13 +7,13 @@ from matplotlib.figure import Figure
 
 from mri.base.files import read_json, write_json
 from mri.base.params import Params
-from mri.base.paths import DETAILS, PREDICTIONS, SHOWN, TEACHER
+from mri.base.paths import PREDICTIONS, SHOWN, TEACHER
 from mri.data import dataset
 from mri.evaluation.strange_images import FAR, NEAR
 from mri.evaluation.subgroups import COPY, NONE
 from mri.networks import models
 from mri.report.viewer import viewer
-from stages import consensus, evaluate, explain, export, mistakes, robustness, train
+from stages import consensus, evaluate, explain, export, robustness, train
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -30,11 +28,11 @@ def network(small_spec):
 @pytest.fixture
 def sheets(monkeypatch, tmp_path):
     """Every sheet that a stage of these saves, in order; in a folder of their own."""
-    found: list[Figure] = []
+    saved: list[Figure] = []
     monkeypatch.chdir(tmp_path)
-    for stage in (consensus, explain, mistakes):
-        monkeypatch.setattr(stage, "save", lambda figure, path: found.append(figure))
-    return found
+    for stage in (consensus, explain):
+        monkeypatch.setattr(stage, "save", lambda figure, path: saved.append(figure))
+    return saved
 
 
 def of(params: Params, source: str) -> Params:
@@ -70,7 +68,7 @@ def test_test_images_that_training_has_no_relative_of_may_be_of_one_class(params
 def test_a_sheet_of_explanations_shows_right_and_wrong_calls_and_says_that_images_are_synthetic(
     params, sheets, network, data, source, ending
 ):
-    explain._sheet(of(params, source), "small", data, network)
+    explain._show(of(params, source), "small", data, network)
     assert [sheet.get_suptitle() for sheet in sheets] == [f"small on {ending}"]
     said = [axis.get_ylabel().split("\n")[1][:5] for axis in sheets[0].axes if axis.get_ylabel()]
     assert said == ["right"] * 3 + ["wrong"] * 3
@@ -94,55 +92,6 @@ def test_the_report_s_viewer_gets_right_and_wrong_calls_of_every_class(params, s
     calls = [(image["label"], image["called"]) for image in shown["images"]]
     assert calls == [(name, name) for name in CLASSES] + list(zip(CLASSES, np.roll(CLASSES, -1), strict=True))
     assert shown["methods"] == params.explain.methods
-
-
-@pytest.mark.parametrize(("source", "ending"), DATA)
-def test_the_sheet_of_mistakes_says_that_images_are_synthetic(params, source, ending):
-    assert mistakes._title(of(params, source), "b0 makes no mistake") == f"b0 makes no mistake\n{ending}"
-
-
-def made_mistakes(params, monkeypatch, data, network, most: int) -> None:
-    """Run the stage, with two images on a sheet, where "small" makes four mistakes and "other" only the surest two.
-
-    "small" is the surer of its mistakes the higher their number.
-    """
-    sure = np.array([0.4] * 4 + [0.5, 0.625, 0.75, 0.875])
-    wrongly = np.array([(i + (i >= 4)) % 4 for i in range(8)])
-    for name, called in (("small", wrongly), ("other", np.where(np.arange(8) < 6, np.arange(8) % 4, wrongly))):
-        scores = np.eye(4)[called] * sure[:, None]
-        table = pd.DataFrame(scores, columns=[f"p_{label}" for label in CLASSES])
-        table["id"], table["label"], table["split"] = data.index["id"], data.index["label"], "test"
-        table.assign(predicted=[CLASSES[i] for i in called]).to_csv(PREDICTIONS / f"{name}.csv", index=False)
-    write_json({"winner": "small"}, DETAILS / "summary.json")
-    monkeypatch.setattr(mistakes, "MOST", most)
-    monkeypatch.setattr(mistakes.dataset, "read", lambda *_: data)
-    monkeypatch.setattr(mistakes.models, "load", lambda _: SimpleNamespace(model=network))
-    chosen = params.model.model_copy(update={"architectures": dict.fromkeys(("small", "other"))})
-    explain = params.explain.model_copy(update={"sheet": 2})
-    mistakes.mistakes(params.model_copy(update={"model": chosen, "explain": explain}))
-
-
-def test_all_mistakes_are_shown_up_to_a_limit_the_surest_first(params, monkeypatch, sheets, data, network):
-    made_mistakes(params, monkeypatch, data, network, 3)
-    assert [sheet.get_suptitle().split("\n")[0] for sheet in sheets] == [
-        "small's 4 mistakes on 8 test images, the surest first: number 1 to 2 of 3 shown",
-        "small's 4 mistakes on 8 test images, the surest first: number 3 to 3 of 3 shown",
-    ]
-    said = [axis.get_ylabel() for sheet in sheets for axis in sheet.axes if axis.get_ylabel()]
-    assert said == [
-        "pituitary\nwrong, called glioma\nat 88%",
-        "notumor\nwrong, called pituitary\nat 75%",
-        "meningioma\nwrong, called notumor\nat 62%",
-    ]
-
-
-def test_below_each_map_of_a_mistake_is_what_that_network_calls_the_image(params, monkeypatch, sheets, data, network):
-    made_mistakes(params, monkeypatch, data, network, 24)
-    below = [[axis.get_xlabel() for axis in sheet.axes[:6] if axis.get_xlabel()] for sheet in sheets]
-    assert below == [
-        ["wrong: glioma, 88%", "wrong: glioma, 88%", "wrong: pituitary, 75%", "wrong: pituitary, 75%"],
-        ["wrong: notumor, 62%", "right: meningioma, 62%", "wrong: meningioma, 50%", "right: glioma, 50%"],
-    ]
 
 
 def test_spoiled_test_images_are_resampled_with_the_groups_that_they_come_from(params, network, tmp_path, monkeypatch):

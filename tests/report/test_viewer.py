@@ -45,9 +45,9 @@ def brightest(uri: str) -> tuple[int, int]:
 
 def test_each_scan_comes_with_its_own_maps_the_consensus_and_the_called_classes(data, tmp_path):
     maps = {"small": one_pixel((1, 2), (3, 3)), "large": one_pixel((0, 1), (0, 2))}
-    found = shown(data, tmp_path, ["z", "x"], ["glioma", "notumor"], maps, one_pixel((2, 2), (3, 0)))
-    assert found["methods"] == ["gradcam"]
-    z, x = found["images"]
+    content = shown(data, tmp_path, ["z", "x"], ["glioma", "notumor"], maps, one_pixel((2, 2), (3, 0)))
+    assert content["methods"] == ["gradcam"]
+    z, x = content["images"]
     assert [int(picture(image["scan"])[0, 0, 0]) for image in (z, x)] == [20, 30]
     assert [(image["label"], image["called"]) for image in (z, x)] == [("glioma", "glioma"), ("glioma", "notumor")]
     assert z["own"] == {"small": "notumor", "large": "notumor"}
@@ -73,7 +73,9 @@ def test_one_network_has_no_consensus(data, tmp_path):
 
 def test_the_colour_bar_runs_from_the_colour_of_nothing_to_that_of_the_maximum(data, tmp_path):
     maps = {"small": one_pixel((1, 2))}
-    found = shown(data, tmp_path, ["x"], ["glioma"], maps, maps["small"])
-    drawn = picture(found["images"][0]["maps"]["small"]["gradcam"]).astype(int)
-    ends = [[int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (found["colours"][0], found["colours"][-1])]
+    content = shown(data, tmp_path, ["x"], ["glioma"], maps, maps["small"])
+    drawn = picture(content["images"][0]["maps"]["small"]["gradcam"]).astype(int)
+    ends = [
+        [int(colour[i : i + 2], 16) for i in (1, 3, 5)] for colour in (content["colours"][0], content["colours"][-1])
+    ]
     assert np.abs(drawn[0, 0] - ends[0]).max() <= 1 and np.abs(drawn[1, 2] - ends[1]).max() <= 1
