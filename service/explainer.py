@@ -42,7 +42,7 @@ class Explanations:
 
 
 class Explainer:
-    """Explains what the networks of a package say. Safe to call from several threads."""
+    """Explains predictions of a package's networks. Safe to call from several threads."""
 
     def __init__(self, package: Package):
         self.package = package
@@ -56,7 +56,7 @@ class Explainer:
             self.methods.append("consensus")
 
     def check(self, methods: list[str]) -> list[str]:
-        """The methods without "none" and repetitions. Raises UnknownMethodError that lists the legal names."""
+        """Return the methods without "none" and repetitions. Raises UnknownMethodError that lists the legal names."""
         wanted = [name for name in dict.fromkeys(methods) if name != "none"]
         for name in wanted:
             if name not in self.methods:
@@ -66,9 +66,9 @@ class Explainer:
     def explain(
         self, network: Network, opinion: Opinion, scan: np.ndarray, pixels: np.ndarray, methods: list[str]
     ) -> Explanations:
-        """Maps of the class that the network names, and of the one that all networks together name (consensus).
+        """Explain the class that the network names, or the one that all networks together name (consensus).
 
-        opinion: what the network said of the image. scan: the image as `mri.data.images.read` returns it. pixels: uint8
+        opinion: the network's answer. scan: the image as `mri.data.images.read` returns it. pixels: uint8
         (S, S), what the network saw of it.
         """
         target = network.classes.index(opinion.label)

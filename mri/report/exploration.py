@@ -1,8 +1,7 @@
-"""What to know of a dataset before training on it: the tables behind notebooks/exploratory.ipynb.
+"""Describe a dataset before training on it: the tables behind notebooks/exploratory.ipynb.
 
-They are made from what the split stage left: the split dataset, metrics/details/data.json and the files of the dataset.
-Columns of an index are those of `mri.data.dataset` and `mri.data.dataset`. The pictures are in
-`mri.report.exploration_figures`.
+They are computed from what the split stage wrote: the split dataset, metrics/details/data.json and the files of the dataset.
+Columns of an index are those of `mri.data.dataset`. The pictures are in `mri.report.exploration_figures`.
 """
 
 from __future__ import annotations
@@ -22,19 +21,18 @@ from mri.base.files import read_json
 from mri.base.params import Params
 from mri.base.paths import DATASET, DETAILS, SPLITS
 from mri.data import dataset, images, matching
-from mri.data import dataset as indexes
-from mri.data.dataset import PARTS, Dataset
+from mri.data.dataset import INDEX_FILE, PARTS, Dataset
 from mri.data.properties import file_properties
 from mri.report.tables import interval
 
-# What a file tells without its picture being looked at, and how tables and axes call it.
+# Properties of a file that say nothing about its picture, and their names in tables and on axes.
 FILE_PROPERTIES = {"width": "width, pixels", "height": "height, pixels", "aspect": "width / height", "kilobytes": "kB"}
 INTENSITIES = {"mean": "mean grey level", "std": "standard deviation of grey levels"}
 
 
 @dataclass(frozen=True)
 class Exploration:
-    """The dataset that params.yaml selects, as the split stage left it.
+    """The dataset that params.yaml selects, as the split stage wrote it.
 
     metrics: of metrics/details/data.json. contradictions: see `mri.data.relations.contradictions`. copies: every pair
     of images that are one picture, in the columns of `mri.data.matching.similar_pairs`; a and b are rows of the index.
@@ -51,7 +49,7 @@ def load() -> Exploration:
     """Read what the split stage wrote. Raises UserError that says what to run when it is missing or of another run."""
     run = params.load()
     summary = DETAILS / "data.json"
-    for path in (DATASET / indexes.INDEX_FILE, SPLITS / indexes.INDEX_FILE, summary):
+    for path in (DATASET / INDEX_FILE, SPLITS / INDEX_FILE, summary):
         if not path.is_file():
             raise UserError(f"{path} does not exist: run `dvc repro split` first (`make explore` does)")
     data, metrics = dataset.read(SPLITS, run.data.classes), read_json(summary)
@@ -65,7 +63,7 @@ def load() -> Exploration:
 
 
 def overview(name: str, index: pd.DataFrame, metrics: dict[str, Any]) -> pd.Series:
-    """What the dataset is, in a dozen lines of text. name: what params.yaml calls it."""
+    """Describe the dataset in a dozen lines of text. name: as in params.yaml."""
     return pd.Series(
         {
             "dataset": name,
@@ -89,10 +87,10 @@ def _listed(values: pd.Series) -> str:
 
 
 def counts(index: pd.DataFrame, classes: Sequence[str], column: str, most: int = 8) -> pd.DataFrame:
-    """Images by class (rows) and by the value of `column`, with sums ("all").
+    """Count images by class (rows) and by the value of `column`, with sums ("all").
 
-    Parts of the split come in their order, other values the most frequent first; beyond `most` they are "other". What
-    is "" is "unused" for the split and otherwise "not known".
+    Parts of the split come in their order, other values the most frequent first; beyond `most` they are "other". An
+    empty value is "unused" for the split and otherwise "not known".
     """
     values = index[column].replace("", "unused" if column == "split" else "not known")
     names = list(values.value_counts().sort_index().sort_values(ascending=False, kind="stable").index)
@@ -108,13 +106,13 @@ def counts(index: pd.DataFrame, classes: Sequence[str], column: str, most: int =
 
 
 def examples(index: pd.DataFrame, column: str, count: int, seed: int = 0) -> pd.DataFrame:
-    """At most `count` rows for each value of `column`, drawn at random, no two of them related."""
-    drawn = index.sample(frac=1, random_state=seed).drop_duplicates(["group", column])
-    return drawn.groupby(column).head(count).sort_values([column, "id"], kind="stable")
+    """Return at most `count` rows for each value of `column`, at random, no two of them related."""
+    shuffled = index.sample(frac=1, random_state=seed).drop_duplicates(["group", column])
+    return shuffled.groupby(column).head(count).sort_values([column, "id"], kind="stable")
 
 
 def measure(folder: Path, index: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
-    """Every file of `index` below `folder`, as it is stored: what cheats could use.
+    """Measure every file of `index` below `folder`, as it is stored: what a shortcut could use.
 
     Returns the index with columns width, height, size (both as text), aspect, mode (how the file stores colour),
     kilobytes, mean and std (grey levels, 0 to 255), and the share of pixels at each grey level, float32 (N, 256).
@@ -135,7 +133,7 @@ def measure(folder: Path, index: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray
 
 
 def differences(frame: pd.DataFrame, by: str, names: Sequence[str], columns: dict[str, str]) -> pd.DataFrame:
-    """The median of each property in each group of images, and how much of the property the group explains.
+    """Return the median of each property in each group of images, and how much of it the group explains.
 
     names: values of column `by`, in the order of the table. columns: property and what to call it, the rows. explained
     is eta squared, the share of a property's variance that lies between the groups: 0 when their means agree, 1 when
@@ -153,7 +151,7 @@ def _eta_squared(values: pd.Series, groups: pd.Series) -> float:
 
 
 def patients(index: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """For each class its images, how many of them have a known patient, those patients, and images per patient.
+    """Count for each class its images, those of known patients, these patients, and images per patient.
 
     The last two columns are 0 for a class without a known patient.
     """
@@ -170,14 +168,14 @@ def patients(index: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def lesion_sizes(data: Dataset) -> pd.DataFrame:
-    """label and area_percent, the share of the prepared picture that the tumour covers, of each image with a mask."""
+    """Return label and area_percent, the share of the prepared picture covered by the tumour, of images with a mask."""
     masked = data.index[data.index["mask_row"] >= 0].reset_index(drop=True)
     return masked[["label"]].assign(area_percent=100 * data.masks_of(masked).mean(axis=(1, 2)))
 
 
 def duplicates(index: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
-    """For each class its images, its pictures (copies counted once), how many of these are there twice or more, and
-    how often the commonest is.
+    """Count for each class its images, its pictures (copies counted once), how many of these occur twice or more, and
+    how often the most frequent one occurs.
 
     A picture that is in two classes counts in both.
     """
@@ -192,7 +190,7 @@ def duplicates(index: pd.DataFrame, classes: Sequence[str]) -> pd.DataFrame:
 
 
 def copy_counts(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Groups of two or more copies and the pictures that are left when each group counts once: exact and near ones."""
+    """Count groups of two or more copies, and the pictures when each group counts once: exact and near copies."""
     kinds = list(metrics["duplicates"])
     pictures = [metrics["distinct"][kind] for kind in kinds]
     return pd.DataFrame({"groups of copies": metrics["duplicates"].values(), "pictures": pictures}, index=kinds)
@@ -205,13 +203,13 @@ def transforms(pairs: pd.DataFrame) -> pd.DataFrame:
 
 
 def as_labelled(index: pd.DataFrame, contradictions: pd.DataFrame) -> pd.DataFrame:
-    """`index` with the labels that the source gave, before contradictions were resolved."""
+    """Return `index` with the labels that the source gave, before contradictions were resolved."""
     given = contradictions.set_index("id")["label"]
     return index.assign(label=index["id"].map(given).fillna(index["label"]))
 
 
 def leakage(metrics: dict[str, Any]) -> pd.DataFrame:
-    """Shares of images that have a relative in the part they are compared with, one row per comparison.
+    """Return the shares of images that have a relative in the part they are compared with, one row per comparison.
 
     Rows and columns: see `mri.data.relations.summarise` and `mri.data.relations.leakage`.
     """
@@ -221,9 +219,9 @@ def leakage(metrics: dict[str, Any]) -> pd.DataFrame:
 
 
 def baselines(metrics: dict[str, Any], protocol: str) -> pd.DataFrame:
-    """The trivial classifiers' scores on the test images of `protocol`: text, in per cent, with intervals.
+    """Return the trivial classifiers' scores on the test images of `protocol`: text, in per cent, with intervals.
 
-    Missed tumours are there where they are known.
+    Missed tumours are left out where they are unknown.
     """
     measures = {
         "accuracy": "accuracy",
@@ -239,7 +237,7 @@ def baselines(metrics: dict[str, Any], protocol: str) -> pd.DataFrame:
 
 
 def recalls(metrics: dict[str, Any], protocol: str) -> pd.DataFrame:
-    """The share of each class (columns) that each trivial classifier (rows) recognises: whom a shortcut serves."""
+    """Return the share of each class (columns) that each trivial classifier (rows) recognises."""
     rows = {
         name.replace("_", " "): {label: row["recall"] for label, row in scores["per_class"].items()}
         for name, scores in metrics["baselines"][protocol].items()

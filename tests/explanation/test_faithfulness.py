@@ -25,11 +25,11 @@ def model(small_spec) -> models.Classifier:
 @pytest.fixture
 def pixels() -> np.ndarray:
     """Four pictures, uint8 (4, 64, 64): a bright square of half the side, with a darker one in it, on black."""
-    made = np.zeros((4, 64, 64), np.uint8)
-    made[:, 16:48, 16:48] = 200
+    pictures = np.zeros((4, 64, 64), np.uint8)
+    pictures[:, 16:48, 16:48] = 200
     for i in range(4):
-        made[i, 20 + 4 * i : 28 + 4 * i, 20:28] = 90
-    return made
+        pictures[i, 20 + 4 * i : 28 + 4 * i, 20:28] = 90
+    return pictures
 
 
 def test_every_score_of_every_method_has_a_value_and_an_interval(model, pixels):
@@ -131,16 +131,16 @@ def test_probabilities_are_the_networks_own_with_its_batch_norm_folded_in(small_
     network = faithfulness.random_network(models.build(small_spec, 4, seed=0), images.numpy(), seed=1)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     with torch.inference_mode():
-        own = network(images).softmax(1).numpy()
-    np.testing.assert_allclose(faithfulness.predictor(network)(images.numpy()), own, atol=1e-5)
+        expected = network(images).softmax(1).numpy()
+    np.testing.assert_allclose(faithfulness.predictor(network)(images.numpy()), expected, atol=1e-5)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
 
 def test_probabilities_in_bf16_are_those_of_fp32_within_a_hundredth(model, pixels, monkeypatch):
     images = to_tensor(pixels).numpy()
-    found = {}
+    probabilities = {}
     for extensions in ("", "avx512_bf16"):
         monkeypatch.setattr(hardware, "describe", lambda extensions=extensions: {"extensions": extensions})
-        found[extensions] = faithfulness.predictor(model)(images)
-    assert found[""].shape == (4, 4) and found[""].sum(1) == pytest.approx(np.ones(4))
-    assert 0 < np.abs(found["avx512_bf16"] - found[""]).max() < 0.01
+        probabilities[extensions] = faithfulness.predictor(model)(images)
+    assert probabilities[""].shape == (4, 4) and probabilities[""].sum(1) == pytest.approx(np.ones(4))
+    assert 0 < np.abs(probabilities["avx512_bf16"] - probabilities[""]).max() < 0.01

@@ -209,14 +209,16 @@ def test_map_that_ignores_the_image_is_insensitive():
 
 def test_unrelated_uniform_maps_change_by_the_root_of_one_half():
     rng = np.random.default_rng(0)
-    found = perturbation.max_sensitivity(lambda images, _: rng.random((len(images), 32, 32)), steady, IMAGES, TARGETS)
-    np.testing.assert_allclose(found, np.sqrt(0.5), atol=0.07)
+    sensitivity = perturbation.max_sensitivity(
+        lambda images, _: rng.random((len(images), 32, 32)), steady, IMAGES, TARGETS
+    )
+    np.testing.assert_allclose(sensitivity, np.sqrt(0.5), atol=0.07)
 
 
 def test_sensitivity_of_the_image_itself_is_the_noise_in_it():
-    found = perturbation.max_sensitivity(the_image, steady, IMAGES, TARGETS, radius=0.06)
+    sensitivity = perturbation.max_sensitivity(the_image, steady, IMAGES, TARGETS, radius=0.06)
     norm = np.linalg.norm(IMAGES[:, 0], axis=(1, 2))
-    np.testing.assert_allclose(found, 0.06 * np.sqrt(1024 / 3) / norm, rtol=0.05)
+    np.testing.assert_allclose(sensitivity, 0.06 * np.sqrt(1024 / 3) / norm, rtol=0.05)
 
 
 def test_sensitivity_equals_captums_where_no_draw_changes_the_class():
@@ -242,9 +244,9 @@ def test_sensitivity_equals_captums_where_no_draw_changes_the_class():
         max_examples_per_batch=len(IMAGES),  # one draw of noise for all images at a time, as here
         target=torch.tensor(TARGETS),
     )
-    found = perturbation.max_sensitivity(explain, steady, IMAGES, TARGETS, radius=0.1, draws=6, seed=3)
-    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
-    assert (found > 0.01).all()
+    sensitivity = perturbation.max_sensitivity(explain, steady, IMAGES, TARGETS, radius=0.1, draws=6, seed=3)
+    np.testing.assert_allclose(sensitivity, expected.numpy(), rtol=1e-4)
+    assert (sensitivity > 0.01).all()
 
 
 def test_draws_that_change_the_class_do_not_count():
@@ -264,7 +266,7 @@ def test_sensitivity_of_an_empty_map_is_not_defined():
 
 def test_the_largest_change_of_all_draws_counts():
     factors = iter([1.0, 1.1, 1.5, 1.2])
-    found = perturbation.max_sensitivity(
+    sensitivity = perturbation.max_sensitivity(
         lambda images, _: next(factors) * IMAGES[:, 0].astype(np.float64), steady, IMAGES, TARGETS, draws=3
     )
-    np.testing.assert_allclose(found, 0.5)
+    np.testing.assert_allclose(sensitivity, 0.5)

@@ -39,23 +39,23 @@ def predicted(folder, name: str, glioma: list[float]) -> None:
 def test_probabilities_are_a_network_s_of_the_images_asked_for(tmp_path):
     predicted(tmp_path, "one", [0.9, 0.8, 0.7, 0.6, 0.5, 0.4])
     predicted(tmp_path, "two", [0.1, 0.2, 0.3, 0.4, 0.5, 0.6])
-    found = read_probabilities(tmp_path, ["one", "two"], pd.Series(["f", "a"]), CLASSES)
-    np.testing.assert_allclose(found, [[[0.4, 0.6], [0.9, 0.1]], [[0.6, 0.4], [0.1, 0.9]]])
+    probabilities = read_probabilities(tmp_path, ["one", "two"], pd.Series(["f", "a"]), CLASSES)
+    np.testing.assert_allclose(probabilities, [[[0.4, 0.6], [0.9, 0.1]], [[0.6, 0.4], [0.1, 0.9]]])
 
 
 def test_outlined_images_are_shown_where_a_class_has_any_that_is_called_so(data, tmp_path):
     predicted(tmp_path, "one", [0.9, 0.9, 0.9, 0.1, 0.1, 0.9])
-    found = candidates(data, tmp_path, ["one"])
-    assert found["id"].tolist() == ["a", "c", "d", "e", "f"], "d is the only glioma called wrongly"
-    assert found["called"].tolist() == ["glioma", "glioma", "notumor", "notumor", "glioma"]
+    images = candidates(data, tmp_path, ["one"])
+    assert images["id"].tolist() == ["a", "c", "d", "e", "f"], "d is the only glioma called wrongly"
+    assert images["called"].tolist() == ["glioma", "glioma", "notumor", "notumor", "glioma"]
 
 
 def test_several_networks_call_what_their_mean_probability_says(data, tmp_path):
     predicted(tmp_path, "one", [0.9, 0.6, 0.9, 0.9, 0.6, 0.1])
     predicted(tmp_path, "two", [0.2, 0.1, 0.0, 0.3, 0.1, 0.1])
-    found = candidates(data, tmp_path, ["one", "two"])
-    assert found["id"].tolist() == ["a", "c", "e", "f"]
-    assert found["called"].tolist() == ["glioma", "notumor", "notumor", "notumor"]
+    images = candidates(data, tmp_path, ["one", "two"])
+    assert images["id"].tolist() == ["a", "c", "e", "f"]
+    assert images["called"].tolist() == ["glioma", "notumor", "notumor", "notumor"]
 
 
 @pytest.mark.parametrize(

@@ -85,5 +85,5 @@ def test_blur_is_gaussian():
     maps = np.zeros((1, 64, 64))
     maps[0, 32, 32] = 1
     goal = entropy(ndimage.gaussian_filter(maps, (0, 5, 5)))
-    found = trivial_maps.blurred_to_entropy(maps, goal, steps=16)
-    np.testing.assert_allclose(found, ndimage.gaussian_filter(maps, (0, 5, 5)), atol=1e-5)
+    blurred = trivial_maps.blurred_to_entropy(maps, goal, steps=16)
+    np.testing.assert_allclose(blurred, ndimage.gaussian_filter(maps, (0, 5, 5)), atol=1e-5)

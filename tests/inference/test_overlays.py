@@ -12,9 +12,9 @@ def test_brightness_rises_with_every_level():
 
 
 def test_an_overlay_is_transparent_where_the_map_is_zero_and_opaque_at_its_maximum():
-    made = overlay(np.array([[0.0, 2.0], [4.0, 1.0]]))
-    assert made.shape == (2, 2, 4) and made[..., 3].tolist() == [[0, 128], [255, 64]]
-    assert made[1, 0, :3].tolist() == colours()[255].tolist()
+    picture = overlay(np.array([[0.0, 2.0], [4.0, 1.0]]))
+    assert picture.shape == (2, 2, 4) and picture[..., 3].tolist() == [[0, 128], [255, 64]]
+    assert picture[1, 0, :3].tolist() == colours()[255].tolist()
 
 
 def test_an_empty_map_is_transparent_everywhere():
@@ -22,5 +22,5 @@ def test_an_empty_map_is_transparent_everywhere():
 
 
 def test_a_picture_survives_the_file():
-    made = overlay(np.arange(12.0).reshape(3, 4))
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(made)))), made)
+    picture = overlay(np.arange(12.0).reshape(3, 4))
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png(picture)))), picture)

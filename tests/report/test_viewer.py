@@ -21,7 +21,7 @@ def data() -> Dataset:
 
 def shown(data: Dataset, folder, ids: list[str], called: list[str], maps: dict, consensus: np.ndarray) -> dict:
     """What the viewer gets of these maps {network: (N, 4, 4)}, where every network by itself calls notumor."""
-    arrays = {f"{name}/gradcam": made for name, made in maps.items()}
+    arrays = {f"{name}/gradcam": values for name, values in maps.items()}
     arrays |= {f"own/{name}": np.array(["notumor"] * len(ids)) for name in maps}
     np.savez_compressed(folder / "shown.npz", id=np.array(ids), called=np.array(called), consensus=consensus, **arrays)
     return viewer(data, folder / "shown.npz", list(maps))
@@ -34,8 +34,8 @@ def picture(uri: str, mode: str = "RGB") -> np.ndarray:
 def one_pixel(*where: tuple[int, int]) -> np.ndarray:
     """(N, 4, 4): each map has one pixel above 0."""
     maps = np.zeros((len(where), 4, 4), np.float32)
-    for made, at in zip(maps, where, strict=True):
-        made[at] = 0.01
+    for values, at in zip(maps, where, strict=True):
+        values[at] = 0.01
     return maps
 
 
