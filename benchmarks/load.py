@@ -47,7 +47,7 @@ from mri.base import hardware
 from mri.base.cli import Parser, guarded, positive
 from mri.base.files import write_json
 from mri.data.phantom.lesions import CLASSES
-from service.pages import samples
+from service.pages import SAMPLES
 
 OUT = Path("results/benchmarks/load.json")
 CLIENTS, WORKERS, SECONDS, WARM_UP = 64, 2, 300.0, 120.0
@@ -121,7 +121,7 @@ def _rows(answer: httpx.Response) -> list[str]:
 
 def scans() -> list[bytes]:
     """The four sample images of the service's page."""
-    return [(samples.SAMPLES / f"{name}.png").read_bytes() for name in CLASSES]
+    return [(SAMPLES / f"{name}.png").read_bytes() for name in CLASSES]
 
 
 SCANS = scans()

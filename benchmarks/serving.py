@@ -56,7 +56,7 @@ from mri.export.benchmark import repeat
 from mri.inference.gradcam import gradcam_from_features, upsample
 from mri.inference.package import Package
 from mri.networks import models
-from service.pages.samples import SAMPLES
+from service.pages import SAMPLES
 
 OUT = Path("results/benchmarks/serving.json")
 SERVERS = ("usual", "ours")

@@ -1,4 +1,4 @@
-"""A packaged service of small networks, as the package stage leaves one."""
+"""A package of small networks, as the package stage writes one, and the service's application over it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import io
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from fastapi import FastAPI
 from PIL import Image
 
 from mri.base.files import read_json
@@ -24,6 +26,9 @@ from mri.inference.runtime import read_card, write_card
 from mri.networks import models
 from mri.networks.models import Classifier
 from mri.networks.predict import to_tensor
+from service import api
+from service.predictor import Predictor
+from service.settings import Settings
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -31,13 +36,13 @@ SIZE = 32
 
 
 def network(seed: int, name: str = "small") -> Classifier:
-    """A small ResNet that was never trained; batch norm has statistics of the kind that training leaves."""
+    """Return a small ResNet that was never trained; its batch norm has statistics such as training leaves."""
     spec = ArchitectureSpec(name=name, builder="resnet18", feature_layer="layer4", fine_layer="layer3")
     return settled(models.build(spec, len(CLASSES), seed), SIZE)
 
 
 def settled(model: Classifier, size: int) -> Classifier:
-    """The model in eval mode, with batch-norm statistics of images of that size."""
+    """Return the model in eval mode, with batch-norm statistics of images of that size."""
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # the plain mean of what is seen
@@ -50,18 +55,18 @@ def package(
     folder: Path, names: tuple[str, ...] = ("winner", "other"), precision: str = "fp32"
 ) -> dict[str, Classifier]:
     """Write a package of small networks, the first the winner, and return the networks behind it."""
-    made, written = _made(names, precision)
-    shutil.copytree(written.name, folder, dirs_exist_ok=True)
-    return made
+    models, original = _exported(names, precision)
+    shutil.copytree(original.name, folder, dirs_exist_ok=True)
+    return models
 
 
 @functools.cache
-def _made(names: tuple[str, ...], precision: str) -> tuple[dict[str, Classifier], tempfile.TemporaryDirectory]:
-    """The networks and their package, made once for all tests: exporting takes seconds."""
-    written = tempfile.TemporaryDirectory()
-    folder = Path(written.name)
-    made = {name: network(seed, name) for seed, name in enumerate(names)}
-    for name, model in made.items():
+def _exported(names: tuple[str, ...], precision: str) -> tuple[dict[str, Classifier], tempfile.TemporaryDirectory]:
+    """Return the networks and their package, made once for all tests: exporting takes seconds."""
+    original = tempfile.TemporaryDirectory()
+    folder = Path(original.name)
+    models = {name: network(seed, name) for seed, name in enumerate(names)}
+    for name, model in models.items():
         _package_network(model, folder / "models" / name, precision)
     about = {
         "winner": names[0],
@@ -75,11 +80,11 @@ def _made(names: tuple[str, ...], precision: str) -> tuple[dict[str, Classifier]
         "test": {name: {"accuracy": {"value": 0.9, "low": 0.8, "high": 1.0}} for name in names},
     }
     write_about(about, folder)
-    return made, written
+    return models, original
 
 
 def relist(folder: Path) -> None:
-    """Make a package whole again after its cards or its reference were changed on purpose."""
+    """Update the checksums of a package whose cards or reference were changed on purpose."""
     write_about(read_json(folder / ABOUT), folder)
 
 
@@ -92,17 +97,24 @@ def _package_network(model: Classifier, folder: Path, precision: str) -> None:
     with torch.inference_mode():
         pooled = gate.pool(model.features(to_tensor(pixels)).numpy())
     strange_images.fit_gate(pooled[:24], pooled[24:], true_positive_rate=1.0).save(folder / GATE)
-    known = {"temperature": 1.5, "thresholds": {"90": 0.3, "95": 0.2}, "files": list_files(folder)}
-    write_card(read_card(folder) | known, folder)
+    fitted = {"temperature": 1.5, "thresholds": {"90": 0.3, "95": 0.2}, "files": list_files(folder)}
+    write_card(read_card(folder) | fitted, folder)
+
+
+def application(package: Path | Predictor, folder: Path, **settings: Any) -> FastAPI:
+    """Return the service's application over a package; its monitoring store is folder/monitoring.db."""
+    predictor = package if isinstance(package, Predictor) else Predictor(package)
+    store = f"sqlite:///{folder / 'monitoring.db'}"
+    return api.create(predictor, Settings(monitoring_url=store, rollup_seconds=0, **settings))
 
 
 def png(pixels: np.ndarray) -> bytes:
-    """The bytes of a PNG file of grey pixels."""
+    """Return a PNG file of grey pixels."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 def scan(seed: int = 0, side: int = 64) -> bytes:
-    """An image of the kind that the gate of a package knows, as a PNG file."""
+    """Return a PNG file of an image such as a package's gate was fitted on."""
     return png(blobs(seed + 1, side, seed).pixels[seed])

@@ -1,7 +1,7 @@
 """Describe a dataset before training on it: the tables behind notebooks/exploratory.ipynb.
 
-They are computed from what the split stage wrote: the split dataset, metrics/details/data.json and the files of the dataset.
-Columns of an index are those of `mri.data.dataset`. The pictures are in `mri.report.exploration_figures`.
+They are computed from what the split stage wrote: the split dataset, metrics/details/data.json and the files of the
+dataset. Columns of an index are those of `mri.data.dataset`. The pictures are in `mri.report.exploration_figures`.
 """
 
 from __future__ import annotations

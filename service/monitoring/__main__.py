@@ -1,4 +1,4 @@
-"""Send the figures of what was recorded to MLflow, once; a running service does it every few minutes.
+"""Send the figures of the recorded predictions to MLflow, once; a running service does so every few minutes.
 
 MLFLOW_TRACKING_URI=http://tracking.example.org:5000 python -m service.monitoring
 """

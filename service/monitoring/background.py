@@ -1,4 +1,4 @@
-"""What goes on beside the answering, in one of the workers: retention, drift, roll-ups to MLflow."""
+"""The background work of the monitoring, in one of the workers: retention, drift, roll-ups to MLflow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from service.settings import Settings
 
 TICK_SECONDS = 5.0
 LEASE_SECONDS = 60.0
-# A roll-up that takes longer hangs: MLflow's own patience with a server that is away is shorter.
+# A roll-up that takes longer hangs: MLflow gives up on a server that is away sooner.
 ROLLUP_TIMEOUT = 300.0
 ROOT = Path(__file__).parents[2]
 
@@ -29,16 +29,16 @@ logger = logging.getLogger("service.monitoring")
 
 
 class Background(threading.Thread):
-    """Every worker starts one; only that which holds the store's lease does anything."""
+    """A thread that every worker starts; only the one that holds the store's lease works."""
 
     def __init__(self, store: Store, settings: Settings, reference: Reference | None, classes: list[str]):
         super().__init__(name="monitoring-background", daemon=True)
         self._store, self._settings, self._reference, self._classes = store, settings, reference, classes
-        self._me = str(uuid.uuid4())
+        self._id = str(uuid.uuid4())
         self._stopping = threading.Event()
         self._failed: set[str] = set()
         self._rollup: subprocess.Popen[bytes] | None = None
-        self._rollup_started = time.monotonic()  # the first comes when one interval has passed
+        self._rollup_started = time.monotonic()  # the first roll-up starts after one interval
 
     def run(self) -> None:
         while not self._stopping.wait(TICK_SECONDS):
@@ -46,23 +46,23 @@ class Background(threading.Thread):
         self._end()
 
     def stop(self) -> None:
-        """End soon; another worker takes over."""
+        """Let the thread end soon; another worker takes over."""
         self._stopping.set()
 
     def _tick(self) -> None:
         try:
-            if self._store.lease("background", self._me, LEASE_SECONDS):
+            if self._store.lease("background", self._id, LEASE_SECONDS):
                 self._work()
         except (SQLAlchemyError, OSError) as error:
             logger.debug("the store can't be used: %s", error)
 
     def _work(self) -> None:
-        self._try("retention", self._forget)
-        self._try("drift", self._compare)
+        self._try("retention", self._delete_old_rows)
+        self._try("drift", self._compare_windows)
         self._try("roll-ups", self._roll_up)
 
     def _try(self, name: str, job: Callable[[], None]) -> None:
-        """Whatever is wrong with one job, the others go on, and this one when it can. It is said once."""
+        """Run a job; when it fails, log it once, so that the others go on and it is tried again with the next tick."""
         try:
             job()
             self._failed.discard(name)
@@ -71,15 +71,15 @@ class Background(threading.Thread):
                 logger.exception("%s: failed, and is tried again every %g seconds", name, TICK_SECONDS)
             self._failed.add(name)
 
-    def _forget(self) -> None:
-        self._store.forget(time.time() - 86400 * self._settings.days)
+    def _delete_old_rows(self) -> None:
+        self._store.delete_before(time.time() - 86400 * self._settings.monitoring_days)
 
-    def _compare(self) -> None:
+    def _compare_windows(self) -> None:
         if self._reference:
             drift.compare_new(self._store, self._reference, self._classes)
 
     def _roll_up(self) -> None:
-        """Start the next roll-up when it is time, look after the running one."""
+        """Start the next roll-up when it is due; end a running one that hangs."""
         running = time.monotonic() - self._rollup_started
         if self._rollup is not None:
             if self._rollup.poll() is None and running > ROLLUP_TIMEOUT:
@@ -103,6 +103,6 @@ class Background(threading.Thread):
             self._rollup.kill()
             self._rollup.wait()
         try:
-            self._store.release("background", self._me)
+            self._store.release("background", self._id)
         except (SQLAlchemyError, OSError):
-            logger.debug("the lease ends by itself")
+            logger.debug("the lease can't be released: it expires")

@@ -1,4 +1,4 @@
-"""Writes what was answered to the store, beside the answering: no request ever waits for the store or fails with it."""
+"""Write rows to the store from a thread of its own: no request ever waits for the store, or fails because of it."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from service.monitoring.store import COLUMNS, OF_THE_ROW, Store
+from service.monitoring.store import COLUMNS, ROW_ERRORS, Store
 
-# Rows that wait while the store can't be used; beyond, they are counted and dropped.
-WAITING = 10_000
+# Rows that may wait while the store can't be used; more are dropped and counted.
+MAX_WAITING = 10_000
 # Rows are collected for so many seconds, then written in one transaction.
 COLLECT_SECONDS = 0.2
 BATCH = 1000
 RETRY_SECONDS = 1.0
-# For what still waits when the service stops, and the longest that one attempt to write takes: SQLite's patience.
+# How long rows that wait may take when the service stops; and one attempt to write, at most: SQLite's timeout.
 LAST_SECONDS, ATTEMPT_SECONDS = 5.0, 5.0
 
 logger = logging.getLogger("service.monitoring")
 
 
 class Recorder:
-    """Takes rows of `service.monitoring.store.requests` and writes them from a thread of its own.
+    """Take rows of `service.monitoring.store.requests` and write them from a thread.
 
-    lost: how many could not be written so far in this process; the store is told of them as soon as it works again.
+    lost: rows that this process could not write so far; the store gets their number as soon as it works again.
     """
 
-    def __init__(self, store: Store, waiting: int = WAITING):
+    def __init__(self, store: Store, max_waiting: int = MAX_WAITING):
         self.store = store
         self.lost = 0
-        self._told = 0
-        self._rows: queue.Queue[dict[str, Any]] = queue.Queue(waiting)
+        self._reported = 0
+        self._rows: queue.Queue[dict[str, Any]] = queue.Queue(max_waiting)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._until = float("inf")
@@ -51,7 +51,7 @@ class Recorder:
             self._lose(1)
 
     def flush(self, seconds: float) -> bool:
-        """Wait until everything taken so far is written; False when that takes longer."""
+        """Wait until all rows taken so far are written; return False when that takes longer."""
         until = time.monotonic() + seconds
         while self._rows.unfinished_tasks:
             if time.monotonic() > until:
@@ -60,7 +60,7 @@ class Recorder:
         return True
 
     def close(self) -> None:
-        """Write what waits, for LAST_SECONDS at most, and end the thread."""
+        """Write the rows that wait, for LAST_SECONDS at most, and end the thread."""
         self._until = time.monotonic() + LAST_SECONDS
         self._stop.set()
         if self._thread:
@@ -85,10 +85,10 @@ class Recorder:
                 self._write(batch)
             for _ in batch:
                 self._rows.task_done()
-            self._tell()
+            self._report_lost()
 
     def _collect(self) -> list[dict[str, Any]]:
-        """The next rows: those of COLLECT_SECONDS, BATCH at most. It doesn't wake for each: that would cost answers."""
+        """Return the rows of COLLECT_SECONDS, BATCH at most. Waking for each would slow predictions down."""
         self._stop.wait(COLLECT_SECONDS)
         batch: list[dict[str, Any]] = []
         with suppress(queue.Empty):
@@ -97,8 +97,8 @@ class Recorder:
         return batch
 
     def _write(self, batch: list[dict[str, Any]]) -> None:
-        """Write a batch, again and again while the store is locked, full or away; when stopping, not for long."""
-        while not self._written(batch):
+        """Write a batch; try again while the store is locked, full or away, but not for long when stopping."""
+        while not self._try_to_write(batch):
             if time.monotonic() > self._until:
                 lost = len(batch) + self._drop()
                 self._lose(lost)
@@ -108,7 +108,7 @@ class Recorder:
             time.sleep(RETRY_SECONDS / 10)
 
     def _drop(self) -> int:
-        """Give up all that waits; how many rows that is."""
+        """Drop all rows that wait; return their number."""
         count = 0
         with suppress(queue.Empty):
             while True:
@@ -117,18 +117,18 @@ class Recorder:
                 count += 1
         return count
 
-    def _written(self, rows: list[dict[str, Any]]) -> bool:
-        """Whether the rows are dealt with: written, or given up because no database would take them."""
+    def _try_to_write(self, rows: list[dict[str, Any]]) -> bool:
+        """Return whether the rows are done: written, or dropped because no database would take them."""
         try:
             self.store.insert(rows)
         except (SQLAlchemyError, OSError) as error:
-            if not _of_the_row(error):
-                self._complain(error)
+            if not _is_about_row(error):
+                self._warn(error)
                 return False
             if len(rows) == 1:
                 self._lose(1)
                 logger.error("a row can't be written (%s)", type(error).__name__)
-            for row in rows if len(rows) > 1 else ():  # one bad row must not hold up the others
+            for row in rows if len(rows) > 1 else ():  # one bad row must not keep the others from being written
                 self._write([row])
             return True
         if self._failing:
@@ -136,22 +136,22 @@ class Recorder:
         self._failing = False
         return True
 
-    def _complain(self, error: Exception) -> None:
+    def _warn(self, error: Exception) -> None:
         if not self._failing:
             reason = str(getattr(error, "orig", None) or error).splitlines()[0]
             logger.warning("the store can't be used (%s): rows wait, predictions go on", reason)
         self._failing = True
 
-    def _tell(self) -> None:
-        """Let the store know how many rows it didn't get."""
+    def _report_lost(self) -> None:
+        """Add the number of lost rows to the store's."""
         lost = self.lost
-        if lost > self._told and not self._failing:
+        if lost > self._reported and not self._failing:
             with suppress(SQLAlchemyError, OSError):
-                self.store.count_lost(lost - self._told)
-                self._told = lost
+                self.store.count_lost(lost - self._reported)
+                self._reported = lost
 
 
-def _of_the_row(error: Exception) -> bool:
-    """Whether no database would take the row. A database that is away, broken or read-only says so in many ways."""
-    unfit = isinstance(error, StatementError) and not isinstance(error, DBAPIError)  # it didn't get to the database
-    return unfit or isinstance(error, OF_THE_ROW)
+def _is_about_row(error: Exception) -> bool:
+    """Return whether an error is about a row. A database that is away, broken or read-only raises many others."""
+    not_sent = isinstance(error, StatementError) and not isinstance(error, DBAPIError)  # a value that no column takes
+    return not_sent or isinstance(error, ROW_ERRORS)

@@ -1,7 +1,7 @@
-"""What the store says of a stretch of time: counts, rates, latencies, predictions, accuracy, recent errors.
+"""Figures of the rows of a stretch of time: counts, rates, latencies, predictions, accuracy, recent errors.
 
-The database counts, in SQL that all of them have. Quantiles come from a sample of bounded size, spread over the whole
-stretch: a summary of a busy store takes little time and memory.
+The database counts, in SQL that all databases have. Quantiles come from a sample of bounded size, spread over the whole
+stretch, so a summary of a busy store takes little time and memory.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from mri.base.intervals import wilson
 from service.monitoring.store import Store, requests
 
 POINTS = 60  # of every line on the dashboard
-# Predictions whose latency and confidence are read for one summary, about; as many of each network and each point.
+# About how many predictions are read for the quantiles of one summary; as many of each network and each point.
 SAMPLE = 20_000
 RECENT_ERRORS = 20
 CONFIDENCE_BINS = 10
-# Multiples of the golden ratio spread evenly over a circle, whatever rows are asked for: a sample by their ids takes no
-# side where networks take turns, and misses no stretch. Small enough for products that are 32-bit integers.
+# Multiples of the golden ratio spread evenly over a circle, whatever rows are chosen: a sample by ids is balanced where
+# networks take turns, and misses no stretch. The numbers are small enough for products that are 32-bit integers.
 CIRCLE, GOLDEN = 10_007, 6185
 
 Conditions = Sequence[Any]
 
 
 class Sampled(NamedTuple):
-    """One prediction; weight: how many it stands for."""
+    """One prediction of a sample. weight: how many predictions it represents."""
 
     stretch: int
     model: str
@@ -39,7 +39,7 @@ class Sampled(NamedTuple):
 
 
 def summary(store: Store, since: float, until: float, model: str = "") -> dict[str, Any]:
-    """Figures of the answers between two times (seconds since 1970), of one network or of all.
+    """Return figures of the requests between two times (seconds since 1970), of one network or of all.
 
     {since, until, model, rows, totals, series, models, confidence, recent_errors}; `totals`, each part of `series` and
     of `models` have the form of `figures`.
@@ -70,61 +70,61 @@ def summary(store: Store, since: float, until: float, model: str = "") -> dict[s
 
 
 def counts(connection: sa.Connection, where: Conditions, edges: Sequence[float] = ()) -> list[Any]:
-    """How many rows there are of each kind: (stretch, model, status, label, abstain, confirmed, number).
+    """Return the number of rows of each kind: (stretch, model, status, label, abstain, confirmed, number).
 
-    edges: times, ascending, which part the stretches. confirmed: 1 or 0 where feedback has come, otherwise None.
+    edges: ascending times between the stretches. confirmed: 1 where feedback agrees, 0 where not, None without any.
     """
-    right = sa.case((requests.c.feedback.is_(None), None), (requests.c.feedback == requests.c.label, 1), else_=0)
+    confirmed = sa.case((requests.c.feedback.is_(None), None), (requests.c.feedback == requests.c.label, 1), else_=0)
     kind = (requests.c[name] for name in ("model", "status", "label", "abstain"))
     stretch = _pick(requests.c.time, edges, range(len(edges) + 1))
-    # Not every database groups by a name of its own SELECT, so there are two of them.
-    rows = sa.select(stretch.label("stretch"), *kind, right.label("confirmed")).where(*where).subquery()
+    # Not every database can group by a name from its SELECT, so there are two of them.
+    rows = sa.select(stretch.label("stretch"), *kind, confirmed.label("confirmed")).where(*where).subquery()
     return list(connection.execute(sa.select(rows, sa.func.count().label("number")).group_by(*rows.c)).all())
 
 
 def sample(
     connection: sa.Connection, where: Conditions, counted: list[Any], edges: Sequence[float] = ()
 ) -> list[Sampled]:
-    """Of the predictions that were counted: all of a few, evenly spread ones of many."""
-    there: Counter[tuple[int, str]] = Counter()
+    """Return all predictions where there are few, and an evenly spread sample where there are many."""
+    total: Counter[tuple[int, str]] = Counter()
     for row in counted:
         if row.label is not None:
-            there[row.stretch, row.model] += row.number
-    most = SAMPLE / max(1, len(there))
+            total[row.stretch, row.model] += row.number
+    most = SAMPLE / max(1, len(total))
     stretches = range(len(edges) + 1)
-    taken = [
-        (requests.c.model == name, _pick(requests.c.time, edges, [_share(there[i, name], most) for i in stretches]))
-        for name in {name for _, name in there}
+    shares = [
+        (requests.c.model == name, _pick(requests.c.time, edges, [_share(total[i, name], most) for i in stretches]))
+        for name in {name for _, name in total}
     ]
-    if not taken:
+    if not shares:
         return []
     stretch = _pick(requests.c.time, edges, stretches).label("stretch")
     query = sa.select(stretch, requests.c.model, requests.c.ms, requests.c.confidence).where(*where)
     place = requests.c.id % CIRCLE * GOLDEN % CIRCLE
-    query = query.where(requests.c.label.is_not(None), place < sa.case(*taken, else_=0))
+    query = query.where(requests.c.label.is_not(None), place < sa.case(*shares, else_=0))
     rows = connection.execute(query).all()
-    found = Counter((row.stretch, row.model) for row in rows)
+    read = Counter((row.stretch, row.model) for row in rows)
     return [
         Sampled(
             row.stretch,
             row.model,
             row.ms,
             row.confidence,
-            there[row.stretch, row.model] / found[row.stretch, row.model],
+            total[row.stretch, row.model] / read[row.stretch, row.model],
         )
         for row in rows
     ]
 
 
 def _share(number: int, most: float) -> int:
-    """How much of the circle to take so that about so many of a number are left."""
+    """Return the part of the circle that leaves about `most` of `number` rows."""
     return CIRCLE if number <= most else int(max(1, CIRCLE * most / number))
 
 
 def _pick(column: Any, edges: Sequence[float], values: Sequence[int]) -> Any:
-    """That of the values (one more than edges) in whose stretch a column is, as SQL: by halves, so in a few steps.
+    """Return, as SQL, the value of the stretch that a column is in; there is one value more than edges.
 
-    Databases differ in how they make an integer of a number; comparing they all do alike.
+    It bisects by comparisons, which all databases do alike; they differ in how they round numbers to integers.
     """
     if not edges:
         return sa.literal_column(str(values[0]), sa.Integer)
@@ -134,7 +134,7 @@ def _pick(column: Any, edges: Sequence[float], values: Sequence[int]) -> Any:
 
 
 def by_model(counted: Iterable[Any], sampled: Iterable[Sampled]) -> dict[str, dict[str, Any]]:
-    """`figures` of each network."""
+    """Return `figures` of each network."""
     parts: dict[str, tuple[list[Any], list[Sampled]]] = defaultdict(lambda: ([], []))
     for place, rows in enumerate((counted, sampled)):
         for row in rows:
@@ -143,12 +143,14 @@ def by_model(counted: Iterable[Any], sampled: Iterable[Sampled]) -> dict[str, di
 
 
 def figures(counted: list[Any], sampled: list[Sampled]) -> dict[str, Any]:
-    """Of `counts` and their `sample`: {requests, predictions, errors, refused, error_rate, abstained, abstention_rate,
-    latency_ms, confidence, classes, accuracy}.
+    """Return the figures of `counts` and their `sample`.
 
-    errors: answers 5xx; refused: 4xx (the request was wrong). Both together over requests are the error rate.
-    latency_ms: {p50, p95, p99} of predictions. confidence: {p10, p50, p90}. accuracy: {value, low, high, n} where
-    confirmed classes have come back. What there are no rows for is None.
+    {requests, predictions, errors, refused, error_rate, abstained, abstention_rate, latency_ms, confidence, classes,
+    accuracy}.
+
+    errors: answers 5xx; refused: answers 4xx (the request was wrong). The error rate is both over requests.
+    latency_ms: {p50, p95, p99} of predictions. confidence: {p10, p50, p90}. accuracy: {value, low, high, n} of the
+    predictions with feedback. Figures without rows are None.
     """
     predictions = [row for row in counted if row.label is not None]
     total, predicted = _number(counted), _number(predictions)
@@ -175,7 +177,7 @@ def figures(counted: list[Any], sampled: list[Sampled]) -> dict[str, Any]:
 
 
 def accuracy(counted: list[Any]) -> dict[str, Any] | None:
-    """{value, low, high, n} of `counts`; None where no class was confirmed."""
+    """Return the accuracy of `counts`, {value, low, high, n}; None without feedback."""
     confirmed = _number(row for row in counted if row.confirmed is not None)
     right = _number(row for row in counted if row.confirmed)
     return wilson(right, confirmed) | {"n": confirmed} if confirmed else None
@@ -186,7 +188,7 @@ def _number(counted: Iterable[Any]) -> int:
 
 
 def _quantiles(values: list[Any], weights: list[float], percent: tuple[int, ...]) -> dict[str, float] | None:
-    """As np.percentile of values that are each there `weight` times, without making them."""
+    """Return np.percentile of the values repeated `weight` times, without repeating them."""
     if not values:
         return None
     order = np.argsort(values)
@@ -196,12 +198,12 @@ def _quantiles(values: list[Any], weights: list[float], percent: tuple[int, ...]
         ordered[np.minimum(np.searchsorted(ends, ends_at, side="right"), len(ordered) - 1)]
         for ends_at in (np.floor(at), np.ceil(at))
     )
-    found = low + (high - low) * (at % 1)
-    return {f"p{share}": round(float(value), 4) for share, value in zip(percent, found, strict=True)}
+    quantiles = low + (high - low) * (at % 1)
+    return {f"p{share}": round(float(value), 4) for share, value in zip(percent, quantiles, strict=True)}
 
 
 def _series(counted: list[Any], sampled: list[Sampled], starts: list[float]) -> list[dict[str, Any]]:
-    """Figures of equal stretches of time, each with the time at which it starts."""
+    """Return figures of equal stretches of time, each with its start."""
     parts: list[tuple[list[Any], list[Sampled]]] = [([], []) for _ in starts]
     for row in counted:
         parts[row.stretch][0].append(row)
@@ -211,12 +213,12 @@ def _series(counted: list[Any], sampled: list[Sampled], starts: list[float]) -> 
 
 
 def _confidence(connection: sa.Connection, where: Conditions) -> list[int]:
-    """How many predictions have a confidence of up to 0.1, 0.2, ... 1."""
+    """Return the numbers of predictions with a confidence up to 0.1, 0.2, ... 1."""
     edges = [i / CONFIDENCE_BINS for i in range(1, CONFIDENCE_BINS)]
     tenth = _pick(requests.c.confidence, edges, range(CONFIDENCE_BINS)).label("tenth")
     rows = sa.select(tenth).where(*where, requests.c.confidence.is_not(None)).subquery()
-    found = connection.execute(sa.select(rows.c.tenth, sa.func.count()).group_by(rows.c.tenth)).all()
-    numbers: dict[int, int] = dict(tuple(row) for row in found)
+    counted = connection.execute(sa.select(rows.c.tenth, sa.func.count()).group_by(rows.c.tenth)).all()
+    numbers: dict[int, int] = dict(tuple(row) for row in counted)
     return [numbers.get(i, 0) for i in range(CONFIDENCE_BINS)]
 
 

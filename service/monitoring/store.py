@@ -1,8 +1,8 @@
-"""Where the service keeps what it answered: one row per image it was asked about, in any SQL database.
+"""The monitoring store: a row for each requested image, in any SQL database.
 
-A row says when, which network, how long, what it predicted and how strange the image was; see `requests`. It holds no
-image, file name, tag, address or text of the person who asked, and nothing that could be turned back into one.
-SQLite in WAL mode by default: several workers write, and others read meanwhile.
+A row holds the time, the network, the latency, the prediction and how unusual the image was; see `requests`. It holds
+no image, file name, tag or address, no text from the client, and nothing that these could be rebuilt from.
+The default is SQLite in WAL mode: several workers write while others read.
 """
 
 from __future__ import annotations
@@ -22,25 +22,23 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 metadata = sa.MetaData()
 
 WAITS = 0  # no roll-up has this number
-# What a database says of a row; anything else it says is of the database, and may pass.
-OF_THE_ROW = (IntegrityError, DataError)
+# Errors that are about a row. All others are about the database, and may pass.
+ROW_ERRORS = (IntegrityError, DataError)
 
 # Times are seconds since 1970, UTC.
 requests = sa.Table(
     "requests",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("request_id", sa.String(48), nullable=False, unique=True),  # random; the answer's, with /INDEX in a batch
+    sa.Column("request_id", sa.String(48), nullable=False, unique=True),  # random; as answered, with /INDEX in a batch
     sa.Column("time", sa.Float, nullable=False, index=True),  # of the answer
     sa.Column("route", sa.String(32), nullable=False),
     sa.Column("status", sa.Integer, nullable=False),
-    sa.Column("error", sa.String(64)),  # the answer's code, such as unreadable_image
+    sa.Column("error", sa.String(64)),  # its name, such as unreadable_image
     sa.Column("ms", sa.Float, nullable=False),  # from the request's first byte to the answer's last
     sa.Column("milliseconds", sa.JSON),  # by part
     sa.Column("model", sa.String(64)),
-    sa.Column(
-        "model_version", sa.String(64)
-    ),  # see mri.inference.package.Package.version; empty in rows of before there was one
+    sa.Column("model_version", sa.String(64)),  # see Package.version; empty in rows of older versions of the service
     sa.Column("data_version", sa.String(64)),
     sa.Column("label", sa.String(64)),
     sa.Column("confidence", sa.Float),  # probability of the label
@@ -55,18 +53,18 @@ requests = sa.Table(
     sa.Column("projection", sa.JSON),  # see mri.inference.drift.project
     sa.Column("feedback", sa.String(64)),  # the confirmed class
     sa.Column("rollup", sa.Integer, index=True),  # which roll-up counts this row
-    # Which one counts its feedback, which may come much later; WAITS until then; empty without any.
+    # Which roll-up counts its feedback, which may arrive much later; WAITS until then; empty without feedback.
     sa.Column("feedback_rollup", sa.Integer, index=True),
-    sqlite_autoincrement=True,  # no number is given twice, not even after all rows were deleted
+    sqlite_autoincrement=True,  # no id is used twice, not even after all rows were deleted
 )
 
-# What `mri.inference.drift` found in consecutive windows of one training's predictions.
+# The results of `mri.inference.drift` for consecutive windows of one training's predictions.
 windows = sa.Table(
     "windows",
     metadata,
     sa.Column("id", sa.Integer, primary_key=True),
     sa.Column("model", sa.String(64), nullable=False),
-    sa.Column("model_version", sa.String(64)),  # empty in windows of before there was one
+    sa.Column("model_version", sa.String(64)),  # empty in windows of older versions of the service
     sa.Column("data_version", sa.String(64), nullable=False),
     sa.Column("last_row", sa.Integer, nullable=False),
     sa.Column("time", sa.Float, nullable=False, index=True),  # of the last prediction
@@ -76,7 +74,7 @@ windows = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Figures of rows on their way to MLflow; `sent` is empty until they have arrived.
+# Figures of rows for MLflow; `sent` is the time at which they arrived there.
 rollups = sa.Table(
     "rollups",
     metadata,
@@ -87,7 +85,7 @@ rollups = sa.Table(
     sqlite_autoincrement=True,
 )
 
-# Which worker does the background work, until when.
+# The worker that does the background work, and until when.
 leases = sa.Table(
     "leases",
     metadata,
@@ -96,7 +94,7 @@ leases = sa.Table(
     sa.Column("until", sa.Float, nullable=False),
 )
 
-# Text of the store itself: its id, and how many rows could not be written.
+# About the store itself: its id, and how many rows could not be written.
 about = sa.Table(
     "about",
     metadata,
@@ -108,9 +106,9 @@ COLUMNS = [column.name for column in requests.columns]
 
 
 class Store:
-    """The database behind a URL; tables are made when they are first needed. Safe to call from several threads.
+    """The database at a URL; its tables are created on first use. Safe to call from several threads.
 
-    Methods raise SQLAlchemyError or OSError when the database can't be used; `service.monitoring.recorder` keeps those
+    Methods raise SQLAlchemyError or OSError when the database can't be used; `service.monitoring.recorder` keeps these
     away from predictions.
     """
 
@@ -119,24 +117,24 @@ class Store:
         self._engine = sa.create_engine(url, connect_args={"timeout": 5} if url.startswith("sqlite") else {})
         self._file = self._engine.url.database if self._engine.dialect.name == "sqlite" else None
         self._identity: tuple[int, int] | None = None
-        self._made = False
+        self._created = False
         if self._file:
             sa.event.listen(self._engine, "connect", _set_up_sqlite)
 
     @contextmanager
     def begin(self) -> Iterator[sa.Connection]:
-        """A transaction, on tables that exist: a file that was deleted or replaced meanwhile is made anew."""
-        if self._file and self._made and self._identity != _identity(self._file):
+        """Begin a transaction on tables that exist; a file that was deleted or replaced is created again."""
+        if self._file and self._created and self._identity != _identity(self._file):
             self._engine.dispose()
-            self._made = False
+            self._created = False
         try:
-            if not self._made:
-                self._make_tables()
+            if not self._created:
+                self._create_tables()
             with self._engine.begin() as connection:
                 yield connection
         except DBAPIError as error:
-            if not isinstance(error, OF_THE_ROW):
-                self._engine.dispose()  # a connection to a file that was read-only stays so when the file no longer is
+            if not isinstance(error, ROW_ERRORS):
+                self._engine.dispose()  # its connection would stay read-only after the file became writable
             raise
 
     def insert(self, rows: Sequence[dict[str, Any]]) -> None:
@@ -145,52 +143,53 @@ class Store:
             connection.execute(sa.insert(requests), list(rows))
 
     def select(self, *columns: str, where: Sequence[Any] = (), newest: int | None = None) -> list[sa.Row]:
-        """These columns of `requests` in the order of their ids, where conditions hold; only the newest so many."""
+        """Return columns of `requests` in the order of their ids, where conditions hold; `newest` limits the number."""
         query = sa.select(*(requests.c[name] for name in columns)).where(*where)
         if newest is not None:
             query = query.order_by(requests.c.id.desc()).limit(newest)
         with self.begin() as connection:
-            found = connection.execute(query if newest is not None else query.order_by(requests.c.id)).all()
-        return list(found[::-1] if newest is not None else found)
+            rows = connection.execute(query if newest is not None else query.order_by(requests.c.id)).all()
+        return list(rows[::-1] if newest is not None else rows)
 
     def feedback(self, request_id: str, label: str) -> bool:
-        """Note the confirmed class of an answered image; False when there is no such answer.
+        """Store the confirmed class of a predicted image; return False when there is no such prediction.
 
-        A later correction changes it, but is in no second roll-up.
+        A later correction replaces it, but no second roll-up counts it.
         """
-        answered = (requests.c.request_id == request_id) & requests.c.label.is_not(None)
-        noted = {"feedback": label, "feedback_rollup": sa.func.coalesce(requests.c.feedback_rollup, WAITS)}
+        predicted = (requests.c.request_id == request_id) & requests.c.label.is_not(None)
+        values = {"feedback": label, "feedback_rollup": sa.func.coalesce(requests.c.feedback_rollup, WAITS)}
         with self.begin() as connection:
-            return connection.execute(sa.update(requests).where(answered).values(noted)).rowcount == 1
+            return connection.execute(sa.update(requests).where(predicted).values(values)).rowcount == 1
 
-    def forget(self, before: float) -> int:
-        """Delete everything older than a time; how many rows of `requests` that were."""
+    def delete_before(self, before: float) -> int:
+        """Delete everything older than a time; return the number of rows of `requests`."""
         with self.begin() as connection:
             connection.execute(sa.delete(windows).where(windows.c.time < before))
             connection.execute(sa.delete(rollups).where(rollups.c.time < before, rollups.c.sent.is_not(None)))
             return connection.execute(sa.delete(requests).where(requests.c.time < before)).rowcount
 
     def lease(self, name: str, holder: str, seconds: float) -> bool:
-        """Whether `holder` has the lease of this name for so many seconds from now: taken anew, kept or renewed.
+        """Take or renew a lease for some seconds; return whether `holder` has it now.
 
-        A lease that runs for longer than any is given was given before the clock went back: it counts as over.
+        A lease with more time left than any gets was taken before the clock was set back: it counts as expired.
         """
         now = time.time()
         free = (leases.c.holder == holder) | (leases.c.until < now) | (leases.c.until > now + 2 * seconds)
-        mine = {"holder": holder, "until": now + seconds}
+        values = {"holder": holder, "until": now + seconds}
         with self.begin() as connection:
-            if connection.execute(sa.update(leases).where(leases.c.name == name, free).values(mine)).rowcount:
+            if connection.execute(sa.update(leases).where(leases.c.name == name, free).values(values)).rowcount:
                 return True
             if connection.execute(sa.select(leases.c.name).where(leases.c.name == name)).first():
                 return False
         try:
             with self.begin() as connection:
-                connection.execute(sa.insert(leases).values(name=name, **mine))
+                connection.execute(sa.insert(leases).values(name=name, **values))
         except IntegrityError:  # another worker was faster
             return False
         return True
 
     def release(self, name: str, holder: str) -> None:
+        """Give a lease back."""
         with self.begin() as connection:
             connection.execute(sa.delete(leases).where(leases.c.name == name, leases.c.holder == holder))
 
@@ -201,38 +200,40 @@ class Store:
             connection.execute(sa.update(about).where(about.c.name == "lost").values(value=value))
 
     def lost(self) -> int:
+        """Return the number of rows that could not be written."""
         return int(self._about("lost"))
 
     def id(self) -> str:
-        """Names this store, for those who collect from several."""
+        """Return the store's id, by which MLflow tells stores apart."""
         return self._about("store")
 
     def close(self) -> None:
+        """Close all connections."""
         self._engine.dispose()
 
     def _about(self, name: str) -> str:
         with self.begin() as connection:
             return connection.execute(sa.select(about.c.value).where(about.c.name == name)).scalar_one()
 
-    def _make_tables(self) -> None:
+    def _create_tables(self) -> None:
         if self._file:
-            _make_file(Path(self._file))
-        said: set[str] = set()
+            _create_file(Path(self._file))
+        errors: set[str] = set()
         while True:
             try:
                 metadata.create_all(self._engine)
                 self._add_columns()
                 break
             except DBAPIError as error:
-                # Another worker made one after it was looked for, and may do so with each that follows; what that is
-                # called depends on the database. An error that comes again is of another kind.
-                if str(error) in said:
+                # Another worker may have created a table after this one looked for it, and each of the next as well;
+                # the error depends on the database. One that comes twice has another cause.
+                if str(error) in errors:
                     raise
-                said.add(str(error))
+                errors.add(str(error))
         for name, value in (("store", str(uuid.uuid4())), ("lost", "0")):
             with self._engine.begin() as connection:
-                known = connection.execute(sa.select(about.c.name).where(about.c.name == name)).first()
-            if known:
+                exists = connection.execute(sa.select(about.c.name).where(about.c.name == name)).first()
+            if exists:
                 continue
             try:
                 with self._engine.begin() as connection:
@@ -240,14 +241,14 @@ class Store:
             except IntegrityError:  # another worker was faster
                 pass
         self._identity = _identity(self._file) if self._file else None
-        self._made = True
+        self._created = True
 
     def _add_columns(self) -> None:
-        """Give tables the columns, and the indexes of these, that they lack because an older version made them."""
+        """Add the columns, with their indexes, that tables of older versions of the service lack."""
         for table in (requests, windows):
-            known = {column["name"] for column in sa.inspect(self._engine).get_columns(table.name)}
+            existing = {column["name"] for column in sa.inspect(self._engine).get_columns(table.name)}
             for column in table.columns:
-                if column.name not in known:
+                if column.name not in existing:
                     kind = column.type.compile(self._engine.dialect)
                     with self._engine.begin() as connection:
                         connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
@@ -255,8 +256,8 @@ class Store:
                 index.create(self._engine, checkfirst=True)
 
 
-def _make_file(file: Path) -> None:
-    """Create an empty database, one worker at a time. What a deleted one left beside it must not get into the new."""
+def _create_file(file: Path) -> None:
+    """Create an empty database file, one worker at a time. Files that a deleted one left must not get into it."""
     folder = os.open(file.parent, os.O_RDONLY)
     try:
         fcntl.flock(folder, fcntl.LOCK_EX)
@@ -269,7 +270,7 @@ def _make_file(file: Path) -> None:
 
 
 def _identity(file: str) -> tuple[int, int] | None:
-    """Which file a path leads to; None when it leads nowhere."""
+    """Return what identifies the file at a path; None where there is none."""
     try:
         status = os.stat(file)  # noqa: PTH116 - called for every transaction
     except OSError:
@@ -278,7 +279,7 @@ def _identity(file: str) -> tuple[int, int] | None:
 
 
 def _set_up_sqlite(connection: Any, _: Any) -> None:
-    """Readers and one writer at a time, who waits for others; a crash of the machine may cost the last moments."""
+    """Allow readers beside one writer, which waits for others; a crash of the machine may lose the last rows."""
     cursor = connection.cursor()
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
         cursor.execute(f"PRAGMA {pragma}")

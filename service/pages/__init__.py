@@ -1,7 +1,9 @@
-"""The pages for people: the classifier at /, the API's reference at /docs, and the files that both need under /ui.
+"""The pages for people: the classifier at /, the API reference at /docs, and the files of both below /ui.
 
-All of it is plain HTML, CSS and JavaScript in static/, served as it is. The policy in `HEADERS` lets a browser load
-nothing from elsewhere and run nothing that isn't one of those files.
+static/         plain HTML, CSS and JavaScript, served as they are
+  index.html      the classifier: app.js chooses among its views, view-*.js
+  docs.html       the API reference, which docs.js makes from /docs.json
+  samples/        a synthetic scan of each class
 """
 
 from __future__ import annotations
@@ -14,41 +16,34 @@ from fastapi.responses import FileResponse, Response
 from fastapi.staticfiles import StaticFiles
 
 from mri.inference.overlays import overlay, png
+from service.security import REVALIDATED
 
 STATIC = Path(__file__).parent / "static"
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data: blob:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    # Kept, but asked for again each time: an upgraded service never meets the old one's scripts.
-    "Cache-Control": "no-cache",
-}
+SAMPLES = STATIC / "samples"
 
 
 def router() -> APIRouter:
-    """The pages' routes. They need no predictor: the page asks the API as any other client does."""
+    """Return the pages' routes. They need no predictor: pages use the API as any other client does."""
     pages = APIRouter(include_in_schema=False)
     files = StaticFiles(directory=STATIC)
 
     @pages.get("/")
     def classifier() -> Response:
-        return FileResponse(STATIC / "index.html", headers=HEADERS)
+        return FileResponse(STATIC / "index.html", headers=REVALIDATED)
 
     @pages.get("/docs")
     def reference() -> Response:
-        return FileResponse(STATIC / "docs.html", headers=HEADERS)
+        return FileResponse(STATIC / "docs.html", headers=REVALIDATED)
 
     @pages.get("/ui/legend.png")
     def legend() -> Response:
-        """What maps look like from 0 to their maximum, drawn as they are."""
-        return Response(png(overlay(np.linspace(0, 1, 256)[None])), media_type="image/png", headers=HEADERS)
+        """Return the colours of maps from 0 to their maximum."""
+        return Response(png(overlay(np.linspace(0, 1, 256)[None])), media_type="image/png", headers=REVALIDATED)
 
     @pages.get("/ui/{path:path}")
     async def file(path: str, request: Request) -> Response:
         response = await files.get_response(path, request.scope)
-        response.headers.update(HEADERS)
+        response.headers.update(REVALIDATED)
         return response
 
     return pages

@@ -8,8 +8,6 @@ from fastapi.testclient import TestClient
 from mri.base.errors import UserError
 from mri.commands.predict import main, predict
 from mri.inference.package import Package
-from service import api
-from service.predictor import Predictor
 from tests import packages
 
 
@@ -33,7 +31,7 @@ def rows(file):
 
 def test_the_table_says_what_the_service_answers(package, scans, tmp_path):
     assert predict(scans, tmp_path / "out.csv", Package(package)) == (16, 2)
-    client = TestClient(api.create(Predictor(package)))
+    client = TestClient(packages.application(package, tmp_path))
     for path, row in rows(tmp_path / "out.csv").items():
         answer = client.post("/predict", files={"image": (scans / path).read_bytes()})
         if row["error"]:

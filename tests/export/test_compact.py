@@ -7,7 +7,6 @@ from fastapi.testclient import TestClient
 from mri.base.errors import UserError
 from mri.export import compact
 from mri.inference.runtime import read_card
-from service import api
 from service.predictor import Predictor
 from tests import packages
 from tests.conftest import blobs
@@ -47,7 +46,7 @@ def test_compact_weights_answer_as_the_full_ones_do(package, tmp_path, room):
 
 def test_methods_that_a_package_lacks_are_not_offered_and_refused_in_one_line(package, tmp_path, room):
     compact.write(package, tmp_path / "small", "winner", PIXELS)
-    client = TestClient(api.create(Predictor(tmp_path / "small")))
+    client = TestClient(packages.application(tmp_path / "small", tmp_path))
     assert client.get("/models").json()["methods"] == ["gradcam"]
     for method in ("guided_backprop", "guided_gradcam", "consensus"):
         answer = client.post("/predict", files={"image": packages.scan()}, data={"explain": method})

@@ -12,9 +12,6 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from service import api
-from service.predictor import Predictor
-from service.settings import Settings
 from tests import packages
 from tests.imagefiles import blank_png, chunk, claim_size, deflated_bomb, dicom, encode, exif, jpeg_dicom, nifti, sound
 
@@ -27,21 +24,9 @@ JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture(scope="module")
-def predictor(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("service")
-    packages.package(folder)
-    return Predictor(folder)
-
-
-def application(predictor, folder, **changes) -> TestClient:
-    store = f"sqlite:///{folder / 'monitoring.db'}"
-    settings = Settings(monitoring_url=store, rollup_seconds=0, max_bytes=LARGEST, **changes)
-    return TestClient(api.create(predictor, settings))
-
-
-@pytest.fixture(scope="module")
 def client(predictor, tmp_path_factory):
-    return application(predictor, tmp_path_factory.mktemp("store"))
+    """A client of a service that takes bodies of LARGEST bytes."""
+    return TestClient(packages.application(predictor, tmp_path_factory.mktemp("store"), max_megabytes=LARGEST / 1e6))
 
 
 @pytest.fixture
@@ -212,6 +197,8 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r
         ({"files": {"wrong": PLAIN}}, (400, "bad_request")),
         ({"files": {"image": (None, "http://127.0.0.1/scan.png")}}, (400, "bad_request")),
         ({"files": {"image": PLAIN}, "data": {"maps": "perhaps"}}, (400, "bad_request")),
+        ({"files": {"image": PLAIN}, "data": {"explain": "gradcam,lime"}}, (400, "bad_request")),
+        ({"data": {}}, (415, "unsupported_media_type")),
         ({"files": {"image": PLAIN}, "data": {"explain": "__import__('os')"}}, (400, "bad_request")),
         ({"files": {"image": PLAIN}, "data": {"model": "../winner"}}, (404, "unknown_model")),
         ({"files": {"image": PLAIN}, "data": {"model": "WINNER"}}, (404, "unknown_model")),
@@ -295,7 +282,7 @@ def test_other_websites_may_neither_ask_nor_read(client):
 
 
 def test_a_website_that_the_setting_names_may_ask_and_read_and_no_other(predictor, tmp_path):
-    client = application(predictor, tmp_path, origins=("https://example.org",))
+    client = TestClient(packages.application(predictor, tmp_path, allowed_origins=("https://example.org",)))
     answer = client.post("/predict", files={"image": PLAIN}, headers=FOREIGN)
     assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://example.org")
     assert client.options("/predict", headers=PREFLIGHT).status_code == 200
@@ -304,7 +291,9 @@ def test_a_website_that_the_setting_names_may_ask_and_read_and_no_other(predicto
     assert "access-control-allow-origin" not in client.get("/models", headers=other).headers
 
 
-@pytest.mark.parametrize("path", ["/", "/docs", "/monitoring", "/ui/app.js", "/monitoring/charts.js", "/models"])
+@pytest.mark.parametrize(
+    "path", ["/", "/docs", "/monitoring", "/ui/app.js", "/ui/legend.png", "/monitoring/charts.js", "/models"]
+)
 def test_pages_run_and_load_nothing_but_their_own_files_and_stand_in_no_frame(client, path):
     headers = client.get(path).headers
     policy = headers["content-security-policy"]

@@ -10,12 +10,10 @@ import pytest
 import sqlalchemy as sa
 from playwright.sync_api import Page, expect
 
-from service import api
+from service.monitoring import monitor
 from service.monitoring.store import Store
-from service.predictor import Predictor
-from service.settings import Settings
 from tests import packages
-from tests.service.test_page import browser, needs_browser, running  # noqa: F401  (a fixture)
+from tests.service.conftest import needs_browser, running
 
 pytestmark = needs_browser
 HTML = "<img src=x onerror=alert(1)>"
@@ -23,15 +21,14 @@ HOUR = 3600.0
 
 
 @pytest.fixture(scope="module")
-def monitored(tmp_path_factory):
-    """The address of a service and its store; rows of the last hour, one of three hours ago, errors, and drift."""
-    folder = tmp_path_factory.mktemp("service")
-    packages.package(folder / "package")
-    url = f"sqlite:///{folder / 'monitoring.db'}"
-    store = Store(url)
+def monitored(predictor, tmp_path_factory):
+    """The address of a service, whose summaries are never cached, and its store with planted rows."""
+    folder = tmp_path_factory.mktemp("monitored")
+    store = Store(f"sqlite:///{folder / 'monitoring.db'}")
     store.insert(planted(time.time()))
-    app = api.create(Predictor(folder / "package"), Settings(monitoring_url=url, rollup_seconds=0))
-    with running(app) as address:
+    with pytest.MonkeyPatch.context() as patched, running(packages.application(predictor, folder)) as address:
+        patched.setattr(monitor, "CACHE_SECONDS", 0)
+        patched.setattr(monitor, "CACHE_FACTOR", 0)
         yield address, store
 
 
@@ -46,7 +43,7 @@ def failed(moment: float, **changes) -> dict:
 
 
 def planted(now: float) -> list[dict]:
-    """60 answers of two networks within the last hour, 40 of three hours ago, 3 errors, one of them with HTML."""
+    """Return 60 answers of two networks within the last hour, 40 of three hours ago, and 3 errors, one with HTML."""
     recent = [row(now - 50 * i, ms=20.0 + i, label=("glioma", "notumor")[i % 2], feedback="glioma") for i in range(40)]
     recent += [row(now - 50 * i, model="other", label="pituitary", ms=80.0, abstain=True) for i in range(20)]
     old = [row(now - 3 * HOUR - i, label="meningioma", confidence=0.6) for i in range(40)]
@@ -56,17 +53,22 @@ def planted(now: float) -> list[dict]:
 
 
 class Dashboard:
-    """The dashboard in a browser; what a user would never see is remembered."""
+    """The dashboard in a browser, with a record of what a user would never see; its clock is set by `refresh`."""
 
-    def __init__(self, browser, address: str, **context):  # noqa: F811
+    def __init__(self, browser, address: str, **context):
         self.page: Page = browser.new_context(**context).new_page()
         self.page.set_default_timeout(60_000)
         self.trouble: list[str] = []
         self.page.on("console", lambda message: self.trouble.append(message.text))
         self.page.on("pageerror", lambda error: self.trouble.append(str(error)))
         self.page.on("dialog", lambda dialog: self.trouble.append(dialog.message))
+        self.page.clock.install()
         self.page.goto(f"{address}/monitoring")
         expect(self.page.get_by_text(re.compile("^updated"))).to_be_visible()
+
+    def refresh(self) -> None:
+        """Let the time pass after which the dashboard refreshes itself."""
+        self.page.clock.run_for(10_000)
 
     def tile(self, name: str):
         return self.page.locator(".tile", has=self.page.locator(".name", has_text=re.compile(f"^{name}$")))
@@ -83,7 +85,7 @@ class Dashboard:
 
 
 @pytest.fixture
-def dashboard(browser, monitored):  # noqa: F811
+def dashboard(browser, monitored):
     dashboard = Dashboard(browser, monitored[0])
     yield dashboard
     assert dashboard.trouble == []
@@ -134,12 +136,13 @@ def test_errors_are_listed_newest_first_and_as_text(dashboard):
     expect(dashboard.page.locator("#errors img")).to_have_count(0)
 
 
-def test_the_dashboard_refreshes_itself(browser, monitored):  # noqa: F811
+def test_the_dashboard_refreshes_itself(browser, monitored):
     address, store = monitored
     dashboard = Dashboard(browser, address)
     before = dashboard.tile("Requests").locator(".value").inner_text()
     store.insert([row(time.time(), request_id="late")])
-    expect(dashboard.tile("Requests").locator(".value")).to_have_text(str(int(before) + 1), timeout=30_000)
+    dashboard.refresh()
+    expect(dashboard.tile("Requests").locator(".value")).to_have_text(str(int(before) + 1))
     with store.begin() as connection:
         connection.execute(sa.text("DELETE FROM requests WHERE request_id = 'late'"))
     dashboard.page.context.close()
@@ -151,12 +154,13 @@ def test_a_store_that_is_gone_is_said_and_the_page_recovers(dashboard):
     dashboard.select("Time").select_option("168")
     expect(dashboard.page.get_by_role("alert")).to_have_text("No figures: try again later")
     dashboard.page.unroute_all()
-    expect(dashboard.page.get_by_role("alert")).to_have_text("", timeout=30_000)
+    dashboard.refresh()
+    expect(dashboard.page.get_by_role("alert")).to_have_text("")
     dashboard.trouble.clear()  # the browser itself notes the 503
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_from_its_ground_in_both_themes(browser, monitored, scheme):  # noqa: F811
+def test_text_stands_out_from_its_ground_in_both_themes(browser, monitored, scheme):
     dashboard = Dashboard(browser, monitored[0], color_scheme=scheme)
     brightness = """element => {
         const of = (colour) => colour.match(/[\\d.]+/g).slice(0, 3).reduce((sum, v) => sum + Number(v), 0) / 3;
@@ -168,7 +172,7 @@ def test_text_stands_out_from_its_ground_in_both_themes(browser, monitored, sche
     dashboard.page.context.close()
 
 
-def test_a_phone_needs_no_sideways_scrolling(browser, monitored):  # noqa: F811
+def test_a_phone_needs_no_sideways_scrolling(browser, monitored):
     dashboard = Dashboard(browser, monitored[0], viewport={"width": 390, "height": 844})
     expect(dashboard.page.locator(".chart").first).to_be_visible()
     assert dashboard.page.evaluate("document.documentElement.scrollWidth") == 390

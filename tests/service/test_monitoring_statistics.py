@@ -183,7 +183,7 @@ def test_two_strange_windows_in_a_row_are_an_alarm_that_ends_with_the_next_usual
 def test_drift_goes_on_after_all_rows_were_deleted(store, reference):
     insert(store, predictions(50, 1))
     drift.compare_new(store, reference, CLASSES)
-    store.forget(time.time() + 1)
+    store.delete_before(time.time() + 1)
     insert(store, predictions(50, 2))
     assert drift.compare_new(store, reference, CLASSES) == 1
 
@@ -215,7 +215,7 @@ def test_one_failing_job_is_said_once_and_the_others_go_on(store, reference, mon
     insert(store, predictions(50, 1), label="a class of another package")
     rolled_up = []
     monkeypatch.setattr("service.monitoring.background.rollup.waiting", lambda store: rolled_up.append(1))
-    settings = Settings(monitoring_url=store.url, days=1, rollup_seconds=1e-9)
+    settings = Settings(monitoring_url=store.url, monitoring_days=1, rollup_seconds=1e-9)
     background = Background(store, settings, reference, CLASSES)
     background._tick()
     background._tick()

@@ -96,7 +96,7 @@ def test_a_locked_store_delays_rows_and_loses_none(recorder, tmp_path):
 
 
 def test_rows_beyond_what_may_wait_are_counted_and_the_store_is_told(url, tmp_path):
-    recorder = Recorder(Store(url), waiting=5)
+    recorder = Recorder(Store(url), max_waiting=5)
     recorder.put(**row())
     assert recorder.flush(5)
     other = sqlite3.connect(tmp_path / "monitoring.db", isolation_level=None)
@@ -311,7 +311,7 @@ def test_a_row_that_no_database_takes_does_not_hold_up_the_others(recorder):
 def test_rows_older_than_the_retention_are_deleted_and_younger_ones_kept(store):
     now = time.time()
     store.insert([row(request_id="old", time=now - 100), row(request_id="young", time=now - 10)])
-    assert store.forget(now - 50) == 1
+    assert store.delete_before(now - 50) == 1
     assert recorded(store) == ["young"]
 
 

@@ -1,0 +1,79 @@
+"""What the service's tests share: one predictor, one running application and one browser for all of them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from playwright.sync_api import Browser, sync_playwright
+
+from service.predictor import Predictor
+from tests import packages
+
+CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
+OFFLINE = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+needs_browser = pytest.mark.skipif(
+    not shutil.which(CHROMIUM), reason=f"no browser at {CHROMIUM}: run `make browser`, or name one in CHROMIUM"
+)
+
+
+@pytest.fixture(scope="session")
+def predictor(package: Path) -> Predictor:
+    """A predictor over the package of two networks; to be used only."""
+    return Predictor(package)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the shared application's monitoring store."""
+    return tmp_path_factory.mktemp("service")
+
+
+@pytest.fixture(scope="session")
+def app(predictor: Predictor, folder: Path) -> FastAPI:
+    return packages.application(predictor, folder)
+
+
+@pytest.fixture(scope="session")
+def client(app: FastAPI) -> TestClient:
+    return TestClient(app)
+
+
+@pytest.fixture(scope="session")
+def url(app: FastAPI) -> Iterator[str]:
+    with running(app) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running(app: FastAPI) -> Iterator[str]:
+    """Serve an application in a thread and yield its address."""
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive()
+        time.sleep(0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        yield browser
+        browser.close()
