@@ -1,10 +1,12 @@
 """The load and the drills, in short: that their figures say what happened."""
 
 import os
+import shutil
 import subprocess
 import threading
 from collections import Counter
 from datetime import timedelta
+from pathlib import Path
 
 import httpx
 import pytest
@@ -14,7 +16,7 @@ from benchmarks.load import Tally
 from benchmarks.local_service import served
 from mri.base.errors import UserError
 from mri.inference.package import Package
-from tests import packages
+from mri.inference.runtime import read_card, write_card
 
 
 def answer(status: int, body: dict, path: str = "/predict", **headers) -> httpx.Response:
@@ -140,8 +142,9 @@ def test_a_damaged_package_is_refused_at_the_start_in_one_line(package, tmp_path
 
 def test_the_weights_that_are_damaged_are_those_that_serve(package, tmp_path):
     assert reliability.winners_weights(package) == package / "models/winner/model.bin"
-    packages.package(tmp_path, ("small",), precision="int8")
-    assert reliability.winners_weights(tmp_path) == tmp_path / "models/small/int8.bin"
+    copy = Path(shutil.copytree(package, tmp_path / "copy"))
+    write_card(read_card(copy / "models/winner") | {"precision": "int8"}, copy / "models/winner")
+    assert reliability.winners_weights(copy) == copy / "models/winner/int8.bin"
 
 
 def test_the_report_of_the_drills_says_what_was_served(package):

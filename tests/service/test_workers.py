@@ -43,10 +43,9 @@ sys.addaudithook(watch)
 
 
 @pytest.fixture(scope="module")
-def service(tmp_path_factory):
+def service(package, tmp_path_factory):
     """A running service of two workers, with keys for predictions and for monitoring, that keeps rows for a day."""
     folder = tmp_path_factory.mktemp("served")
-    packages.package(folder / "package")
     (folder / "guard").mkdir()
     (folder / "guard/sitecustomize.py").write_text(GUARD)
     settings = {
@@ -57,7 +56,7 @@ def service(tmp_path_factory):
         "GUARD_NOTES": str(folder / "notes"),
         **dict.fromkeys(("BENTOML_DO_NOT_TRACK", "MLFLOW_DISABLE_TELEMETRY"), ""),  # must not be what it takes
     }
-    with served(folder, package=folder / "package", **settings) as service:
+    with served(folder, package=package, **settings) as service:
         yield service
 
 
@@ -174,7 +173,7 @@ def test_nothing_of_a_patient_is_answered_recorded_or_logged(service):
         assert answer.status_code == status and "MARKER" not in answer.text and "19010203" not in answer.text
     answer = post(service, files={"image": ("MARKER.dcm", broken)}, data={"model": "winner"}, headers=told)
     assert eventually(lambda: answer.json()["request_id"] in {row[0] for row in service.store.select("request_id")})
-    kept = [path for path in service.folder.rglob("*") if path.is_file() and "package" not in path.parts]
+    kept = [path for path in service.folder.rglob("*") if path.is_file()]
     assert service.folder / "log" in kept and service.store_file in kept
     assert [path for path in kept if b"MARKER" in path.read_bytes() or b"19010203" in path.read_bytes()] == []
 
