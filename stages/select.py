@@ -12,7 +12,8 @@ from mri.base.paths import DAGSHUB, DETAILS, PLOTS, PREDICTIONS, SCORES, SPLITS
 from mri.data import dataset
 from mri.evaluation.comparison import compare_predictions
 from mri.evaluation.selection import candidates, choose, explain
-from mri.report import curves, summary, tables
+from mri.report import curves, summary
+from mri.report.rendering import render
 from mri.tracking import dagshub
 from mri.tracking.run import track
 
@@ -76,7 +77,8 @@ def _track(params: Params, content: dict[str, Any], headlines: dict[str, dict]) 
             run.params({"arch": name, **train})
             run.metrics(numbers)
             run.file(PLOTS / "history" / f"{name}.csv", "plots")
-    note = tables.networks(content, params.data.name, read_json(DETAILS / "data.json")["leakage"]["split"])
+    leakage = read_json(DETAILS / "data.json")["leakage"]["split"]
+    note = render({"summary": content, "name": params.data.name, "leakage": leakage}, "networks.md")
     with track("select", tags | {"mlflow.note.content": note}) as run:
         run.params(params.model_dump(mode="json"))
         run.metrics(headlines[winner])

@@ -6,6 +6,7 @@ from typing import Any
 
 from mri.base.intervals import value
 from mri.evaluation.scores import missed_tumours
+from mri.report.tables import best_classifier
 
 
 def row(evaluation: dict[str, Any], export: dict[str, Any], served: dict[str, Any]) -> dict[str, Any]:
@@ -56,8 +57,7 @@ def _pointing(explanation: dict[str, Any]) -> float | None:
 
 def best_trivial(baselines: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Return the name of the trivial classifier with the highest macro-F1, and its part of what `headline` returns."""
-    name = max(baselines, key=lambda baseline: value(baselines[baseline]["macro_f1"]))
-    scores = baselines[name]
+    name, scores = best_classifier(baselines)
     numbers = {"macro_f1": value(scores["macro_f1"]), "balanced_acc": value(scores["balanced_accuracy"])}
     if "missed_tumour_rate" in scores:
         numbers["missed"] = value(scores["missed_tumour_rate"])

@@ -1,4 +1,4 @@
-"""Results as Markdown tables, for the README, the tracking store and pull requests."""
+"""Format scores for tables and pages, and pick those that a summary names."""
 
 from __future__ import annotations
 
@@ -7,37 +7,13 @@ from typing import Any
 from mri.base.intervals import Estimate
 
 
-def networks(summary: dict[str, Any], name: str, leakage: dict[str, Any]) -> str:
-    """Every network and every trivial classifier on test images; the winner in bold.
-
-    summary, leakage: metrics/details/summary.json, and `leakage.split` of metrics/details/data.json.
-    """
-    lines = [
-        f"**{name}** (split: {summary['protocol']}; winner: {summary['winner']}; 95 % intervals in brackets)",
-        "",
-        *([contamination(leakage), ""] if contamination(leakage) else []),
-        "| | accuracy | balanced accuracy | macro-F1 | missed tumours | latency, ms | size, MB |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for model, row in summary["models"].items():
-        test = row["test"]
-        scores = [interval(test[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")]
-        bold = "**" if model == summary["winner"] else ""
-        costs = [f"{row['latency_ms_p50']:.1f}", f"{row['size_mb']:.0f}"]
-        lines.append(f"| {' | '.join([f'{bold}{model}{bold}', *scores, missed(test), *costs])} |")
-    for baseline, scores in summary["baselines"].items():
-        cells = [interval(scores[score]) for score in ("accuracy", "balanced_accuracy", "macro_f1")] + [missed(scores)]
-        lines.append(f"| _{baseline.replace('_', ' ')}_ | {' | '.join(cells)} | | |")
-    return "\n".join(lines)
-
-
 def missed(scores: dict[str, Any]) -> str:
-    """The cell of the missed tumours; "" where they aren't known or no class means tumour-free."""
+    """Format the share of missed tumours; "" where it isn't known or no class means tumour-free."""
     return interval(scores["missed_tumour_rate"]) if "missed_tumour_rate" in scores else ""
 
 
 def contamination(leakage: dict[str, Any]) -> str:
-    """What must be said beside scores on test images that training has seen copies of; "" where it hasn't.
+    """Return the warning for scores on test images that have copies in training; "" when there are none.
 
     leakage: as `mri.data.relations.leakage` counts it; `near` and `patient` are shares of the test images.
     """
@@ -49,25 +25,16 @@ def contamination(leakage: dict[str, Any]) -> str:
     ).replace("%", " %")
 
 
-def headline(summary: dict[str, Any], evaluation: dict[str, Any], name: str, leakage: dict[str, Any]) -> str:
-    """A published run in a few sentences: the winner, its weakest class, the best trivial classifier, with intervals.
+def best_classifier(baselines: dict[str, Any]) -> tuple[str, Any]:
+    """Return the name and scores of the trivial classifier with the highest macro-F1.
 
-    summary, evaluation, leakage: metrics/details/summary.json, metrics/details/evaluate/WINNER.json, `leakage.split` of
-    metrics/details/data.json.
+    baselines: {name: scores}, of metrics/details/summary.json.
     """
-    test, weakest = evaluation["test"], weakest_class(evaluation)
-    baselines = summary["baselines"]
-    trivial = max(baselines, key=lambda baseline: baselines[baseline]["macro_f1"]["value"])
-    return (
-        f"**{name}**: {summary['winner']} reaches a macro-F1 of {interval(test['macro_f1'])} % on {test['n']:,} test "
-        f"images ({test['groups']} groups, {summary['protocol']} split). Its weakest class is {weakest['name']}: it "
-        f"recognises {interval(weakest['recall'])} % of {weakest['support']}. The best trivial classifier "
-        f"({trivial.replace('_', ' ')}) reaches {interval(baselines[trivial]['macro_f1'])} %. {contamination(leakage)}"
-    ).rstrip()
+    return max(baselines.items(), key=lambda item: item[1]["macro_f1"]["value"])
 
 
 def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """{name, recall, support} of the class that a network recognises least of on test images.
+    """Return {name, recall, support} of the class with the lowest recall on test images.
 
     evaluation: metrics/details/evaluate/ARCH.json. recall: {value, low, high}.
     """
@@ -79,8 +46,10 @@ def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:
 
 
 def interval(score: Estimate | float) -> str:
-    """{value, low, high}, shares, as "93.1 [91.0, 95.2]" in per cent; a share that a run of older code wrote without
-    its interval as "93.1"."""
+    """Format shares {value, low, high} in per cent: "93.1 [91.0, 95.2]".
+
+    A plain share, which runs of older code wrote, becomes "93.1".
+    """
     if not isinstance(score, dict):
         return f"{100 * score:.1f}"
     return f"{100 * score['value']:.1f} [{100 * score['low']:.1f}, {100 * score['high']:.1f}]"
