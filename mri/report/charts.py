@@ -1,6 +1,6 @@
-"""Charts of a run's numbers, for the report and the notebooks: small ones, so that a phone shows them legibly.
+"""Draw charts of a run for the report and the notebooks, small enough to be legible on a phone.
 
-A network has the same colour in all of them. Their tables are files in plots/, their numbers those in metrics/.
+A network has the same colour in all of them. They show the tables in plots/ and the numbers in metrics/.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ SIZE = (5.2, 3.5)  # inches; two stand side by side on a wide page
 
 
 def colours(names: list[str]) -> dict[str, str]:
-    """A colour for each network; beyond ten they repeat."""
+    """Return a colour for each network; they repeat after ten."""
     return {name: PALETTE[i % len(PALETTE)] for i, name in enumerate(names)}
 
 
 def by_epoch(history: pd.DataFrame, column: str, title: str) -> Figure:
-    """A column of plots/summary/training.csv by epoch, one line per network."""
+    """Draw a column of plots/summary/training.csv by epoch, one line per network."""
     figure, axis = _chart(title, "epoch")
     for name, colour in colours(list(history["architecture"].unique())).items():
-        own = history[history["architecture"] == name]
-        axis.plot(own["epoch"], own[column], marker=".", label=name, color=colour)
+        epochs = history[history["architecture"] == name]
+        axis.plot(epochs["epoch"], epochs[column], marker=".", label=name, color=colour)
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.legend(fontsize=8)
     return figure
 
 
 def score_against_latency(models: dict[str, Any]) -> Figure:
-    """Test macro-F1 with its interval against p50 latency; the area of a point is the network's size on disk.
+    """Draw test macro-F1 with its interval against p50 latency; the area of a point is the network's size on disk.
 
     models: of metrics/details/summary.json. The line joins the networks that no other beats in both (the Pareto front).
     """
@@ -66,7 +66,10 @@ def score_against_latency(models: dict[str, Any]) -> Figure:
 
 
 def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
-    """Of {name: (cost, score)} those that no other beats: at most as dear and at least as good, and better in one."""
+    """Return the names in {name: (cost, score)} that no other beats.
+
+    One beats another if it costs no more, scores no less, and is better in one of the two.
+    """
 
     def beaten(name: str) -> bool:
         cost, score = points[name]
@@ -76,7 +79,7 @@ def pareto_front(points: dict[str, tuple[float, float]]) -> list[str]:
 
 
 def confusion(counts: list[list[int]], classes: list[str], title: str) -> Figure:
-    """Images by true class (rows) and called class (columns); colour is the share of a row."""
+    """Draw images by true class (rows) and predicted class (columns); colour is the share of a row."""
     table = np.array(counts)
     shares = table / np.maximum(table.sum(1, keepdims=True), 1)
     figure = Figure(figsize=(3.6, 3.4), layout="constrained")
@@ -86,12 +89,12 @@ def confusion(counts: list[list[int]], classes: list[str], title: str) -> Figure
         axis.text(column, row, count, ha="center", va="center", color="w" if shares[row, column] > 0.5 else "k")
     axis.set_xticks(range(len(classes)), classes, rotation=35, ha="right", fontsize=8)
     axis.set_yticks(range(len(classes)), classes, fontsize=8)
-    axis.set(title=title, xlabel="called", ylabel="true class")
+    axis.set(title=title, xlabel="predicted class", ylabel="true class")
     return figure
 
 
 def reliability(table: pd.DataFrame) -> Figure:
-    """plots/summary/reliability.csv: accuracy against confidence, with intervals; on the dashed line both agree."""
+    """Draw plots/summary/reliability.csv: accuracy against confidence, with intervals; both agree on the dashed line."""
     figure, axis = _chart("reliability", "confidence, %", "accuracy, %")
     axis.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1)
     for name, colour in colours(list(table["architecture"].unique())).items():
@@ -104,8 +107,8 @@ def reliability(table: pd.DataFrame) -> Figure:
 
 
 def abstaining(table: pd.DataFrame) -> Figure:
-    """plots/summary/risk_coverage.csv: the share wrong among the most confident images."""
-    figure, axis = _chart("abstaining", "images answered, the most confident first, %", "of them wrong, %")
+    """Draw plots/summary/risk_coverage.csv: the share of errors among the most confident images."""
+    figure, axis = _chart("abstaining", "images answered, most confident first, %", "of them wrong, %")
     for name, colour in colours(list(table["architecture"].unique())).items():
         curve = table[table["architecture"] == name]
         axis.plot(100 * curve["coverage"], 100 * curve["risk"], label=name, color=colour)
@@ -114,7 +117,7 @@ def abstaining(table: pd.DataFrame) -> Figure:
 
 
 def robustness(tables: dict[str, pd.DataFrame], corruption: str) -> Figure:
-    """Accuracy by severity of one corruption. tables: plots/robustness/ARCH.csv of each network."""
+    """Draw accuracy by severity of one corruption. tables: plots/robustness/ARCH.csv of each network."""
     figure = Figure(figsize=(2.6, 2.1), layout="constrained")
     axis = figure.subplots()
     for name, colour in colours(list(tables)).items():
@@ -126,15 +129,15 @@ def robustness(tables: dict[str, pd.DataFrame], corruption: str) -> Figure:
 
 
 def roc(predictions: pd.DataFrame, classes: list[str], title: str) -> Figure:
-    """Each class against the rest: its share that is found by the share of others called it, at every threshold.
+    """Draw each class against the rest: true against false positive rate at every threshold.
 
     predictions: label and p_CLASS of each image, as artifacts/predictions/ARCH.csv has them.
     """
-    figure, axis = _chart(title, "others called the class, %", "of the class found, %")
+    figure, axis = _chart(title, "false positive rate, %", "true positive rate, %")
     axis.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1)
     for name, colour in colours(classes).items():
-        false, found, _ = roc_curve(predictions["label"] == name, predictions[f"p_{name}"])
-        axis.plot(100 * false, 100 * found, label=name, color=colour)
+        false, true, _ = roc_curve(predictions["label"] == name, predictions[f"p_{name}"])
+        axis.plot(100 * false, 100 * true, label=name, color=colour)
     axis.legend(fontsize=8, loc="lower right")
     return figure
 

@@ -1,4 +1,4 @@
-"""What the scores of explanations say, in sentences: where maps hit, where they don't, and which network's do best."""
+"""Summarise the scores of explanations in sentences: which maps hit the tumour, and which network's are best."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-# How sentences call the scores of the consensus.
+# Names of scores in sentences.
 SCORE_NAMES = {
     "pointing_game": "pointing game",
     "rma": "share of mass",
@@ -20,15 +20,15 @@ SCORE_NAMES = {
 def findings(
     summary: dict[str, Any], explanations: dict[str, dict[str, Any]], consensus: dict[str, Any] | None = None
 ) -> list[str]:
-    """Sentences about metrics/details/summary.json, {architecture: metrics/details/explain/ARCH.json} and
-    metrics/details/consensus.json.
+    """Return sentences about the metrics of a summary, of explanations by architecture, and of the consensus.
 
-    A map that fails the randomisation test is no explanation: it is named, and out of the running for the best.
+    A map that fails the randomisation test is no explanation: it is named, and can't be the best.
     """
-    scored = _named({arch: found["methods"] for arch, found in explanations.items()})
+    scored = _named({arch: metrics["methods"] for arch, metrics in explanations.items()})
     if not scored:
         return []
-    changed = _named({arch: found.get("faithfulness", {}).get("methods", {}) for arch, found in explanations.items()})
+    faithfulness = {arch: metrics.get("faithfulness", {}) for arch, metrics in explanations.items()}
+    changed = _named({arch: metrics.get("methods", {}) for arch, metrics in faithfulness.items()})
     failed = {name for name, row in changed.items() if not row["randomisation"]["passed"]}
     passing = {name: row for name, row in scored.items() if name not in failed}
     sentences = [_chance(scored), _trivial(scored), _elsewhere(scored)]
@@ -44,7 +44,7 @@ def findings(
 
 
 def _named(methods: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """{"resnet50's gradcam fine": scores}"""
+    """Return scores by name, such as "resnet50's gradcam fine"."""
     return {f"{arch}'s {name.replace('_', ' ')}": row for arch, rows in methods.items() for name, row in rows.items()}
 
 
@@ -53,7 +53,7 @@ def _chance(scored: dict[str, Any]) -> str:
     rest = [name for name in scored if name not in above]
     return (
         f"{len(above)} of {len(scored)} pairs of network and method put more of their mass into the tumour than noise "
-        f"would (interval of the lead above 0){_list('; these do not', rest)}."
+        f"does (interval of the lead above 0){_list('; these do not', rest)}."
     )
 
 
@@ -61,8 +61,8 @@ def _trivial(scored: dict[str, Any]) -> str:
     better = [name for name, row in scored.items() if row["rma"]["over_trivial"]["low"] > 0]
     rest = [name for name in scored if name not in better]
     return (
-        f"{len(better)} of {len(scored)} put more there than the best map that knows no network (random, centre, "
-        f"edges, brightness) does on the same images{_list('; of these that cannot be said', rest)}."
+        f"{len(better)} of {len(scored)} put more there than the best trivial map (random, centre, edges, "
+        f"brightness) does on the same images{_list('; this cannot be shown for', rest)}."
     )
 
 
@@ -83,7 +83,7 @@ def _share(name: str, scored: dict[str, Any]) -> str:
 
 
 def _agreement(summary: dict[str, Any], names: list[str], passing: dict[str, Any]) -> str:
-    """How the networks rank by accuracy and by their best map that passes; "" where fewer than three have one."""
+    """Rank the networks by accuracy and by their best map that passes; "" if fewer than three have one."""
     maps = {
         name: max(shares)
         for name in names
@@ -101,44 +101,42 @@ def _agreement(summary: dict[str, Any], names: list[str], passing: dict[str, Any
 
 
 def _elsewhere(scored: dict[str, Any]) -> str:
-    """Which maps point beside the tumour more often than a pixel drawn by lot; "" where none does."""
-    beside = [name for name, row in scored.items() if row["pointing_game"]["over_chance"]["high"] < 0]
-    return f"The strongest pixel of these lies in the tumour less often than chance: {', '.join(beside)}." * bool(
-        beside
-    )
+    """Name the maps that hit the tumour less often than a random pixel; "" if there are none."""
+    missing = [name for name, row in scored.items() if row["pointing_game"]["over_chance"]["high"] < 0]
+    return _list("The strongest pixel of these maps lies in the tumour less often than by chance", missing, ".")
 
 
 def _road(changed: dict[str, Any]) -> str:
-    knows = [name for name, row in changed.items() if row["road"]["low"] > 0]
-    rest = [name for name in changed if name not in knows]
+    better_than_random = [name for name, row in changed.items() if row["road"]["low"] > 0]
+    rest = [name for name in changed if name not in better_than_random]
     better = [name for name, row in changed.items() if row["road"]["over_trivial"]["low"] > 0]
     rivals = sorted({row["road"]["over_trivial"]["best"] for row in changed.values()})
     return (
-        f"Removing pixels in a map's order tells {len(knows)} of {len(changed)} from a random order (ROAD above 0)"
-        f"{_list('; not', rest)}. {len(better)} of {len(changed)} do better than the best order that knows no network "
-        f"({' or '.join(rivals)}){_list('', better)}."
+        f"For {len(better_than_random)} of {len(changed)} maps, removing pixels in their order matters more than in a "
+        f"random order (ROAD above 0){_list('; not for', rest)}. {len(better)} of {len(changed)} do better than the "
+        f"best trivial order ({' or '.join(rivals)}){_list('', better)}."
     )
 
 
 def _deletion(changed: dict[str, Any]) -> str:
-    """Which maps remove what matters later than chance would; "" where none does."""
+    """Name the maps that rank important pixels later than chance; "" if there are none."""
     worse = [name for name, row in changed.items() if row["deletion"]["over_chance"]["high"] < 0]
-    return f"Deleting pixels in these maps' order hurts less than at random: {', '.join(worse)}." if worse else ""
+    return _list("Deleting pixels in the order of these maps hurts less than in a random order", worse, ".")
 
 
 def _networks(by_method: dict[str, list[dict[str, Any]]]) -> str:
-    """Which network's maps are better than which other's, method by method."""
+    """Name the pairs of networks whose maps differ in quality, method by method."""
     pairs = [(method, pair) for method, rows in by_method.items() for pair in rows if "verdict" in pair]
-    told: dict[str, list[str]] = {}
+    leads: dict[str, list[str]] = {}
     for method, pair in pairs:
         first, second = pair["first"], pair["second"]
         if pair["verdict"].endswith(" better"):
             better, worse = (first, second) if pair["verdict"].startswith(f"{first} ") else (second, first)
-            told.setdefault(method.replace("_", " "), []).append(f"{better} over {worse}")
-    listed = "; ".join(f"{method}: {', '.join(leads)}" for method, leads in told.items())
+            leads.setdefault(method.replace("_", " "), []).append(f"{better} over {worse}")
+    listed = "; ".join(f"{method}: {', '.join(names)}" for method, names in leads.items())
     return (
-        f"On the same images {sum(map(len, told.values()))} of {len(pairs)} pairs of networks can be told apart by the "
-        f"share of one method's mass in the tumour (paired bootstrap, Holm's correction within a method)"
+        f"On the same images {sum(map(len, leads.values()))} of {len(pairs)} pairs of networks can be told apart by "
+        f"the share of one method's mass in the tumour (paired bootstrap, Holm's correction within a method)"
         f"{f' ({listed})' if listed else ''}."
     )
 
@@ -146,19 +144,20 @@ def _networks(by_method: dict[str, list[dict[str, Any]]]) -> str:
 def _consensus(consensus: dict[str, Any]) -> str:
     won = [SCORE_NAMES[score] for score, wins in consensus["beats_best_single"].items() if wins]
     lost = [SCORE_NAMES[score] for score, wins in consensus["beats_best_single"].items() if not wins]
-    verdict = f"is better than the best single network's by {', '.join(won)}" if won else "is in no score better"
+    verdict = f"is better than the best single network's by {', '.join(won)}" if won else "is better in no score"
     rest = f", not by {', '.join(lost)}" if won and lost else "" if won else " than the best single network's"
-    return f"The map that combines all networks {verdict}{rest} (interval above 0, over mere blur too)."
+    return f"The map that combines all networks {verdict}{rest} (interval above 0, also over mere blurring)."
 
 
 def _randomisation(failed: set[str]) -> str:
     if not failed:
         return "Every method's maps change when the network's weights are replaced by random ones."
     return (
-        "Not to be read as explanations, since they are as like a random network's as two images' maps are alike: "
+        "Don't read these as explanations, since a random network's maps resemble them as much as two images' maps "
+        "resemble each other: "
         f"{', '.join(sorted(failed))}."
     )
 
 
-def _list(introduction: str, names: list[str]) -> str:
-    return f"{introduction}: {', '.join(names)}" if names else ""
+def _list(introduction: str, names: list[str], end: str = "") -> str:
+    return f"{introduction}: {', '.join(names)}{end}" if names else ""

@@ -1,4 +1,4 @@
-"""What the stages of a run measured, read back for the pages that show all of it."""
+"""Read the metrics of a run for the pages that show all of them."""
 
 from __future__ import annotations
 
@@ -39,12 +39,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def load() -> tuple[Params, dict[str, Any]]:
-    """The parameters and metrics of the run in the working folder. Raises UserError that says what to run first."""
+    """Return parameters and metrics of the run in the working folder. Raises UserError if a file is missing."""
     run = params.load()
     for path in (DETAILS / "summary.json", *(PREDICTIONS / f"{name}.csv" for name in run.model.architectures)):
         if not path.is_file():
             raise UserError(f"{path} does not exist: run `dvc repro` first (`make repro` does)")
     content = collect(DETAILS)
     if list(content["summary"]["models"]) != list(run.model.architectures):
-        raise UserError(f"{DETAILS / 'summary.json'} is of other networks: run `dvc repro` first (`make repro` does)")
+        raise UserError(
+            f"{DETAILS / 'summary.json'} belongs to other networks: run `dvc repro` first (`make repro` does)"
+        )
     return run, content

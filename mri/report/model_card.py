@@ -1,8 +1,7 @@
-"""The winner's model card: what it is, for whom it isn't, what was measured of it, and what wasn't.
+"""Write the winner's model card: what it is, its intended use, what was measured and what wasn't.
 
-Its sections are those of Mitchell et al., "Model Cards for Model Reporting" (2019); what the CLAIM checklist (2024
-update) asks of a study of medical imaging stands in the same places, and its last section says where. Everything that a
-run decides is read from that run's metrics and parameters.
+The sections follow Mitchell et al., "Model Cards for Model Reporting" (2019). The items of the CLAIM checklist (2024
+update) are answered in them, and the last section says where. All facts come from the run's metrics and parameters.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ from mri.report.tables import weakest_class
 
 MARKDOWN, PAGE = "model_card.md", "model_card.html"
 
-# Where each source's classes come from: the reference standard, as far as the source tells.
+# The reference standard of each source, as far as the source describes it.
 REFERENCE_STANDARD = {
-    "phantom": "The class is the tumour that was drawn, and the mask is where it was drawn: both are exact.",
+    "phantom": "Class and mask are those of the tumour that was drawn: both are exact.",
     "kaggle": "The source's class folders. It doesn't say how, by whom or from what a diagnosis was made.",
     "figshare": "The diagnosis and the tumour's outline as published with the slices.",
     "brisc": "Classes and masks as published with the slices.",
-    "local": "The folder that an image was put into. How a diagnosis was made is for whoever put it there to say.",
+    "local": "The folder that an image was put into; only whoever put it there knows how it was diagnosed.",
 }
 CONFLICTS = {
     "keep": "keep their own label",
@@ -36,14 +35,14 @@ CONFLICTS = {
 
 
 def write(params: Params, metrics: Path, out: Path) -> None:
-    """Write out/model_card.md and the same as a page, out/model_card.html. metrics: the run's folder of that name."""
+    """Write out/model_card.md and the same as a page, out/model_card.html. metrics: the run's folder of metrics."""
     text = markdown(params, collect(metrics))
     (out / MARKDOWN).write_text(text, encoding="utf-8")
     (out / PAGE).write_text(html(text), encoding="utf-8")
 
 
 def markdown(params: Params, content: dict[str, Any]) -> str:
-    """The card. content: see `mri.report.metrics.collect`."""
+    """Return the card. content: see `mri.report.metrics.collect`."""
     winner = content["summary"]["winner"]
     evaluation = content["evaluate"].get(winner)
     facts = {
@@ -54,24 +53,24 @@ def markdown(params: Params, content: dict[str, Any]) -> str:
         "weakest": weakest_class(evaluation) if evaluation else None,
         "confusions": confusions(evaluation["test"]["confusion"], params.data.classes) if evaluation else [],
         "findings": findings(content["summary"], content["explain"], content["consensus"]),
-        "reference_standard": REFERENCE_STANDARD.get(params.data.source, "As the source gives it."),
+        "reference_standard": REFERENCE_STANDARD.get(params.data.source, "As given by the source."),
         "conflicts": CONFLICTS[params.audit.conflicts],
     }
     return rendering.render(content | facts, MARKDOWN)
 
 
 def confusions(counts: list[list[int]], classes: list[str], most: int = 3) -> list[dict[str, Any]]:
-    """The commonest mistakes, at most `most`: {true, called, count, of} with `of` images of the true class."""
-    found: list[dict[str, Any]] = [
+    """Return the `most` commonest mistakes: {true, called, count, of}, with `of` images of the true class."""
+    mistakes: list[dict[str, Any]] = [
         {"true": classes[i], "called": classes[j], "count": count, "of": sum(row)}
         for i, row in enumerate(counts)
         for j, count in enumerate(row)
         if i != j and count
     ]
-    return sorted(found, key=lambda mistake: -mistake["count"])[:most]
+    return sorted(mistakes, key=lambda mistake: -mistake["count"])[:most]
 
 
 def html(text: str) -> str:
-    """The card as a page that loads nothing from anywhere."""
+    """Return the card as a self-contained page."""
     body = mistune.create_markdown(plugins=["table"])(text)
     return rendering.render({"title": text.split("\n")[0].lstrip("# "), "content": body}, PAGE)

@@ -1,6 +1,6 @@
-"""The report: one HTML file with everything that a run measured, readable without a network.
+"""Write the report: one HTML file with everything that a run measured, readable offline.
 
-What a run doesn't have (masks, a second network, the metrics of a stage) is left out of the page.
+Sections for what a run lacks (masks, a second network, the metrics of a stage) are left out.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ NO_VIEWER: dict[str, Any] = {"images": []}
 def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[str, Any] = NO_VIEWER) -> None:
     """Write out/report.html, and its charts as files below out/charts.
 
-    metrics, plots: of the run. viewer: what `mri.report.viewer` returns.
+    metrics, plots: the run's folders. viewer: the content that `mri.report.viewer` returns.
     """
     content = collect(metrics)
-    drawn = draw(content, plots, params.data.classes)
-    for name, chart in drawn.items():
-        save(chart, out / f"charts/{name}.png", dpi=110)
-    made = pictures(out)
+    figures = draw(content, plots, params.data.classes)
+    for name, figure in figures.items():
+        save(figure, out / f"charts/{name}.png", dpi=110)
+    chart_uris = pictures(out)
     winner = content["evaluate"].get(content["summary"]["winner"])
     content |= {
         "params": params.model_dump(mode="json"),
@@ -41,28 +41,28 @@ def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[st
         "colours": charts.colours(list(content["summary"]["models"])),
         "findings": findings(content["summary"], content["explain"], content["consensus"]),
         "viewer": viewer,
-        "pictures": pictures(plots) | {f"charts/{name}": made[f"charts/{name}"] for name in drawn},
+        "pictures": pictures(plots) | {f"charts/{name}": chart_uris[f"charts/{name}"] for name in figures},
     }
     (out / "report.html").write_text(rendering.render(content, "report.html"), encoding="utf-8")
 
 
 def draw(content: dict[str, Any], plots: Path, classes: list[str]) -> dict[str, Figure]:
-    """The charts that the metrics (see `collect`) and the tables in `plots` allow, by the names that the page uses."""
-    drawn = {"score_against_latency": charts.score_against_latency(content["summary"]["models"])}
-    if (history := _table(plots / "summary/training.csv")) is not None:
-        drawn["training/loss"] = charts.by_epoch(history, "train_loss", "training loss")
-        drawn["training/score"] = charts.by_epoch(history, "val_macro_f1", "validation macro-F1")
-    if (reliability := _table(plots / "summary/reliability.csv")) is not None:
-        drawn["confidence/reliability"] = charts.reliability(reliability)
-    if (risk := _table(plots / "summary/risk_coverage.csv")) is not None:
-        drawn["confidence/abstaining"] = charts.abstaining(risk)
+    """Draw the charts for which there are metrics (see `collect`) or tables in `plots`, by their names on the page."""
+    figures = {"score_against_latency": charts.score_against_latency(content["summary"]["models"])}
+    if (history := _table(plots / "training.csv")) is not None:
+        figures["training/loss"] = charts.by_epoch(history, "train_loss", "training loss")
+        figures["training/score"] = charts.by_epoch(history, "val_macro_f1", "validation macro-F1")
+    if (reliability := _table(plots / "reliability.csv")) is not None:
+        figures["confidence/reliability"] = charts.reliability(reliability)
+    if (risk := _table(plots / "risk_coverage.csv")) is not None:
+        figures["confidence/abstaining"] = charts.abstaining(risk)
     for name, scores in content["evaluate"].items():
-        drawn[f"confusion/{name}"] = charts.confusion(scores["test"]["confusion"], classes, name)
+        figures[f"confusion/{name}"] = charts.confusion(scores["test"]["confusion"], classes, name)
     files = {name: plots / f"robustness/{name}.csv" for name in content["robustness"]}
     tables = {name: pd.read_csv(path) for name, path in files.items() if path.is_file()}
     for corruption in next(iter(tables.values()))["corruption"].unique() if tables else ():
-        drawn[f"robustness/{corruption}"] = charts.robustness(tables, corruption)
-    return drawn
+        figures[f"robustness/{corruption}"] = charts.robustness(tables, corruption)
+    return figures
 
 
 def _table(path: Path) -> pd.DataFrame | None:
@@ -70,9 +70,9 @@ def _table(path: Path) -> pd.DataFrame | None:
 
 
 def pictures(folder: Path) -> dict[str, str]:
-    """Every picture below `folder` as a data URI, by its path without suffix ("sheets/explain/resnet50")."""
-    found = sorted(path for path in folder.rglob("*") if path.suffix in PICTURES)
-    return {path.relative_to(folder).with_suffix("").as_posix(): _data_uri(path) for path in found}
+    """Return every picture below `folder` as a data URI, by path without suffix ("sheets/explain/resnet50")."""
+    files = sorted(path for path in folder.rglob("*") if path.suffix in PICTURES)
+    return {path.relative_to(folder).with_suffix("").as_posix(): _data_uri(path) for path in files}
 
 
 def _data_uri(path: Path) -> str:

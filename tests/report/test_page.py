@@ -106,7 +106,7 @@ def test_a_run_without_masks_has_no_scores_of_maps(run):
         write_json({"n": 0, "methods": {}, "baselines": {}}, path)
     write_json({"n": 0, "why": "no test image has a mask"}, run / "metrics/details/consensus.json")
     page = written(run)
-    assert "there is nothing to score maps against" in page and "Where the maps lie" not in page
+    assert "there is nothing to score maps against" in page and "Where the maps point" not in page
 
 
 @pytest.mark.parametrize("stage", ["data", "train", "evaluate", "robustness", "explain", "benchmark", "consensus"])
@@ -139,14 +139,14 @@ def browser():
 def test_the_page_is_as_wide_as_a_phone_and_says_nothing_to_the_console(run, browser, scheme):
     written(run)
     page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
-    said = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    messages = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto((run / "out/report.html").as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") == 390
     colours = page.evaluate("(s => [s.color, s.backgroundColor])(getComputedStyle(document.body))")
     assert (colours[1] == "rgb(255, 255, 255)") == (scheme == "light") and colours[0] != colours[1]
-    assert said == []
+    assert messages == []
 
 
 def pixel(colour: str) -> str:
@@ -166,13 +166,16 @@ def test_the_viewer_shows_the_chosen_image_and_map_and_says_how_it_is_called(run
     images = [of_image("glioma", "glioma", pixel("cyan")), of_image("notumor", "pituitary", None)]
     written(run, {"images": images, "methods": ["gradcam", "gradient"], "colours": ["#000000", "#ffffff"]})
     page = browser.new_page()
-    said = []
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    messages = []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto((run / "out/report.html").as_uri())
     form = page.locator("#viewer")
     scan, shown, outline = (form.locator("img").nth(i) for i in range(3))
-    assert form.locator("optgroup").evaluate_all("all => all.map(e => e.label)") == ["called rightly", "called wrongly"]
+    assert form.locator("optgroup").evaluate_all("all => all.map(e => e.label)") == [
+        "correct predictions",
+        "wrong predictions",
+    ]
     assert shown.get_attribute("src") == pixel("one") and outline.get_attribute("src") == pixel("cyan")
     assert outline.is_visible()
     form.locator("[name=outlined]").uncheck()
@@ -182,16 +185,16 @@ def test_the_viewer_shows_the_chosen_image_and_map_and_says_how_it_is_called(run
     assert shown.get_attribute("src") == pixel("gradient")
     form.locator("[name=method]").select_option("gradcam")
     form.locator("[name=network]").select_option("two")
-    form.locator("[name=image]").select_option(label="2: notumor, called pituitary")
+    form.locator("[name=image]").select_option(label="2: notumor, predicted pituitary")
     assert [scan.get_attribute("src"), shown.get_attribute("src")] == [pixel("notumor"), pixel("two")]
     assert not outline.is_visible(), "no outline is known"
     assert form.locator("output").inner_text() == (
-        "Wrong: notumor, called pituitary by all networks together; the maps explain “pituitary”. "
-        "By itself two calls it glioma."
+        "Wrong: notumor, predicted pituitary by all networks together; the maps explain “pituitary”. "
+        "On its own, two predicts glioma."
     )
     form.locator("[name=network]").select_option(label="all together (consensus of Grad-CAM)")
     assert shown.get_attribute("src") == pixel("both") and form.locator("[name=method]").is_disabled()
-    assert said == []
+    assert messages == []
 
 
 def test_no_table_or_picture_is_cut_off_on_paper(run, browser):
@@ -209,5 +212,8 @@ def test_the_weakest_class_is_the_one_recognised_least():
         "per_class": {"a": {"recall": 0.9, "support": 10}, "b": {"recall": 0.5, "support": 4}},
         "intervals": {"per_class": {"a": {"recall": [0.8, 1.0]}, "b": {"recall": [0.25, 0.75]}}},
     }
-    found = weakest_class({"test": test})
-    assert found == {"name": "b", "recall": {"value": 0.5, "low": 0.25, "high": 0.75}, "support": 4}
+    assert weakest_class({"test": test}) == {
+        "name": "b",
+        "recall": {"value": 0.5, "low": 0.25, "high": 0.75},
+        "support": 4,
+    }
