@@ -116,7 +116,7 @@ def check_dvc(words: list[str]) -> None:
 def check_overrides(overrides: list[str]) -> None:
     """Each of the experiments composes to valid parameters; "seed=1,2" is two of them."""
     pairs = [override.split("=", 1) for override in overrides if not override.endswith("=...")]
-    several = [[f"{key}={value}" for value in values.split(",")] for key, values in pairs]
+    several = [[f"{key}={value}" for value in re.split(r",(?!.*\])", values)] for key, values in pairs]
     for choice in product(*several):
         parse(compose(list(choice), conf()))
 
