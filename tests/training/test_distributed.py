@@ -56,7 +56,7 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 @pytest.mark.slow
 def test_two_machines_as_the_readme_starts_them_train_together(root, tmp_path):
     """Two agents on this machine stand for them."""
-    (line,) = re.findall(r"^torchrun .*", (root / "README.md").read_text(), re.MULTILINE)
+    (line,) = re.findall(r"^torchrun .*", (root / "docs/training.md").read_text(), re.MULTILINE)
     fitted = {"FIRST_MACHINE": "127.0.0.1", "29500": str(free_port())}
     options = [fitted.get(word, word) for word in line.split()[1 : line.split().index("-m")]]
     out = tmp_path / "gradients.pt"
