@@ -94,7 +94,7 @@ def confusion(counts: list[list[int]], classes: list[str], title: str) -> Figure
 
 
 def reliability(table: pd.DataFrame) -> Figure:
-    """Draw plots/summary/reliability.csv: accuracy against confidence, with intervals; both agree on the dashed line."""
+    """Draw plots/summary/reliability.csv: accuracy against confidence, with intervals; equal on the dashed line."""
     figure, axis = _chart("reliability", "confidence, %", "accuracy, %")
     axis.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1)
     for name, colour in colours(list(table["architecture"].unique())).items():

@@ -49,12 +49,12 @@ def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[st
 def draw(content: dict[str, Any], plots: Path, classes: list[str]) -> dict[str, Figure]:
     """Draw the charts for which there are metrics (see `collect`) or tables in `plots`, by their names on the page."""
     figures = {"score_against_latency": charts.score_against_latency(content["summary"]["models"])}
-    if (history := _table(plots / "training.csv")) is not None:
+    if (history := _table(plots / "summary/training.csv")) is not None:
         figures["training/loss"] = charts.by_epoch(history, "train_loss", "training loss")
         figures["training/score"] = charts.by_epoch(history, "val_macro_f1", "validation macro-F1")
-    if (reliability := _table(plots / "reliability.csv")) is not None:
+    if (reliability := _table(plots / "summary/reliability.csv")) is not None:
         figures["confidence/reliability"] = charts.reliability(reliability)
-    if (risk := _table(plots / "risk_coverage.csv")) is not None:
+    if (risk := _table(plots / "summary/risk_coverage.csv")) is not None:
         figures["confidence/abstaining"] = charts.abstaining(risk)
     for name, scores in content["evaluate"].items():
         figures[f"confusion/{name}"] = charts.confusion(scores["test"]["confusion"], classes, name)
