@@ -9,10 +9,10 @@ from mri.base.params import Params
 from mri.base.paths import DETAILS, MODELS, PREDICTIONS, SPLITS
 from mri.data import dataset
 from mri.evaluation import confidence
-from mri.evaluation.confidence import fit_temperature
-from mri.evaluation.scores import summarise
+from mri.evaluation.scores import from_table, summarise
 from mri.evaluation.subgroups import relatives, summaries
 from mri.inference import prediction_sets
+from mri.inference.package import percent
 from mri.inference.runtime import softmax
 from mri.networks import models
 from mri.networks.predict import predict_logits
@@ -25,7 +25,7 @@ def evaluate(params: Params, arch: str) -> None:
     model = models.load(MODELS / arch).model
     parts = {name: data.part(name) for name in ("val", "test")}
     logits = {name: predict_logits(model, part.pixels) for name, part in parts.items()}
-    temperature = fit_temperature(logits["val"], parts["val"].labels)
+    temperature = confidence.fit_temperature(logits["val"], parts["val"].labels)
     probabilities = {name: softmax(values, temperature) for name, values in logits.items()}
     tables = {name: _predictions(data, part, name, probabilities[name]) for name, part in parts.items()}
     test = tables["test"].assign(relatives=relatives(data.index, parts["test"].index))
@@ -40,11 +40,11 @@ def evaluate(params: Params, arch: str) -> None:
 
 
 def _predictions(data: dataset.Dataset, part: dataset.Part, name: str, probabilities: np.ndarray) -> pd.DataFrame:
-    """One row per image: who it is, what it is, what the network says, and the calibrated probabilities."""
+    """Return a row per image: identity, label, prediction and calibrated probabilities."""
     frame = part.index[["id", "path", "label", "group", "source", "plane", "clean"]].assign(split=name)
-    known = part.index["mask_row"] >= 0
+    masked = part.index["mask_row"] >= 0
     frame["lesion"] = np.nan
-    frame.loc[known, "lesion"] = data.masks_of(part.index[known]).mean((1, 2))
+    frame.loc[masked, "lesion"] = data.masks_of(part.index[masked]).mean((1, 2))
     frame["predicted"] = np.array(data.classes)[probabilities.argmax(1)]
     for i, label in enumerate(data.classes):
         frame[f"p_{label}"] = probabilities[:, i]
@@ -54,30 +54,26 @@ def _predictions(data: dataset.Dataset, part: dataset.Part, name: str, probabili
 def _metrics(params: Params, val: pd.DataFrame, test: pd.DataFrame) -> dict:
     classes, resamples, seed = params.data.classes, params.evaluate.resamples, params.seed
     parts = {"val": val, "test": test}
-    metrics: dict = {name: summarise(*_said(table, classes), classes, resamples, seed) for name, table in parts.items()}
-    probabilities, labels, groups = _said(test, classes)
+    metrics: dict = {
+        name: summarise(*from_table(table, classes), classes, resamples, seed) for name, table in parts.items()
+    }
+    probabilities, labels, groups = from_table(test, classes)
     metrics["calibration"] = {"noise_floor": confidence.noise_floor(probabilities, seed=seed)}
     metrics["selective"] = confidence.abstaining_scores(probabilities, labels, groups, resamples, seed)
     metrics["conformal"] = {}
     for promised in params.evaluate.coverage:
-        threshold = prediction_sets.fit_threshold(*_said(val, classes)[:2], 1 - promised)
+        threshold = prediction_sets.fit_threshold(*from_table(val, classes)[:2], 1 - promised)
         sets = prediction_sets.prediction_sets(probabilities, threshold)
         scores = prediction_sets.summarise(sets, labels, groups, classes, resamples, seed)
-        metrics["conformal"][f"{100 * promised:.0f}"] = {"threshold": threshold, **scores}
+        metrics["conformal"][percent(promised)] = {"threshold": threshold, **scores}
     metrics["test_by"] = summaries(test, classes, resamples, seed)
     return metrics
 
 
 def _unscaled(logits: np.ndarray, part: dataset.Part, classes: list[str]) -> dict[str, float]:
-    """What calibration is held against: the same scores at a temperature of 1."""
+    """Return the scores that calibration is compared with: those at a temperature of 1."""
     scores = summarise(softmax(logits), part.labels, part.index["group"], classes, resamples=1)
     return {name: scores[name] for name in ("nll", "brier", "ece")}
-
-
-def _said(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Probabilities (N, C), labels (N,) and groups (N,) of a table of predictions."""
-    labels = table["label"].map(classes.index).to_numpy(np.int64)
-    return table[[f"p_{name}" for name in classes]].to_numpy(), labels, table["group"].to_numpy()
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from mri.data.dataset import Part
 from mri.export.benchmark import measure_runtime
 from mri.export.guided import export_guided
 from mri.export.openvino import export as export_network
-from mri.export.quantisation import answers, compare, quantise
+from mri.export.quantisation import compare, outputs, quantise
 from mri.inference.gate import Gate
 from mri.inference.runtime import PRECISIONS, Runtime, read_card, write_card
 from mri.networks import models
@@ -50,7 +50,7 @@ def _compare(params: Params, arch: str, val: Part, precisions: list[str]) -> dic
     gate, fitted = Gate.load(GATES / f"{arch}.safetensors"), read_json(DETAILS / "evaluate" / f"{arch}.json")
     threshold = fitted["conformal"][max(fitted["conformal"], key=float)]["threshold"]
     by_precision = {
-        name: answers(Runtime(EXPORTED / arch, name), val.pixels, gate, fitted["temperature"], threshold)
+        name: outputs(Runtime(EXPORTED / arch, name), val.pixels, gate, fitted["temperature"], threshold)
         for name in precisions
     }
     reference, groups = by_precision.pop("fp32"), val.index["group"].to_numpy()

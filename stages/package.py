@@ -1,4 +1,4 @@
-"""Put what the service needs into one folder: the winner, the other networks, and what is known of them."""
+"""Put what the service needs into one folder: the winner, the other networks, and their scores."""
 
 import shutil
 
@@ -41,18 +41,18 @@ def _package_network(name: str) -> None:
     folder = SERVICE / "models" / name
     shutil.copytree(EXPORTED / name, folder)
     shutil.copy(GATES / f"{name}.safetensors", folder / GATE)
-    fitted = read_json(DETAILS / "evaluate" / f"{name}.json")
-    thresholds = {coverage: sets["threshold"] for coverage, sets in fitted["conformal"].items()}
-    known = {"temperature": fitted["temperature"], "thresholds": thresholds, "files": list_files(folder)}
-    write_card(read_card(folder) | known, folder)
+    evaluation = read_json(DETAILS / "evaluate" / f"{name}.json")
+    thresholds = {coverage: sets["threshold"] for coverage, sets in evaluation["conformal"].items()}
+    fitted = {"temperature": evaluation["temperature"], "thresholds": thresholds, "files": list_files(folder)}
+    write_card(read_card(folder) | fitted, folder)
 
 
 def _register(params: Params, about: dict) -> None:
     winner = about["winner"]
-    known = {name: about[name] for name in ("dataset", "data_version", "protocol")}
+    data = {name: about[name] for name in ("dataset", "data_version", "protocol")}
     with track(f"package@{winner}", {"data": params.data.name}) as run:
         run.model(
-            lambda folder: registry.save(SERVICE / "models" / winner, folder, known), registry.NAME, registry.ALIAS
+            lambda folder: registry.save(SERVICE / "models" / winner, folder, data), registry.NAME, registry.ALIAS
         )
 
 

@@ -1,4 +1,6 @@
-"""Show one trained network images that are worse than those it learned from, and some that are none of its business."""
+"""Test one trained network on images that are worse than those it learned from, and on strange ones."""
+
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -9,8 +11,8 @@ from mri.base.params import Params
 from mri.base.paths import DETAILS, GATES, MODELS, PLOTS, SPLITS
 from mri.data import dataset
 from mri.data.dataset import Part, batches
-from mri.evaluation import strange_images
 from mri.evaluation.corruptions import curves
+from mri.evaluation.gate_fitting import fit_gate, scores_by_kind
 from mri.evaluation.strange_images import FAR, NEAR, groups_of, make_strange
 from mri.inference.gate import pool
 from mri.networks import models
@@ -24,7 +26,7 @@ def robustness(params: Params, arch: str) -> None:
     stops images of another kind) and metrics/details/robustness/ARCH.json (how well both go)."""
     data = dataset.read(SPLITS, params.data.classes)
     model = models.load(MODELS / arch).model
-    test = _some(data.part("test"), params.robustness.images, params.seed)
+    test = _sample(data.part("test"), params.robustness.images, params.seed)
     groups = test.index["group"].to_numpy()
     resamples, seed = params.evaluate.resamples, params.seed
     table = curves(lambda pixels: predict_logits(model, pixels), test.pixels, test.labels, groups, (), resamples, seed)
@@ -42,42 +44,39 @@ def robustness(params: Params, arch: str) -> None:
         run.file(PLOTS / "robustness" / f"{arch}.csv", "plots")
 
 
-def _some(part: Part, count: int, seed: int) -> Part:
-    """At most `count` images of a part, drawn at random."""
+def _sample(part: Part, count: int, seed: int) -> Part:
+    """Draw at most `count` images of a part at random."""
     rows = np.sort(np.random.default_rng(seed).permutation(len(part))[:count])
     return Part(part.index.iloc[rows], part.pixels[rows], part.labels[rows])
 
 
-def _gate(params: Params, arch: str, model: Classifier, data: dataset.Dataset, shown: Part) -> dict:
-    """Fit the gate on training and validation images, save it, and score it: on all test images against as many strange
-    ones of each kind as there are in `shown`."""
+def _gate(params: Params, arch: str, model: Classifier, data: dataset.Dataset, sample: Part) -> dict:
+    """Fit the gate on training and validation images, save it, and score it.
+
+    All test images are compared with as many strange ones of each kind as there are in `sample`.
+    """
     features = {name: _features(model, data.part(name).pixels) for name in ("train", "val", "test")}
-    gate = strange_images.fit_gate(features["train"], features["val"])
+    gate = fit_gate(features["train"], features["val"])
     gate.save(GATES / f"{arch}.safetensors")
-    inside, own = gate.score(features["test"]), data.part("test").index["group"].to_numpy()
-    sources = shown.index["group"].to_numpy()
-    scores: dict = {"test_images_let_through": float(gate.passes(features["test"]).mean())}
-    for name, kinds in (("far", FAR), ("near", NEAR)):
+    groups, sample_groups = (part.index["group"].to_numpy() for part in (data.part("test"), sample))
+
+    def scores(kinds: Mapping) -> dict:
         strange = {
             kind: (
-                gate.score(_features(model, make_strange(kind, shown.pixels, params.seed))),
-                groups_of(kind, sources),
+                gate.score(_features(model, make_strange(kind, sample.pixels, params.seed))),
+                groups_of(kind, sample_groups),
             )
             for kind in kinds
         }
-        together = tuple(np.concatenate(parts) for parts in zip(*strange.values(), strict=True))
-        scores[name] = {
-            kind: strange_images.detection_scores(
-                inside, outside, own, made_from, params.evaluate.resamples, params.seed
-            )
-            | {"let_through": float((outside <= gate.threshold).mean())}
-            for kind, (outside, made_from) in ({"all": together} | strange).items()
-        }
-    return scores
+        inside = gate.score(features["test"])
+        return scores_by_kind(gate.threshold, inside, groups, strange, params.evaluate.resamples, params.seed)
+
+    passed = float(gate.passes(features["test"]).mean())
+    return {"test_images_let_through": passed, "far": scores(FAR), "near": scores(NEAR)}
 
 
 def _features(model: Classifier, pixels: np.ndarray) -> np.ndarray:
-    """float32 (N, 2 K): what the gate looks at, from the last convolutional stage."""
+    """Return what the gate looks at, pooled features of the last convolutional stage, float32 (N, 2 K)."""
     with torch.inference_mode():
         parts = (model.features(to_tensor(pixels[part])).numpy() for part in batches(len(pixels), 32))
         return np.concatenate([pool(part) for part in parts])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from mri.base.files import read_json
 from mri.base.params import ArchitectureSpec
-from mri.evaluation import strange_images
+from mri.evaluation.gate_fitting import fit_gate
 from mri.export.guided import export_guided
 from mri.export.openvino import export
 from mri.export.quantisation import quantise
@@ -96,7 +96,7 @@ def _package_network(model: Classifier, folder: Path, precision: str) -> None:
         quantise(folder, pixels)
     with torch.inference_mode():
         pooled = gate.pool(model.features(to_tensor(pixels)).numpy())
-    strange_images.fit_gate(pooled[:24], pooled[24:], true_positive_rate=1.0).save(folder / GATE)
+    fit_gate(pooled[:24], pooled[24:], true_positive_rate=1.0).save(folder / GATE)
     fitted = {"temperature": 1.5, "thresholds": {"90": 0.3, "95": 0.2}, "files": list_files(folder)}
     write_card(read_card(folder) | fitted, folder)
 

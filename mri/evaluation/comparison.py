@@ -1,8 +1,8 @@
-"""Which of several models is better on the same test images, if that can be told at all.
+"""Compare models on the same test images: which one is better, if that can be told at all.
 
-Two tests per pair, because each is too generous where the other is strict: McNemar's takes images for independent,
+Two tests per pair, because each is too lenient where the other is strict: McNemar's takes images for independent,
 though those of one patient are not; the bootstrap clustered by group is unreliable when the models differ on a handful
-of images. A model is called better only when both say so after Holm's correction over all pairs.
+of images. A model is called better only when both tests say so after Holm's correction over all pairs.
 """
 
 from __future__ import annotations
@@ -17,14 +17,9 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from mri.base.intervals import Estimate, estimate, resample_weights
-from mri.evaluation.scores import macro_f1
+from mri.evaluation.scores import accuracy, macro_f1
 
 NOT_DISTINGUISHABLE = "not distinguishable"
-
-
-def accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
-    """(B,) share of images called rightly, in each of B resamples."""
-    return weights @ (labels == predicted) / weights.sum(1)
 
 
 # Take labels (N,), predicted classes (N,), the number of classes and weights (B, N); return (B,), higher is better.
@@ -38,8 +33,8 @@ SCORES: dict[str, Callable[[np.ndarray, np.ndarray, int, np.ndarray], np.ndarray
 class Comparison:
     """Two models on the same images.
 
-    difference: score of the first less that of the second, and its 95 % interval (for this pair alone).
-    only_first_right, only_second_right: numbers of images.
+    difference: score of the first minus that of the second, and its 95 % interval (for this pair alone).
+    only_first_right, only_second_right: how many images only one of them classifies correctly.
     p_mcnemar, p_bootstrap: two-sided, corrected for the number of pairs.
     verdict: "NAME better", or "not distinguishable".
     """
@@ -88,18 +83,18 @@ def compare(
     seed: int = 0,
     alpha: float = 0.05,
 ) -> list[Comparison]:
-    """Every pair of models, in the order of `predicted`, all on the same resamples.
+    """Compare every pair of models, in the order of `predicted`, all on the same resamples.
 
-    predicted: per model the classes (N,) it calls. labels: int (N,). groups: (N,), what is resampled together.
+    predicted: per model its predicted classes (N,). labels: int (N,). groups: (N,), what is resampled together.
     score: a key of SCORES; McNemar's test is about accuracy whatever the score. alpha: the chance of calling any pair
     of equal models different.
     """
     pairs = list(combinations(predicted, 2))
     weights = np.concatenate([np.ones((1, len(labels))), resample_weights(groups, resamples, seed)])
     scores = {name: SCORES[score](labels, calls, classes, weights) for name, calls in predicted.items()}
-    right = {name: calls == labels for name, calls in predicted.items()}
+    correct = {name: calls == labels for name, calls in predicted.items()}
     leads = [scores[first] - scores[second] for first, second in pairs]
-    discordant = [(int((right[a] & ~right[b]).sum()), int((right[b] & ~right[a]).sum())) for a, b in pairs]
+    discordant = [(int((correct[a] & ~correct[b]).sum()), int((correct[b] & ~correct[a]).sum())) for a, b in pairs]
     p_mcnemar = holm([mcnemar(*counts) for counts in discordant])
     p_bootstrap = holm([bootstrap_p_value(lead[1:]) for lead in leads])
     return [
@@ -122,7 +117,7 @@ def compare_values(
     seed: int = 0,
     alpha: float = 0.05,
 ) -> list[dict[str, Any]]:
-    """Every pair of models by a score of single images, higher is better, on the images where both have one.
+    """Compare every pair of models by a score of single images, higher is better, on the images where both have one.
 
     values: per model (N,), NaN where it has none. groups: (N,), what is resampled together.
     Returns {first, second, n, difference, p_bootstrap, verdict} per pair, p-values corrected as in `compare`; without
@@ -155,20 +150,20 @@ def _verdict(pair: tuple[str, str], lead: float, distinguishable: bool) -> str:
 
 
 def mcnemar(only_first_right: int, only_second_right: int) -> float:
-    """Exact two-sided p-value of McNemar's test (Psychometrika 12:153, 1947).
+    """Return the exact two-sided p-value of McNemar's test (Psychometrika 12:153, 1947).
 
-    Under the hypothesis of equal models, each image on which just one is right is a toss of a fair coin. Images count
-    as independent. 1 when there is no such image.
+    If the models are equal, each image on which only one is correct is the toss of a fair coin. Images count as
+    independent. 1 when there is no such image.
     """
     discordant = only_first_right + only_second_right
     return float(binomtest(only_first_right, discordant).pvalue) if discordant else 1.0
 
 
 def bootstrap_p_value(differences: np.ndarray) -> float:
-    """Two-sided p-value of "no difference" from resampled differences (B,): twice the share on the rarer side of 0.
+    """Return the two-sided p-value of "no difference": twice the share of resampled differences on the rarer side of 0.
 
-    One is added to both counts (Davison & Hinkley 1997), so it never falls below 2 / (B + 1). Differences of 0 count
-    for both sides; NaN, where a score is undefined on a resample, for none.
+    differences: (B,). One is added to both counts (Davison & Hinkley 1997), so it never falls below 2 / (B + 1).
+    Differences of 0 count for both sides; NaN, where a score is undefined on a resample, for neither.
     """
     differences = differences[np.isfinite(differences)]
     rarer = min((differences <= 0).sum(), (differences >= 0).sum())
@@ -176,9 +171,9 @@ def bootstrap_p_value(differences: np.ndarray) -> float:
 
 
 def holm(p_values: Sequence[float] | np.ndarray) -> np.ndarray:
-    """float64 (K,): p-values corrected for K tests (Holm, Scand J Stat 6:65, 1979), in the order given.
+    """Return p-values corrected for K tests (Holm, Scand J Stat 6:65, 1979), float64 (K,), in the order given.
 
-    Calling those below alpha significant, the chance of any false call is at most alpha.
+    If those below alpha are called significant, the chance of any false positive is at most alpha.
     """
     p_values = np.asarray(p_values, np.float64)
     order = np.argsort(p_values, kind="stable")

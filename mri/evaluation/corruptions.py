@@ -1,8 +1,8 @@
-"""How accuracy falls as images get worse, by the ways in which MRI and its export to pictures go wrong.
+"""Measure how accuracy falls as images get worse, in the ways in which MRI and its export to pictures go wrong.
 
 Each corruption has five severities, from barely visible to beyond what a reader would accept; severity 0 is the image
-itself. All are applied to images as the network sees them, so their size in pixels counts for blur, noise and JPEG. An
-image meets the same noise, field and direction at every severity, so that only the severity moves along a curve.
+itself. All are applied to images as the network sees them, so their size in pixels matters for blur, noise and JPEG. An
+image gets the same noise, field and direction at every severity, so that only the severity changes along a curve.
 """
 
 from __future__ import annotations
@@ -18,24 +18,24 @@ from scipy import ndimage
 
 from mri.base.intervals import estimate, resample_weights
 from mri.data.phantom.fields import smooth_field
-from mri.evaluation.scores import confusion
+from mri.evaluation.scores import accuracy, balanced_accuracy
 
 # Takes an image, float64 (S, S) on the scale 0..1, the strength and a generator; returns such an image.
 Corrupt = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 
 
 class Corruption(NamedTuple):
-    """What is done to an image, and the strengths of the severities 1 to 5, in the unit that its function names."""
+    """A change to an image, and its strengths at severities 1 to 5, in the unit that the function's docstring names."""
 
     function: Corrupt
     strengths: tuple[float, float, float, float, float]
 
 
 def corrupt(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.ndarray:
-    """Images uint8 (N, S, S) under the corruption `name` (a key of CORRUPTIONS) at severity 0 to 5, uint8 (N, S, S).
+    """Return images, uint8 (N, S, S), under the corruption `name` (a key of CORRUPTIONS) at severity 0 to 5.
 
-    The same arguments give the same images; each draws from a random stream of its own, by its place in `pixels`.
-    Raises KeyError and ValueError for a name or a severity that there isn't.
+    The same arguments give the same images; each has its own random stream, by its place in `pixels`. Raises KeyError
+    for an unknown name and ValueError for an unknown severity.
     """
     corruption = CORRUPTIONS[name]
     if not 0 <= severity <= len(corruption.strengths):
@@ -60,12 +60,12 @@ def curves(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """A row per corruption and severity, 0 to 5: corruption, severity, then accuracy and balanced_accuracy, each
-    followed by the limits of its 95 % interval (accuracy_low, accuracy_high, ...).
+    """Return a row per corruption and severity, 0 to 5: corruption, severity, accuracy, balanced_accuracy.
 
+    Each score is followed by the limits of its 95 % interval (accuracy_low, accuracy_high, ...).
     predict: takes uint8 (N, S, S), returns logits or probabilities (N, C). labels: int (N,). groups: (N,), what is
-    resampled together. corruptions: names, all by default. Costs a prediction of all images per corruption and
-    severity, and one more; severity 0 is the same for all corruptions.
+    resampled together. corruptions: names, all by default. Predicts all images once per corruption and severity, and
+    once more for severity 0, which is the same for all corruptions.
     """
     weights = np.concatenate([np.ones((1, len(labels))), resample_weights(groups, resamples, seed)])
     count = len(np.unique(np.asarray(groups)))
@@ -80,14 +80,12 @@ def curves(
 
 
 def _scores(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups: int) -> dict[str, float]:
-    """Accuracy and balanced accuracy (the mean recall of the classes that occur) with their limits.
-
-    groups: how many groups the images belong to.
-    """
-    matrix = confusion(labels, logits.argmax(1), logits.shape[1], weights)
-    right, true = np.diagonal(matrix, axis1=1, axis2=2), matrix.sum(2)
-    recall = np.divide(right, true, out=np.full_like(true, np.nan), where=true > 0)
-    scores = {"accuracy": right.sum(1) / true.sum(1), "balanced_accuracy": np.nanmean(recall, axis=1)}
+    """Return accuracy and balanced accuracy with their limits. groups: how many groups the images belong to."""
+    predicted, classes = logits.argmax(1), logits.shape[1]
+    scores = {
+        "accuracy": accuracy(labels, predicted, classes, weights),
+        "balanced_accuracy": balanced_accuracy(labels, predicted, classes, weights),
+    }
     row: dict[str, float] = {}
     for name, values in scores.items():
         interval = estimate(float(values[0]), values[1:], groups=groups)
@@ -96,41 +94,41 @@ def _scores(logits: np.ndarray, labels: np.ndarray, weights: np.ndarray, groups:
 
 
 def _noise(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Rician: the length of a complex signal with normal noise, sigma in shares of white, in both parts."""
+    """Add Rician noise: the magnitude of a complex signal with normal noise in both parts; sigma in shares of white."""
     real, imaginary = sigma * rng.standard_normal((2, *image.shape))
     return np.hypot(image + real, imaginary)
 
 
 def _blur(image: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """Gaussian, sigma in shares of the image's side."""
+    """Blur with a Gaussian, sigma as a share of the image's side."""
     return ndimage.gaussian_filter(image, sigma * len(image))
 
 
 def _bias_field(image: np.ndarray, spread: float, rng: np.random.Generator) -> np.ndarray:
-    """Multiplied by a smooth field that varies over half the side: exp of a normal field with this deviation."""
+    """Multiply by a smooth field that varies over half the side: exp of a normal field with this standard deviation."""
     position = np.linspace(0, 1, len(image))
     return image * np.exp(spread * smooth_field(rng, (np.zeros(1), position, position), 0.5)[0])
 
 
 def _rotation(image: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """By this angle about the centre, left or right; what turns in is black."""
+    """Rotate by this angle about the centre, left or right; uncovered corners are black."""
     return ndimage.rotate(image, rng.choice([-1, 1]) * degrees, reshape=False, order=1)
 
 
 def _jpeg(image: np.ndarray, quality: float, rng: np.random.Generator) -> np.ndarray:
-    """Saved as JPEG of this quality (of libjpeg's 1 to 95) and read again."""
+    """Save as JPEG of this quality (libjpeg's 1 to 95) and read again."""
     file = io.BytesIO()
     Image.fromarray(np.rint(255 * image).astype(np.uint8)).save(file, format="JPEG", quality=int(quality))
     return np.asarray(Image.open(file)) / 255
 
 
 def _contrast(image: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Every pixel as far from the mean grey level as this share of its distance."""
+    """Shrink every pixel's distance from the mean grey level to this share."""
     return image.mean() + share * (image - image.mean())
 
 
 def _gamma(image: np.ndarray, exponent: float, rng: np.random.Generator) -> np.ndarray:
-    """To the power of the exponent, which darkens, or of its inverse, which brightens."""
+    """Raise to the power of the exponent, which darkens, or of its inverse, which brightens."""
     return image ** (exponent ** rng.choice([-1, 1]))
 
 

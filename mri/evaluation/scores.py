@@ -1,4 +1,4 @@
-"""What a network's predictions are worth: scores with intervals, per class and in all.
+"""Score predictions, in all and per class, with intervals.
 
 Everything is computed from probabilities, labels and groups; nothing here knows a network. Scores are functions of a
 confusion matrix or means over images, so that all resamples of the bootstrap are evaluated at once.
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from mri.base.intervals import Estimate, estimate, resample_weights
 from mri.evaluation.confidence import expected_calibration_error
@@ -25,24 +26,24 @@ def summarise(
     resamples: int = 2000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All scores of one model on one part of the data.
+    """Return all scores of one model on one part of the data.
 
     probabilities: (N, C), rows sum to 1. labels: int (N,). groups: (N,), what is resampled together.
     `accuracy`, `balanced_accuracy` and `macro_f1` are {value, low, high}; the other scores are numbers whose 95 %
-    intervals stand under `intervals` in the same places. Higher is better but for missed_tumour_rate (tumours called
-    tumour-free, as a share of tumours), nll (nats), brier (0..2) and ece (0..1).
-    `per_class` holds the classes that occur: a given test set may lack some. Left out as well is what these images
-    don't define: missed_tumour_rate where there is no tumour, auc where all are of one class.
+    intervals are under `intervals` in the same places. Higher is better, except for missed_tumour_rate (the share of
+    tumours predicted as tumour-free), nll (nats), brier (0..2) and ece (0..1).
+    `per_class` holds the classes that occur: a test set may lack some. Also left out is what these images don't define:
+    missed_tumour_rate where there is no tumour, auc where all images are of one class.
     """
     weights = resample_weights(groups, resamples, seed)
     everything = np.ones((1, len(labels)))
     counts = confusion(labels, probabilities.argmax(1), len(classes), everything)[0]
     support = dict(zip(classes, counts.sum(1).astype(int).tolist(), strict=True))
     points, samples = (_scores(probabilities, labels, classes, w) for w in (everything, weights))
-    behind = _groups_behind(labels, probabilities.argmax(1), np.asarray(groups), classes)
+    group_counts = _group_counts(labels, probabilities.argmax(1), np.asarray(groups), classes)
     absent = tuple(f"per_class.{name}." for name, images in support.items() if not images)
     estimates = {
-        name: estimate(value, samples[name], groups=behind.get(name))
+        name: estimate(value, samples[name], groups=group_counts.get(name))
         for name, (value,) in points.items()
         if np.isfinite(value) and not name.startswith(absent)
     }
@@ -61,9 +62,20 @@ def summarise(
     }
 
 
+def from_table(table: pd.DataFrame, classes: list[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return probabilities (N, C), labels int (N,) and groups (N,) of a table of predictions.
+
+    table: with the columns label, group and p_CLASS.
+    """
+    labels = table["label"].map(classes.index).to_numpy(np.int64)
+    return table[[f"p_{name}" for name in classes]].to_numpy(), labels, table["group"].to_numpy()
+
+
 def missed_tumours(scores: dict[str, Any]) -> dict[str, Estimate]:
-    """{"missed_tumour_rate": {value, low, high}} of what `summarise` returns; {} where there is no tumour to miss, or
-    no class means tumour-free."""
+    """Return {"missed_tumour_rate": {value, low, high}} of what `summarise` returns.
+
+    {} where there is no tumour to miss, or no class means tumour-free.
+    """
     if "missed_tumour_rate" not in scores:
         return {}
     low, high = scores["intervals"]["missed_tumour_rate"]
@@ -71,48 +83,53 @@ def missed_tumours(scores: dict[str, Any]) -> dict[str, Estimate]:
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
-    """(B, C, C): weighted counts of true class (rows) by predicted class (columns) in each of B resamples."""
+    """Return weighted counts of true (rows) by predicted class (columns) in each of B resamples, (B, C, C)."""
     cells = np.zeros((len(labels), classes * classes))
     cells[np.arange(len(labels)), labels * classes + predicted] = 1
     return (weights @ cells).reshape(-1, classes, classes)
 
 
-def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
-    """(B,) macro-F1, the mean F1 of the classes that occur or are called, in each of B resamples.
+def accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
+    """Return the share of images classified correctly in each of B resamples, (B,)."""
+    return weights @ (labels == predicted) / weights.sum(1)
 
-    A class that is called and doesn't occur counts as 0.
+
+def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
+    """Return macro-F1, the mean F1 of the classes that occur or are predicted, in each of B resamples, (B,).
+
+    A class that is predicted and doesn't occur counts as 0.
     """
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nanmean(_f1(confusion(labels, predicted, classes, weights)), axis=1)
 
 
 def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
-    """(B,) mean recall of the classes that occur, in each of B resamples."""
+    """Return the mean recall of the classes that occur, in each of B resamples, (B,)."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.nanmean(_recall(confusion(labels, predicted, classes, weights)), axis=1)
 
 
 def _recall(matrix: np.ndarray) -> np.ndarray:
-    """(B, C) recall per class; NaN for a class that doesn't occur."""
+    """Return recall per class, (B, C); NaN for a class that doesn't occur."""
     true = matrix.sum(2)
     return np.where(true > 0, np.diagonal(matrix, axis1=1, axis2=2) / true, np.nan)
 
 
 def _f1(matrix: np.ndarray) -> np.ndarray:
-    """(B, C) F1 per class; NaN for a class that neither occurs nor is called."""
-    right = np.diagonal(matrix, axis1=1, axis2=2)
+    """Return F1 per class, (B, C); NaN for a class that neither occurs nor is predicted."""
+    correct = np.diagonal(matrix, axis1=1, axis2=2)
     both = matrix.sum(2) + matrix.sum(1)
-    return np.where(both > 0, 2 * right / both, np.nan)
+    return np.where(both > 0, 2 * correct / both, np.nan)
 
 
 def _scores(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], weights: np.ndarray) -> dict:
-    """Every score by its path ("per_class.glioma.f1"), as (B,) arrays."""
+    """Return every score by its path ("per_class.glioma.f1"), as (B,) arrays."""
     matrix = confusion(labels, probabilities.argmax(1), len(classes), weights)
     with np.errstate(invalid="ignore", divide="ignore"):
         scores = _confusion_scores(matrix, classes)
-        chosen = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1)
+        likelihood = np.clip(probabilities[np.arange(len(labels)), labels], 1e-12, 1)
         onehot = np.eye(len(classes))[labels]
-        scores["nll"] = weights @ -np.log(chosen) / weights.sum(1)
+        scores["nll"] = weights @ -np.log(likelihood) / weights.sum(1)
         scores["brier"] = weights @ ((probabilities - onehot) ** 2).sum(1) / weights.sum(1)
         scores["ece"] = expected_calibration_error(probabilities, labels, weights)
         for i, name in enumerate(classes):
@@ -121,13 +138,13 @@ def _scores(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], w
 
 
 def _confusion_scores(matrix: np.ndarray, classes: list[str]) -> dict[str, np.ndarray]:
-    right = np.diagonal(matrix, axis1=1, axis2=2)
-    true, called = matrix.sum(2), matrix.sum(1)
+    correct = np.diagonal(matrix, axis1=1, axis2=2)
+    true, predicted = matrix.sum(2), matrix.sum(1)
     recall = _recall(matrix)
-    precision = np.where(called > 0, right / called, 0.0)
+    precision = np.where(predicted > 0, correct / predicted, 0.0)
     f1 = _f1(matrix)
     scores = {
-        "accuracy": right.sum(1) / true.sum(1),
+        "accuracy": correct.sum(1) / true.sum(1),
         "balanced_accuracy": np.nanmean(recall, axis=1),
         "macro_f1": np.nanmean(f1, axis=1),
     }
@@ -141,23 +158,23 @@ def _confusion_scores(matrix: np.ndarray, classes: list[str]) -> dict[str, np.nd
     return scores
 
 
-def _groups_behind(labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: list[str]) -> dict[str, int]:
-    """How many groups of images each score that is a share, or a mean of shares, rests on, by its path."""
+def _group_counts(labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: list[str]) -> dict[str, int]:
+    """Count the groups of images behind each score that is a share, or a mean of shares, by the score's path."""
 
     def count(where: np.ndarray) -> int:
         return len(np.unique(groups[where]))
 
-    behind = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), count(labels >= 0))
+    counts = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), count(labels >= 0))
     for i, name in enumerate(classes):
-        behind |= dict.fromkeys((f"per_class.{name}.{score}" for score in ("recall", "f1", "auc")), count(labels == i))
-        behind[f"per_class.{name}.precision"] = count(predicted == i)
+        counts |= dict.fromkeys((f"per_class.{name}.{score}" for score in ("recall", "f1", "auc")), count(labels == i))
+        counts[f"per_class.{name}.precision"] = count(predicted == i)
     if TUMOUR_FREE in classes:
-        behind["missed_tumour_rate"] = count(labels != classes.index(TUMOUR_FREE))
-    return behind
+        counts["missed_tumour_rate"] = count(labels != classes.index(TUMOUR_FREE))
+    return counts
 
 
 def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """(B,) area under the ROC curve: the chance that a positive outscores a negative, ties counting half.
+    """Return the area under the ROC curve, (B,): the chance that a positive outscores a negative; ties count half.
 
     scores: (N,). positive: bool (N,). weights: (B, N).
     """
@@ -170,7 +187,7 @@ def area_under_roc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray
 
 
 def _nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """{"a.b": 1} to {"a": {"b": 1}}."""
+    """Turn {"a.b": 1} into {"a": {"b": 1}}."""
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, leaf = path.split(".")

@@ -1,7 +1,7 @@
-"""Choosing the winner by a written rule, on validation images only.
+"""Choose the winner by a written rule, on validation images only.
 
 A rule gets, per architecture, the macro-F1 on validation, whether that is distinguishable from the best architecture's
-(paired bootstrap clustered by group, 95 %), and what it costs; it returns the name of the winner.
+(paired bootstrap clustered by group, 95 %), and what it costs; it returns the winner.
 """
 
 from __future__ import annotations
@@ -21,7 +21,10 @@ from mri.evaluation.scores import macro_f1
 
 @dataclass(frozen=True)
 class Candidate:
-    """macro_f1: on validation. behind: how far behind the best, {value, low, high}. latency in ms, size in MB."""
+    """A network that may win.
+
+    macro_f1: on validation. behind: how far behind the best, {value, low, high}. latency in ms, size in MB.
+    """
 
     name: str
     macro_f1: float
@@ -31,7 +34,7 @@ class Candidate:
 
     @property
     def among_the_best(self) -> bool:
-        """Not distinguishable from the best: the interval of the difference reaches 0."""
+        """Whether it is indistinguishable from the best: the interval of the difference reaches 0."""
         return self.behind["low"] <= 0
 
 
@@ -63,7 +66,7 @@ RULES: dict[str, tuple[Callable[[list[Candidate]], Candidate], str]] = {
 
 
 def choose(rule: str, candidates: list[Candidate]) -> Candidate:
-    """Apply the rule of that name. Raises UserError that lists the legal names."""
+    """Return the winner by the rule of that name. Raises UserError that lists the legal names."""
     if rule not in RULES:
         raise UserError(f"unknown select.rule {rule!r}: choose from {', '.join(RULES)}")
     return RULES[rule][0](candidates)
@@ -77,9 +80,9 @@ def behind_the_best(
     resamples: int,
     seed: int,
 ) -> tuple[dict[str, float], dict[str, Estimate]]:
-    """Macro-F1 per model, and the best one's lead over each: value and 95 % interval on the same resamples for all.
+    """Return macro-F1 per model, and the best one's lead over each: value and 95 % interval, on the same resamples.
 
-    predicted: per model the classes (N,) it calls. labels: (N,). groups: (N,), what is resampled together.
+    predicted: per model its predicted classes (N,). labels: int (N,). groups: (N,), what is resampled together.
     """
     weights = np.concatenate([np.ones((1, len(labels))), resample_weights(groups, resamples, seed)])
     scores = {name: macro_f1(labels, calls, classes, weights) for name, calls in predicted.items()}
@@ -104,7 +107,7 @@ def candidates(
 
 
 def explain(rule: str, winner: Candidate, candidates: list[Candidate]) -> dict[str, Any]:
-    """The rule in words and the numbers that decided, for summary.json."""
+    """Return the rule in words and the numbers that decided, for summary.json."""
     return {
         "rule": rule,
         "rule_text": RULES[rule][1],

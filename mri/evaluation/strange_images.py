@@ -1,150 +1,50 @@
-"""Strange images: how the gate that stops them is fitted and scored (`mri.inference.gate`), and pictures to test it.
+"""Make strange images to test the gate (`mri.inference.gate`) with.
 
-FAR pictures are no MRI at all; NEAR ones are slices gone wrong, or slices of another part of the body. Each is what
+FAR images are no MRI at all; NEAR ones are spoiled slices, or slices of another part of the body. Each is what
 `mri.data.images.prepare` makes of such an upload, because that is all that a network ever sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from string import ascii_lowercase
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 from sklearn.datasets import load_sample_images
-from sklearn.decomposition import PCA
 
-from mri.base.intervals import estimate, resample_weights
 from mri.data.images import prepare
 from mri.data.phantom import acquisition, geometry, tissue
 from mri.data.phantom.anatomy import Tissue
-from mri.evaluation.scores import area_under_roc
-from mri.inference.gate import Gate, unit
-
-# More gain nothing on synthetic or real slices; with 64 a file for 2,048 channels has 0.6 MB.
-AXES = 64
-# Least variance: that of features that never vary must not be zero.
-SMALLEST = 1e-12
-
-
-def fit_gate(train: np.ndarray, val: np.ndarray, true_positive_rate: float = 0.95, axes: int = AXES) -> Gate:
-    """The gate around pooled features `train` (N, D) that lets through at least the given share of `val` (M, D).
-
-    Never more axes than half of N or D, whichever is less. The validation images must be new to the network: features
-    of those it was trained on lie closer together.
-    """
-    directions = unit(train)
-    axes = min(axes, min(train.shape) // 2)
-    fitted = PCA(axes, svd_solver="randomized", random_state=0).fit(directions)
-    variances = fitted.explained_variance_
-    rest = (directions.var(0, ddof=1).sum() - variances.sum()) / (train.shape[1] - axes)
-    gate = Gate(
-        fitted.mean_.astype(np.float32),
-        fitted.components_.astype(np.float16, order="C"),
-        np.maximum(variances, SMALLEST).astype(np.float32),
-        max(float(rest), SMALLEST),
-        threshold=np.inf,
-    )
-    return replace(gate, threshold=gate_threshold(gate.score(val), true_positive_rate))
-
-
-def gate_threshold(inside: np.ndarray, true_positive_rate: float) -> float:
-    """The least score that at least this share (0 to 1) of the genuine images' scores `inside` (N,) doesn't exceed."""
-    return float(np.quantile(inside, true_positive_rate, method="inverted_cdf"))
-
-
-def detection_scores(
-    inside: np.ndarray,
-    outside: np.ndarray,
-    inside_groups: Sequence | np.ndarray,
-    outside_groups: Sequence | np.ndarray,
-    resamples: int = 2000,
-    seed: int = 0,
-) -> dict[str, Any]:
-    """How well a score tells strange images from genuine ones: {auroc, fpr_at_95_tpr}, each {value, low, high}.
-
-    inside: (N,) scores of genuine images. outside: (M,) scores of strange ones. inside_groups, outside_groups: (N,) and
-    (M,), what is resampled together: a strange image that was made from a genuine one has that one's group.
-    auroc: the chance that a strange one scores higher; 1 is perfect, 0.5 is chance. fpr_at_95_tpr: the share of strange
-    ones let through by the threshold that lets 95 % of these genuine ones through; 0 is perfect.
-    """
-    drawn = drawn_together(np.asarray(inside_groups), np.asarray(outside_groups), resamples, seed)
-    first, second = (np.concatenate([np.ones((1, part.shape[1])), part]) for part in drawn)
-    with np.errstate(invalid="ignore"):  # of few groups, a resample may hold no strange image
-        areas, rates = auroc(inside, outside, first, second), false_positive_rate(inside, outside, first, second)
-    count = len(np.unique(np.asarray(outside_groups)))
-    scores = {"auroc": areas, "fpr_at_95_tpr": rates}
-    return {name: estimate(float(values[0]), values[1:], groups=count) for name, values in scores.items()}
-
-
-def drawn_together(
-    inside_groups: np.ndarray, outside_groups: np.ndarray, resamples: int, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """float64 (B, N) and (B, M): how often each genuine and each strange image occurs in each of B resamples.
-
-    Groups of genuine images are drawn once for both; strange images of other groups are drawn by themselves.
-    """
-    shared = np.isin(outside_groups, inside_groups)
-    together = resample_weights(np.concatenate([inside_groups, outside_groups[shared]]), resamples, seed)
-    outside = np.empty((resamples, len(outside_groups)))
-    outside[:, shared] = together[:, len(inside_groups) :]
-    if not shared.all():
-        outside[:, ~shared] = resample_weights(outside_groups[~shared], resamples, seed + 1)
-    return together[:, : len(inside_groups)], outside
-
-
-def auroc(
-    inside: np.ndarray, outside: np.ndarray, inside_weights: np.ndarray, outside_weights: np.ndarray
-) -> np.ndarray:
-    """(B,) chance that a strange image outscores a genuine one, ties counting half; weights: (B, N) and (B, M)."""
-    strange = np.arange(len(inside) + len(outside)) >= len(inside)
-    weights = np.concatenate([inside_weights, outside_weights], axis=1)
-    return area_under_roc(np.concatenate([inside, outside]), strange, weights)
-
-
-def false_positive_rate(
-    inside: np.ndarray,
-    outside: np.ndarray,
-    inside_weights: np.ndarray,
-    outside_weights: np.ndarray,
-    true_positive_rate: float = 0.95,
-) -> np.ndarray:
-    """(B,) share of strange images that the `threshold` of that rate lets through; weights: (B, N) and (B, M)."""
-    order = np.argsort(inside, kind="stable")
-    passed = np.cumsum(inside_weights[:, order], axis=1)
-    least = (passed >= true_positive_rate * passed[:, -1:] - 1e-9).argmax(1)
-    let_through = outside <= inside[order][least][:, None]
-    return (outside_weights * let_through).sum(1) / outside_weights.sum(1)
-
 
 # Takes one image, uint8 (S, S), and a generator; returns another, uint8 (S, S).
 Maker = Callable[[np.ndarray, np.random.Generator], np.ndarray]
-# mm from the sella, along the direction of the slices: through the neck, the face, and the ear or the cheek.
+# mm from the sella, along the slice direction: through the neck, the face, and the ear or the cheek.
 ELSEWHERE = {"axial": (-100.0, -75.0), "coronal": (62.0, 80.0), "sagittal": (68.0, 76.0)}
 
 
 def make_strange(name: str, pixels: np.ndarray, seed: int) -> np.ndarray:
-    """As many made images as `pixels` has, uint8 (N, S, S), of the kind `name`, a key of FAR or NEAR.
+    """Return as many strange images as `pixels` has, uint8 (N, S, S), of the kind `name`, a key of FAR or NEAR.
 
-    pixels: uint8 (N, S, S), genuine images, which most near kinds spoil; those of MADE_UP take only number and size
-    from them.
-    The same arguments give the same images, and an image doesn't depend on the others. Raises KeyError for a kind that
-    there isn't.
+    pixels: uint8 (N, S, S), genuine images. Most near kinds spoil them; kinds in MADE_UP use only their number and
+    size. The same arguments give the same images, and an image doesn't depend on the others. Raises KeyError for an
+    unknown kind.
     """
     maker = (FAR | NEAR)[name]
     size = pixels.shape[1]
-    made = [maker(image, np.random.default_rng((seed, i, *name.encode()))) for i, image in enumerate(pixels)]
-    return np.stack([prepare(picture, size) for picture in made])
+    pictures = [maker(image, np.random.default_rng((seed, i, *name.encode()))) for i, image in enumerate(pixels)]
+    return np.stack([prepare(picture, size) for picture in pictures])
 
 
-def groups_of(name: str, own: np.ndarray) -> np.ndarray:
-    """(N,) what belongs together of what `make` makes: the groups `own` (N,) of the images that it spoils, and for each
-    image of a kind of MADE_UP one of its own."""
-    return np.array([f"{name} {i}" for i in range(len(own))]) if name in MADE_UP else own
+def groups_of(name: str, groups: np.ndarray) -> np.ndarray:
+    """Return the groups, (N,), of the images of a kind that `make_strange` makes of images of these groups (N,).
+
+    A spoiled image keeps its group; each made-up image is a group by itself.
+    """
+    return np.array([f"{name} {i}" for i in range(len(groups))]) if name in MADE_UP else groups
 
 
 def _noise(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -156,7 +56,7 @@ def _blank(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _gradient(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """From one grey level to another, in any direction."""
+    """Blend from one grey level to another, in any direction."""
     angle = rng.uniform(0, 2 * np.pi)
     y, x = np.indices(image.shape)
     along = np.cos(angle) * x + np.sin(angle) * y
@@ -165,7 +65,7 @@ def _gradient(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shapes(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Two to eight plain ellipses, rectangles and triangles on a plain ground."""
+    """Draw two to eight plain ellipses, rectangles and triangles on a plain ground."""
     side = len(image)
     picture = Image.new("L", (side, side), int(rng.integers(0, 256)))
     draw = ImageDraw.Draw(picture)
@@ -183,7 +83,7 @@ def _shapes(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _text(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A page of made words, dark on light or light on dark."""
+    """Print a page of random words, dark on light or light on dark."""
     side = len(image)
     words = ["".join(rng.choice(list(ascii_lowercase), rng.integers(2, 10))) for _ in range(60)]
     page = "\n".join(" ".join(words[start : start + 5]) for start in range(0, len(words), 5))
@@ -195,7 +95,7 @@ def _text(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _photograph(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A square part of one of the two photographs (a temple, a flower) in scikit-learn."""
+    """Cut a square out of one of the two photographs (a temple, a flower) that come with scikit-learn."""
     photographs = _photographs()
     photograph = photographs[rng.integers(len(photographs))]
     height, width = photograph.shape
@@ -218,7 +118,7 @@ def _upside_down(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _shuffled(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The 16 parts of a 4 x 4 grid in another order; a rest at the edge stays where it is."""
+    """Permute the 16 tiles of a 4 x 4 grid; a remainder at the edge stays in place."""
     part = len(image) // 4
     shuffled = image.copy()
     for new, old in enumerate(rng.permutation(16)):
@@ -230,7 +130,7 @@ def _shuffled(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _enlarged(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A part of a fifth to a third of the side, from the middle of the picture, enlarged to all of it."""
+    """Enlarge a part of a fifth to a third of the side, from the middle of the picture, to all of it."""
     side = len(image)
     part = int(rng.uniform(0.2, 0.33) * side)
     top, left = rng.integers(side // 4, side - side // 4 - part + 1, 2)
@@ -242,8 +142,10 @@ def _blurred(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _motion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The head jumps between parts of the measurement, by some 4 % of the picture each time: ghosts (Zhuo and
-    Gullapalli, RadioGraphics 26(1), 2006). A shift in the picture is a phase in the lines of k-space."""
+    """Let the head jump by some 4 % of the picture between parts of the measurement, which gives ghosts.
+
+    A shift in the picture is a phase in the lines of k-space (Zhuo and Gullapalli, RadioGraphics 26(1), 2006).
+    """
     side = len(image)
     jumps = np.cumsum(rng.normal(0, 0.04 * side, (2, 8)), axis=1)
     part_of_line = np.arange(side) * jumps.shape[1] // side
@@ -254,7 +156,7 @@ def _motion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _elsewhere(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A synthetic slice far from any brain tumour."""
+    """Render a synthetic slice far from any brain tumour."""
     slab = slab_elsewhere(rng, len(image))
     table = tissue.draw_table(rng)
     plain = tissue.sample_tissue(table, slab.points)
@@ -263,7 +165,7 @@ def _elsewhere(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def slab_elsewhere(rng: np.random.Generator, canvas: int) -> geometry.Slab:
-    """One slice of `canvas` pixels a side through neck, face or cheek."""
+    """Return one slice, `canvas` pixels a side, through neck, face or cheek."""
     plane = str(rng.choice(geometry.PLANES))
     slab = geometry.draw_slab(rng, plane, 1, canvas, 1.0)
     shift = np.array(geometry.DIRECTIONS[plane][0]) * rng.uniform(*ELSEWHERE[plane])
@@ -291,5 +193,5 @@ NEAR: dict[str, Maker] = {
     "motion": _motion,
     "elsewhere": _elsewhere,
 }
-# These come from no image that was there before.
+# Kinds that are made from no genuine image.
 MADE_UP = {*FAR, "elsewhere"}

@@ -1,9 +1,9 @@
-"""Trivial classifiers that see only what a cheat would see: what a network must beat to have learned anything.
+"""Score trivial classifiers, which see only shortcuts: what a network must beat to have learned anything.
 
 - majority: the most frequent class of the training images;
 - nearest_neighbour: the class of the training thumbnail that correlates most;
 - shortcut: a random forest on properties of the file and on brightness, not on the picture;
-- grey_levels: a random forest on the distribution of grey levels, blind to where they lie;
+- grey_levels: a random forest on the distribution of grey levels, without their places;
 - source: the most frequent training class of the image's source.
 
 Where one of them scores well the dataset gives its classes away.
@@ -34,19 +34,19 @@ def score(
     resamples: int,
     seed: int,
 ) -> dict[str, dict[str, Any]]:
-    """Every baseline's scores on the test images, by its name.
+    """Return every trivial classifier's scores on the test images, by its name.
 
     index: label, source and group of N images. train, test: bool (N,). classes: in the order of every table.
-    Each has accuracy, balanced_accuracy, macro_f1 and, where there are tumours to miss, missed_tumour_rate as {value,
-    low, high} (95 % intervals, whole groups resampled as for the networks), and per_class.<class>.recall, which shows
-    whom a shortcut serves.
+    Scores are accuracy, balanced_accuracy, macro_f1 and, where there are tumours to miss, missed_tumour_rate, each as
+    {value, low, high} (95 % intervals, whole groups resampled as for the networks), and per_class.<class>.recall, which
+    shows which classes a shortcut gives away.
     """
     labels = index["label"].map(classes.index).to_numpy(np.int64)
     groups = index["group"].to_numpy()
     scores = {}
     for name, predicted in _predictions(index, evidence, labels, train, test, len(classes), seed).items():
-        certain = np.eye(len(classes))[predicted]
-        full = summarise(certain, labels[test], groups[test], classes, resamples, seed)
+        one_hot = np.eye(len(classes))[predicted]
+        full = summarise(one_hot, labels[test], groups[test], classes, resamples, seed)
         scores[name] = {measure: full[measure] for measure in ("accuracy", "balanced_accuracy", "macro_f1")}
         scores[name] |= missed_tumours(full)
         scores[name]["per_class"] = {label: {"recall": row["recall"]} for label, row in full["per_class"].items()}
@@ -62,7 +62,7 @@ def _predictions(
     classes: int,
     seed: int,
 ) -> dict[str, np.ndarray]:
-    """Each baseline's class numbers for the test images, int64 (T,)."""
+    """Return each classifier's predicted classes for the test images, int64 (T,)."""
     thumbnails = _standardised(evidence.thumbnails)
     files = pd.get_dummies(evidence.files, dtype=np.float32).to_numpy(np.float32)
     nearest = KNeighborsClassifier(1, algorithm="brute").fit(thumbnails[train], labels[train])
@@ -76,7 +76,7 @@ def _predictions(
 
 
 def _standardised(thumbnails: np.ndarray) -> np.ndarray:
-    """float32 (N, T * T) of mean 0 and length 1: the nearest of these is the one that correlates most."""
+    """Return vectors of mean 0 and length 1, float32 (N, T * T): the nearest of them correlates most."""
     vectors = thumbnails.reshape(len(thumbnails), -1).astype(np.float32)
     vectors -= vectors.mean(1, keepdims=True)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
@@ -90,10 +90,10 @@ def _forest(features: np.ndarray, labels: np.ndarray, train: np.ndarray, test: n
 def _by_source(
     sources: np.ndarray, labels: np.ndarray, train: np.ndarray, test: np.ndarray, classes: int
 ) -> np.ndarray:
-    """The most frequent class of each source; of all training images for a source that training hasn't."""
-    usual = _most_frequent(labels[train], classes)
-    known = {name: _most_frequent(labels[train & (sources == name)], classes) for name in set(sources[train])}
-    return np.array([known.get(name, usual) for name in sources[test]], np.int64)
+    """Predict the most frequent training class of the image's source; of all sources, for one that training lacks."""
+    overall = _most_frequent(labels[train], classes)
+    by_source = {name: _most_frequent(labels[train & (sources == name)], classes) for name in set(sources[train])}
+    return np.array([by_source.get(name, overall) for name in sources[test]], np.int64)
 
 
 def _most_frequent(labels: Sequence[int] | np.ndarray, classes: int) -> int:

@@ -1,8 +1,7 @@
-"""What a network costs: latency, throughput, memory and size, per runtime and per explanation method.
+"""Measure what a network costs: latency, throughput, memory and size, per runtime and per explanation method.
 
-Each runtime is measured in a fresh process, so that its peak memory is its own; the model under test is the only thing
-that runs. Latency is one image at a time, throughput a batch; both after warm-up, on random pixels (the time does not
-depend on them).
+Each runtime is measured in a fresh process, so that its peak memory is its own; nothing else runs meanwhile. Latency is
+of one image at a time, throughput of a batch; both after warm-up, on random pixels (the time does not depend on them).
 
     python -m mri.export.benchmark openvino_fp32 artifacts/models/resnet50 artifacts/exported/resnet50 96 32 2
 
@@ -30,14 +29,15 @@ RUNTIMES = ("torch_fp32", "openvino_fp32", "openvino_bf16", "openvino_int8")
 
 
 def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict:
-    """{latency_ms_p50, latency_ms_p95, throughput_img_s, peak_rss_mb, size_mb, cpu_per_wall} of one runtime.
+    """Measure one runtime in a process of its own.
 
-    weights: folder of the trained model. exported: folder of the exported one.
+    Returns {latency_ms_p50, latency_ms_p95, throughput_img_s, peak_rss_mb, size_mb, cpu_per_wall}. weights: folder of
+    the trained network. exported: folder of the exported one. Raises UserError for an unknown runtime.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"unknown runtime {runtime!r} in benchmark.runtimes: choose from {', '.join(RUNTIMES)}")
-    # Not multiprocessing: its children import the caller's modules, and PyTorch in the process of another runtime
-    # costs that runtime half its threads and a gigabyte.
+    # Not multiprocessing: its children import the caller's modules, and PyTorch in the same process costs another
+    # runtime half its threads and a gigabyte.
     arguments = [runtime, str(weights), str(exported), str(size), str(batch), str(seconds)]
     command = [sys.executable, "-m", "mri.export.benchmark", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -45,10 +45,10 @@ def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batc
 
 
 def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict[str, float]:
-    from mri.inference.runtime import disk_size_mb
+    from mri.inference.runtime import Runtime, disk_size_mb
 
     precision = runtime.removeprefix("openvino_")
-    call = _torch(weights) if runtime == "torch_fp32" else _openvino(exported, precision)
+    call = _torch(weights) if runtime == "torch_fp32" else Runtime(exported, precision)
     pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size), np.uint8)
     process, wall = time.process_time(), time.perf_counter()
     latencies = repeat(lambda: call(pixels[:1]), seconds)
@@ -65,7 +65,7 @@ def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int,
 
 
 def _peak_rss_mb() -> float:
-    """This process's peak resident memory in MB, its own: getrusage's figure starts at the parent's on Linux."""
+    """Return this process's own peak resident memory in MB: on Linux getrusage's figure starts at the parent's."""
     status = Path("/proc/self/status")
     if status.exists():
         return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6  # type: ignore[index]
@@ -73,7 +73,7 @@ def _peak_rss_mb() -> float:
 
 
 def repeat(call: Callable[[], Any], seconds: float, warmup: int = 3, at_least: int = 5) -> list[float]:
-    """Seconds of each call, for about `seconds` in all, after `warmup` calls that are not counted."""
+    """Call repeatedly for about `seconds`, after `warmup` calls, and return the seconds of each call."""
     for _ in range(warmup):
         call()
     times: list[float] = []
@@ -86,7 +86,7 @@ def repeat(call: Callable[[], Any], seconds: float, warmup: int = 3, at_least: i
 
 
 def _torch(weights: Path) -> Callable[[np.ndarray], Any]:
-    """Eager PyTorch in fp32, the usual way to serve."""
+    """Load a network in eager PyTorch and fp32, the usual way to serve."""
     import torch
 
     from mri.networks.models import load
@@ -100,18 +100,12 @@ def _torch(weights: Path) -> Callable[[np.ndarray], Any]:
     return call
 
 
-def _openvino(exported: Path, precision: str) -> Callable[[np.ndarray], Any]:
-    from mri.inference.runtime import Runtime
-
-    return Runtime(exported, precision)
-
-
 def _weights_mb(weights: Path) -> float:
     return (weights / "model.safetensors").stat().st_size / 1e6
 
 
 def measure_explanations(model: Any, pixels: np.ndarray, methods: list[str], seconds: float) -> dict[str, dict]:
-    """{method: {latency_ms_p50}}: prediction and one map of one image, in eager PyTorch.
+    """Measure prediction and one map of one image, in eager PyTorch: {method: {latency_ms_p50}}.
 
     model: a `mri.networks.models.Classifier`. pixels: uint8 (1, S, S).
     """

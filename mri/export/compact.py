@@ -1,9 +1,9 @@
-"""A package small enough to be published with a run: one network, in the one precision that serves it.
+"""Write a package small enough to be published with a run: one network, in the one precision that serves it.
 
 int8 weights stay as they are. Others are stored as 16-bit integers with a scale for each output channel, which OpenVINO
-turns back into fp32 when it loads them: half the size and the same speed. (Its own fp16 has three digits, and changed
-probabilities of an EfficientNet-B0 by up to 0.02; this by 0.0002.) The graph of guided gradients, twice the network's
-size, is left out: such a package explains by Grad-CAM.
+turns back into fp32 when it loads them: half the size at the same speed. (Its own fp16 has three digits, and changed
+probabilities of an EfficientNet-B0 by up to 0.02; this changes them by 0.0002.) The graph of guided gradients, twice
+the network's size, is left out: such a package explains by Grad-CAM.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from mri.inference.package import ABOUT, GATE, REFERENCE, list_files, write_abou
 from mri.inference.runtime import PRECISIONS, Runtime, core, read_card, softmax, write_card
 
 LIMIT_MB = 10.0
-# What compact weights may change of a probability; what is served equals what was evaluated to this.
+# How much compact weights may change a probability: what is served equals what was evaluated to within this.
 TOLERANCE = 1e-3
-# Smaller constants (biases, norms) together are little, and change answers the most.
+# Smaller constants (biases, norms) take little room together, and changing them changes answers the most.
 LEAST_VALUES = 10_000
 
 
 def write(package: Path, target: Path, name: str, pixels: np.ndarray) -> float:
-    """Write a package of the network `name` alone to `target`, and return its megabytes.
+    """Write a package of the network `name` alone to `target`, and return its size in MB.
 
     pixels: uint8 (N, S, S), images on which its answers are compared with the full package's. Raises UserError, and
     leaves nothing behind, when the result is larger than LIMIT_MB or answers differ by more than TOLERANCE.
@@ -94,7 +94,7 @@ def _check_answers(source: Path, folder: Path, pixels: np.ndarray) -> None:
 
 
 def _probabilities(runtime: Runtime, pixels: np.ndarray) -> np.ndarray:
-    logits = np.concatenate([runtime(pixels[i : i + 16])[0] for i in range(0, len(pixels), 16)])
+    logits = np.concatenate([logits for logits, _ in runtime.in_batches(pixels, 16)])
     return softmax(logits, runtime.card["temperature"])
 
 

@@ -1,4 +1,4 @@
-"""Guided backpropagation as a graph of its own, so that a service can explain without PyTorch.
+"""Export guided backpropagation as a graph of its own, so that a service can explain without PyTorch.
 
 The backward pass of `mri.explanation.maps` is traced into plain operations once per network and exported like any other
 graph: image and class in, the guided gradient out. Two of PyTorch's backward operations have no counterpart in OpenVINO
@@ -24,28 +24,28 @@ from mri.networks.models import Classifier
 from mri.networks.predict import to_tensor
 
 aten = torch.ops.aten
-# Rounding that flips a rectifier shows in single pixels.
+# Share of a map's sum: rounding that flips a rectifier shows in single pixels.
 TOLERANCE = 0.01
 
 
 def export_guided(model: Classifier, pixels: np.ndarray, folder: Path) -> bool:
     """Write guided.xml and guided.bin: float32 (1, 1, S, S) in [0, 1] and int64 (1,) to float32 (1, S, S).
 
-    pixels: uint8 (N, S, S), images of the kind that the network knows, on which the exported graph is compared with
-    PyTorch. Nothing is written, and False returned, where its maps are off by more than TOLERANCE of their sum: a
-    service then does without guided maps rather than show wrong ones.
+    pixels: uint8 (N, S, S), images like those of training, on which the exported graph is compared with PyTorch.
+    Returns False and writes nothing where its maps differ by more than TOLERANCE of their sum: a service then has no
+    guided maps rather than wrong ones.
     """
     images, targets = to_tensor(pixels), torch.arange(len(pixels)) % model.classes
     example = (images[:1], targets[:1])
     traced = make_fx(lambda images, target: guided_gradient(model, images, target), decomposition_table=_table())(
         *example
     )
-    converted = openvino.convert_model(torch.export.export(_own_weights(traced), example))
+    converted = openvino.convert_model(torch.export.export(_separate_weights(traced), example))
     converted.outputs[0].get_tensor().set_names({"gradient"})
     compiled = core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    made = [compiled([images[i : i + 1].numpy(), targets[i : i + 1].numpy()])["gradient"] for i in range(len(pixels))]
+    maps = [compiled([images[i : i + 1].numpy(), targets[i : i + 1].numpy()])["gradient"] for i in range(len(pixels))]
     expected = guided_gradient(model, images, targets).numpy()
-    if np.abs(np.concatenate(made) - expected).sum() > TOLERANCE * expected.sum():
+    if np.abs(np.concatenate(maps) - expected).sum() > TOLERANCE * expected.sum():
         return False
     folder.mkdir(parents=True, exist_ok=True)
     openvino.save_model(converted, folder / GUIDED, compress_to_fp16=False)
@@ -53,10 +53,10 @@ def export_guided(model: Classifier, pixels: np.ndarray, folder: Path) -> bool:
 
 
 def _table() -> dict[Any, Callable]:
-    """What takes the place of backward operations that OpenVINO lacks."""
-    known = [aten.native_batch_norm_backward, aten.native_batch_norm, aten._native_batch_norm_legit_no_training]
+    """Return replacements for backward operations that OpenVINO lacks."""
+    norms = [aten.native_batch_norm_backward, aten.native_batch_norm, aten._native_batch_norm_legit_no_training]
     slopes = [aten.silu_backward, aten.threshold_backward, aten.sigmoid_backward, aten.hardswish_backward]
-    return get_decompositions([*known, *slopes, aten.hardsigmoid_backward, aten.gelu_backward, aten.elu_backward]) | {
+    return get_decompositions([*norms, *slopes, aten.hardsigmoid_backward, aten.gelu_backward, aten.elu_backward]) | {
         aten.convolution_backward.default: _convolution_backward,
         aten.max_pool2d_with_indices_backward.default: _max_pool_backward,
     }
@@ -75,7 +75,7 @@ def _convolution_backward(
     groups: int,
     mask: list[bool],
 ) -> tuple[torch.Tensor, None, None]:
-    """The gradient with respect to the convolution's input alone. Why the signs: see `_own_weights`."""
+    """Return the gradient with respect to the convolution's input alone. `_separate_weights` explains the signs."""
     reached = [
         (gradient.shape[2 + i] - 1) * stride[i] - 2 * padding[i] + dilation[i] * (weight.shape[2 + i] - 1) + 1
         for i in range(2)
@@ -85,12 +85,12 @@ def _convolution_backward(
     return -back, None, None
 
 
-def _own_weights(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """The graph with every negated weight as a constant of its own.
+def _separate_weights(traced: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Give the backward pass constants of its own: the negated weights.
 
     Where forward and backward pass share a constant, OpenVINO scales it for both when it merges the forward pass's
-    batch norm into the convolution, and the gradient comes out wrong. Equal constants could be merged again; negated
-    ones can't.
+    batch norm into the convolution, and the gradient is wrong. Equal constants could be merged again; negated ones
+    can't.
     """
     for node in list(traced.graph.nodes):
         if node.target is aten.neg.default and node.args[0].op == "get_attr":
@@ -113,7 +113,7 @@ def _max_pool_backward(
     ceil_mode: bool,
     indices: torch.Tensor,
 ) -> torch.Tensor:
-    """Hand the gradient to the first largest pixel of each window; windows may overlap."""
+    """Pass the gradient to the first largest pixel of each window; windows may overlap."""
     (rows, columns), channels, (height, width) = kernel, images.shape[1], gradient.shape[2:]
     padded = F.pad(images, (padding[1], padding[1], padding[0], padding[0]), value=float("-inf"))
     bottom, right = (height - 1) * stride[0] + 1, (width - 1) * stride[1] + 1

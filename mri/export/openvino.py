@@ -1,6 +1,6 @@
 """Export a trained network to OpenVINO: pixels in, logits and the last feature maps out.
 
-The graph takes uint8 images as `mri.data.images.prepare` returns them (`mri.inference.runtime` runs it).
+The graph takes uint8 images as `mri.data.images.prepare` returns them; `mri.inference.runtime` runs it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from mri.inference.runtime import MODEL, write_card  # first, because it stops the telemetry of openvino
+from mri.inference.runtime import MODEL, write_card  # before openvino, whose telemetry it disables
 from mri.networks.models import Classifier
 
 

@@ -1,10 +1,9 @@
-"""Whether an image is of the kind that a network was trained on: the gate that a picture has to pass.
+"""Check whether an image is like those that a network was trained on: the gate that every image has to pass.
 
 The gate is a Gaussian around the pooled features of the training images, scaled to length 1: a few principal axes with
 their variances, and one variance for all other directions (probabilistic PCA: Tipping & Bishop, JRSS B 61(3), 1999).
-The distance from its centre (Mahalanobis) says how strange an image is; the threshold lets through a chosen share of
-validation images. Fitted by `mri.evaluation.strange_images.fit_gate`; here is what a service needs of it, with numpy
-alone.
+The Mahalanobis distance from its centre says how strange an image is; the threshold passes a chosen share of validation
+images. `mri.evaluation.gate_fitting` fits it; here is what a service needs of it, with numpy alone.
 """
 
 from __future__ import annotations
@@ -21,9 +20,9 @@ from mri.base.errors import UserError
 
 
 def pool(features: np.ndarray) -> np.ndarray:
-    """float32 (N, 2 K): mean and standard deviation over the positions of feature maps (N, K, h, w).
+    """Return mean and standard deviation over the positions of feature maps (N, K, h, w), float32 (N, 2 K).
 
-    The deviations matter: training makes means forget whatever doesn't tell its classes apart.
+    The deviations matter: training makes the means forget whatever doesn't separate the classes.
     """
     maps = features.reshape(*features.shape[:2], -1).astype(np.float32, copy=False)
     mean = maps.mean(2, keepdims=True)
@@ -32,7 +31,9 @@ def pool(features: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Gate:
-    """mean: float32 (D,). axes: float16 (A, D), orthonormal. variances: float32 (A,), along them.
+    """A fitted gate.
+
+    mean: float32 (D,). axes: float16 (A, D), orthonormal. variances: float32 (A,), along them.
 
     rest: variance in every other direction. threshold: the score up to which an image passes.
     """
@@ -44,37 +45,37 @@ class Gate:
     threshold: float
 
     def score(self, features: np.ndarray) -> np.ndarray:
-        """float64 (N,): squared distance of pooled features (N, D) from the training images; higher is stranger.
+        """Return the squared distance, float64 (N,), of pooled features (N, D) from the training images.
 
-        About D for an image like those it was fitted on.
+        Higher is stranger; about D for an image like those it was fitted on.
         """
-        apart = unit(features) - self.mean
-        # Row by row: of several at once BLAS makes a product that takes other threads and ends in other digits.
-        along = np.array([row @ self._directions for row in apart]).reshape(len(apart), len(self.variances))
-        beyond = np.maximum((apart**2).sum(1) - (along**2).sum(1), 0)
+        offset = unit(features) - self.mean
+        # Row by row: for several rows BLAS uses another algorithm and threads, and the last digits differ.
+        along = np.array([row @ self._directions for row in offset]).reshape(len(offset), len(self.variances))
+        beyond = np.maximum((offset**2).sum(1) - (along**2).sum(1), 0)
         return (along**2 / self.variances).sum(1) + beyond / self.rest
 
     @cached_property
     def _directions(self) -> np.ndarray:
-        """float64 (D, A)."""
+        """The axes as float64 (D, A)."""
         return self.axes.T.astype(np.float64)
 
     def passes(self, features: np.ndarray) -> np.ndarray:
-        """bool (N,): whether images with pooled features (N, D) are of the known kind."""
+        """Check which images, with pooled features (N, D), are like the training images; bool (N,)."""
         return self.score(features) <= self.threshold
 
     def save(self, path: Path) -> None:
-        """Write the gate as safetensors; at AXES axes, 0.14 kB for each of the D features."""
+        """Write the gate as safetensors; with 64 axes, 0.14 kB for each of the D features."""
         path.parent.mkdir(parents=True, exist_ok=True)
         numbers = {"rest": np.array([self.rest]), "threshold": np.array([self.threshold])}
         arrays = {"mean": self.mean, "axes": self.axes, "variances": self.variances}
-        # safetensors writes arrays as they lie in memory, and those of PCA lie transposed.
+        # safetensors writes arrays as they are in memory, and those of PCA are transposed.
         contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
         safetensors.numpy.save_file(contiguous | numbers, path)
 
     @classmethod
     def load(cls, path: Path) -> Gate:
-        """The gate that `save` wrote; nothing is unpickled. Raises UserError when the file is missing or damaged."""
+        """Load what `save` wrote, without unpickling. Raises UserError when the file is missing or damaged."""
         if not path.is_file():
             raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull dvc.yaml`) first")
         try:
@@ -86,6 +87,6 @@ class Gate:
 
 
 def unit(features: np.ndarray) -> np.ndarray:
-    """Features (N, D) scaled to length 1, float64; zero stays zero."""
+    """Scale features (N, D) to length 1, float64; zero stays zero."""
     features = features.astype(np.float64)
     return features / np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)

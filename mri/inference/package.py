@@ -1,9 +1,9 @@
-"""The packaged networks, as the service and `mri.commands.predict` use them: what they say of images, and when they
-abstain.
+"""Run the packaged networks, as the service and `mri.commands.predict` do: predict, and say when to abstain.
 
 A package is a folder that the package stage wrote: service.json and models/ARCH, each an exported network with its
 temperature, the thresholds of its prediction sets and its gate. Nothing is unpickled, and PyTorch is not needed.
-Every byte that decides an answer is under a SHA-256: of what a card lists, and of the cards, which service.json lists.
+Every byte that decides an answer is covered by a SHA-256: a card lists those of its network's files, and service.json
+those of the cards.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from mri.inference.runtime import CARD, Runtime, read_card, softmax
 
 ABOUT, GATE = "service.json", "gate.safetensors"
 REFERENCE = "reference.safetensors"  # what drift is measured from
-# What service.json has to tell, and of which kind it is.
-TOLD = {
+# What service.json must have, and its type.
+REQUIRED = {
     "winner": str,
     "models": list,
     "classes": list,
@@ -40,7 +40,7 @@ TOLD = {
     "test": dict,
     "files": dict,
 }
-# Images that go through a network together.
+# Images that go through a network at once.
 BATCH = 16
 
 
@@ -60,12 +60,12 @@ class Reason(NamedTuple):
 
 @dataclass(frozen=True)
 class Opinion:
-    """What one network says of one image.
+    """One network's answer for one image.
 
     probabilities: calibrated, in the order of the classes. members: the prediction set. score, threshold: of the gate
     (None where there is none): an image that scores above the threshold is unlike those of training.
     reasons: empty unless the network abstains. features: float32 (K, h, w), the last ones, where they were asked for.
-    pooled: what the gate saw.
+    pooled: the features that the gate saw.
     """
 
     model: str
@@ -88,7 +88,7 @@ class Opinion:
 
 
 class Network:
-    """One packaged network, safe to call from several threads. shared: as in `mri.inference.runtime.Runtime`."""
+    """A packaged network, safe to call from several threads. shared: as in `mri.inference.runtime.Runtime`."""
 
     def __init__(self, folder: Path, name: str, coverage: float, shared: bool = False):
         check_files(folder)
@@ -105,17 +105,16 @@ class Network:
 
     @cached_property
     def head_weights(self) -> np.ndarray | None:
-        """float32 (C, K) of the linear head; None for a network that has more than that."""
+        """Weights of the linear head, float32 (C, K); None for a network with another kind of head."""
         weights = self.card["head_weights"]
         return None if weights is None else np.array(weights, np.float32)
 
     def opinions(self, pixels: np.ndarray, features: bool = True) -> list[Opinion]:
-        """One for each of the images, uint8 (N, size, size). features: whether to keep them, 0.1 to 0.4 MB an image."""
+        """Return the answers for images, uint8 (N, size, size). features: whether to keep them, 0.1 to 0.4 MB each."""
         return list(self._opinions(pixels, features))
 
     def _opinions(self, pixels: np.ndarray, keep: bool) -> Iterator[Opinion]:
-        for start in range(0, len(pixels), BATCH):
-            logits, features = self.runtime(pixels[start : start + BATCH])
+        for logits, features in self.runtime.in_batches(pixels, BATCH):
             probabilities = softmax(logits, self._temperature)
             sets = prediction_sets(probabilities, self._threshold)
             pooled = pool(features)
@@ -127,29 +126,29 @@ class Network:
     def _opinion(
         self,
         probabilities: np.ndarray,
-        chosen: np.ndarray,
+        included: np.ndarray,
         score: float | None,
         features: np.ndarray | None,
         pooled: np.ndarray,
     ) -> Opinion:
-        members = [name for name, there in zip(self.classes, chosen, strict=True) if there]
+        members = [name for name, member in zip(self.classes, included, strict=True) if member]
         threshold = self.gate.threshold if self.gate else None
-        reasons = [*_not_sure(members, self.coverage), *_strange(score, threshold)]
+        reasons = [*_low_confidence(members, self.coverage), *_unlike_training(score, threshold)]
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
         return Opinion(self.name, by_class, members, score, threshold, reasons, features, pooled)
 
 
 def in_words(label: str) -> str:
-    """How a class is called in a sentence: "notumor" is "no tumour"."""
+    """Return the name of a class in a sentence: "notumor" is "no tumour"."""
     return {"notumor": "no tumour"}.get(label, label.replace("_", " "))
 
 
 def percent(coverage: float) -> str:
-    """How a coverage is called in metrics and cards: 0.95 is "95"."""
+    """Return the name of a coverage in metrics and cards: 0.95 is "95"."""
     return f"{100 * coverage:.0f}"
 
 
-def _not_sure(members: list[str], coverage: float) -> list[Reason]:
+def _low_confidence(members: list[str], coverage: float) -> list[Reason]:
     if len(members) == 1:
         return []
     if members:
@@ -161,7 +160,7 @@ def _not_sure(members: list[str], coverage: float) -> list[Reason]:
     return [Reason("low_confidence", detail)]
 
 
-def _strange(score: float | None, threshold: float | None) -> list[Reason]:
+def _unlike_training(score: float | None, threshold: float | None) -> list[Reason]:
     if score is None or threshold is None or score <= threshold:
         return []
     detail = "The image is unlike those that the network was trained on, so its probabilities mean little."
@@ -169,10 +168,10 @@ def _strange(score: float | None, threshold: float | None) -> list[Reason]:
 
 
 class Package:
-    """A folder of packaged networks: the winner is loaded at once, the others when they are asked for.
+    """A folder of packaged networks: the winner is loaded at once, the others when they are first used.
 
-    shared: whether several threads will ask at a time (see `mri.inference.runtime.Runtime`).
-    Raises UserError, one line, for a folder that holds no package or one with a missing or damaged file.
+    shared: whether several threads will call at a time (see `mri.inference.runtime.Runtime`).
+    Raises UserError for a folder without a package or with a missing or damaged file.
     """
 
     def __init__(self, folder: Path, shared: bool = False):
@@ -191,36 +190,33 @@ class Package:
         self.network()
 
     def network(self, name: str = "") -> Network:
-        """The network of that name; the winner for "". Raises UnknownModelError that lists the names."""
+        """Return the network of that name; the winner for "". Raises UnknownModelError that lists the names."""
         name = name or self.default
         if name not in self.names:
             raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.names)}")
-        if not self.is_loaded(name):  # nobody who asks for a loaded one waits for another to be loaded
+        if not self.is_loaded(name):  # so that using a loaded one never waits for another to load
             with self._loading[name]:
                 if name not in self._networks:
                     self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
         return self._networks[name]
 
     def is_loaded(self, name: str = "") -> bool:
-        """Whether the network of that name, the winner for "", was asked for before."""
+        """Check whether the network of that name, the winner for "", is loaded."""
         return (name or self.default) in self._networks
 
     def networks(self) -> list[Network]:
-        """All of them, loaded."""
+        """Return all networks, loaded."""
         return [self.network(name) for name in self.names]
 
     def version(self, name: str) -> str:
-        """Identifies the files of a network, so that two trainings on the same data can be told apart.
-
-        Twelve hexadecimal digits.
-        """
+        """Return twelve hexadecimal digits that identify a network's files: each training has its own."""
         files = self.cards[name]["files"]
-        listed = "".join(f"{file} {told['sha256']}\n" for file, told in sorted(files.items()))
+        listed = "".join(f"{file} {entry['sha256']}\n" for file, entry in sorted(files.items()))
         return hashlib.sha256(listed.encode()).hexdigest()[:12]
 
 
 def write_about(about: dict[str, Any], folder: Path) -> None:
-    """Write service.json beside all that is packaged, with the SHA-256 of every card and of the drift's reference."""
+    """Write service.json to a package, with the SHA-256 of every card and of the drift reference."""
     listed = [_card(name) for name in about["models"]]
     listed += [REFERENCE] if (folder / REFERENCE).is_file() else []
     write_json(about | {"files": {name: sha256(folder / name) for name in listed}}, folder / ABOUT)
@@ -235,68 +231,68 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise UserError(f"{folder} holds no packaged model: {advice}") from None
     except (OSError, ValueError):
         raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
-    told = about if isinstance(about, dict) else {}
-    for name, kind in TOLD.items():
-        if not isinstance(told.get(name), kind):
-            raise UserError(f"{path} is damaged (it doesn't tell {name}): run `dvc checkout --force`")
-    return told
+    about = about if isinstance(about, dict) else {}
+    for name, kind in REQUIRED.items():
+        if not isinstance(about.get(name), kind):
+            raise UserError(f"{path} is damaged (it has no {name}): run `dvc checkout --force`")
+    return about
 
 
 def check_listed(folder: Path, about: dict[str, Any]) -> None:
-    """Raises UserError that names the first card or other file that isn't what service.json lists."""
+    """Check cards and other files against service.json. Raises UserError that names the first that differs."""
     for name in [*map(_card, about["models"]), *about["files"]]:
         if not (folder / name).is_file():
             raise UserError(f"{folder / name} does not exist: run `dvc checkout --force`")
         if sha256(folder / name) != about["files"].get(name):
-            raise _other(folder / name)
+            raise _damaged(folder / name)
 
 
 def _card(name: str) -> str:
     return f"models/{name}/{CARD}"
 
 
-def _other(path: Path) -> UserError:
-    return UserError(f"{path} is damaged (its SHA-256 is another): run `dvc checkout --force`")
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path} is damaged (its SHA-256 is wrong): run `dvc checkout --force`")
 
 
 def _published() -> str:
-    """What serves without a run, for the message that there is no package; "" where nothing is published."""
+    """Return how to use a published package, for the message that there is none; "" where nothing is published."""
     for package in sorted(about.parent for about in RESULTS.glob(f"*/package/{ABOUT}")):
-        made = f"`make serve MODEL={package.parent.name}`, `--service {package}`, `MRI_SERVICE={package}`"
-        return f", or take the published one: {made}"
+        ways = f"`make serve MODEL={package.parent.name}`, `--service {package}`, `MRI_SERVICE={package}`"
+        return f", or take the published one: {ways}"
     return ""
 
 
 def list_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """{name: {bytes, sha256}} of the files in a packaged network's folder, for its card."""
+    """Return {name: {bytes, sha256}} of the files in a packaged network's folder, for its card."""
     files = sorted(path for path in folder.iterdir() if path.suffix != ".json")
     return {path.name: {"bytes": path.stat().st_size, "sha256": sha256(path)} for path in files}
 
 
 def check_sizes(folder: Path) -> None:
-    """Raises UserError that names the first file which isn't there in the length that the card tells."""
+    """Check files against the lengths on the card. Raises UserError that names the first that is missing or differs."""
     for name, (size, _) in _files(folder).items():
         path = folder / name
         if not path.is_file():
             raise UserError(f"{path} does not exist: run `dvc checkout --force`")
         if path.stat().st_size != size:
-            raise UserError(f"{path} is damaged (it has another length than {size}): run `dvc checkout --force`")
+            raise UserError(f"{path} is damaged (its length isn't {size}): run `dvc checkout --force`")
 
 
 def check_files(folder: Path) -> None:
-    """As `check_sizes`, and reads every byte."""
+    """Check files against the lengths and SHA-256 on the card. Raises UserError like `check_sizes`."""
     check_sizes(folder)
     for name, (_, digest) in _files(folder).items():
         if sha256(folder / name) != digest:
-            raise _other(folder / name)
+            raise _damaged(folder / name)
 
 
 def _files(folder: Path) -> dict[str, tuple[int, str]]:
-    """{name: (bytes, SHA-256)} of what a card lists. Raises UserError for a card that lists nothing."""
+    """Return {name: (bytes, SHA-256)} of what a card lists. Raises UserError for a card that lists nothing."""
     try:
-        found = {name: (told["bytes"], told["sha256"]) for name, told in read_card(folder)["files"].items()}
+        files = {name: (entry["bytes"], entry["sha256"]) for name, entry in read_card(folder)["files"].items()}
     except (KeyError, TypeError, AttributeError):
-        found = {}
-    if not found:
+        files = {}
+    if not files:
         raise UserError(f"{folder / CARD} is damaged (it lists no files): run `dvc checkout --force`")
-    return found
+    return files

@@ -1,9 +1,8 @@
-"""Networks as they are served: exported to OpenVINO, run without PyTorch.
+"""Run networks as they are served: exported to OpenVINO, without PyTorch.
 
-An exported model takes uint8 images as `mri.data.images.prepare` returns them and gives logits and the last feature
-maps together, so Grad-CAM costs no second pass. It may be there twice, quantised to int8 as well
-(mri/export/quantisation.py); its card names the precision that serves. A second graph gives the guided gradient
-(mri/export/guided.py).
+An exported network takes uint8 images as `mri.data.images.prepare` returns them and gives logits and the last feature
+maps together, so Grad-CAM costs no second pass. It may also be there quantised to int8 (mri/export/quantisation.py);
+its card names the precision that serves. A second graph gives the guided gradient (mri/export/guided.py).
 """
 
 from __future__ import annotations
@@ -13,32 +12,34 @@ import json
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+from scipy import special
 
 from mri.base.errors import UserError
 
 MODEL, INT8, GUIDED, CARD = "model.xml", "int8.xml", "guided.xml", "model.json"
 Precision = Literal["fp32", "bf16", "int8"]
-# Which graph a precision runs, and OpenVINO's hint for what is not quantised in it.
+# The graph of each precision, and OpenVINO's precision hint for what is not quantised in it.
 PRECISIONS: dict[str, tuple[str, str]] = {"fp32": (MODEL, "f32"), "bf16": (MODEL, "bf16"), "int8": (INT8, "f32")}
-# OpenVINO's converter and NNCF report their use to their makers through this package; without it they don't.
+# OpenVINO's converter and NNCF send usage reports through this package; without it they don't.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 def write_card(card: dict[str, Any], folder: Path) -> None:
-    """Write model.json of an exported model."""
+    """Write model.json of an exported network."""
     (folder / CARD).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
 
 
 class Runtime:
-    """An exported model, loaded. Safe to call from several threads: each call uses a request of its own.
+    """An exported network, loaded. Safe to call from several threads: each call uses a request of its own.
 
     precision: "fp32"; "bf16", which is faster where the processor has it; "int8" where it was quantised; "" for the one
-    that the model's card names. threads: 0 means all cores. shared: several calls at a time share the threads, which
-    answers more of them than all threads for each in turn; a call that is alone gets all. It takes the memory twice.
+    that the network's card names. threads: 0 means all cores. shared: concurrent calls share the threads, which answers
+    more of them than giving each all threads in turn; a call that is alone gets all. This doubles the memory.
     """
 
     def __init__(self, folder: Path, precision: str = "", threads: int = 0, shared: bool = False):
@@ -58,7 +59,7 @@ class Runtime:
         self._guided: Any = None
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """uint8 (N, size, size) to logits float32 (N, C) and features float32 (N, K, h, w)."""
+        """Return logits, float32 (N, C), and features, float32 (N, K, h, w), of images, uint8 (N, size, size)."""
         with self._counting:
             compiled = self._together if self._calls else self._alone
             self._calls += 1
@@ -69,15 +70,14 @@ class Runtime:
                 self._calls -= 1
         return logits, features
 
-    @property
-    def has_guided(self) -> bool:
-        """Whether the guided gradient was exported too."""
-        return (self.folder / GUIDED).is_file()
+    def in_batches(self, pixels: np.ndarray, size: int = 32) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield logits and features of at most `size` images at a time."""
+        return (self(pixels[start : start + size]) for start in range(0, len(pixels), size))
 
     def guided_gradient(self, pixels: np.ndarray, target: int) -> np.ndarray:
-        """Guided backpropagation of one class, float32 (size, size), as `mri.explanation.maps` defines it.
+        """Return guided backpropagation of one class, float32 (size, size), as `mri.explanation.maps` defines it.
 
-        pixels: uint8 (size, size). Its graph is loaded by the first call.
+        pixels: uint8 (size, size). The first call loads its graph.
         """
         inputs = [pixels[None, None].astype(np.float32) / np.float32(255), np.array([target], np.int64)]
         with self._loading:
@@ -88,11 +88,11 @@ class Runtime:
 
 @functools.cache
 def core() -> Any:
-    """The process's one `openvino.Core`, which stays for good.
+    """Return the process's only `openvino.Core`, which is never destroyed.
 
-    Each Core that loads the CPU plugin gives the thread another stack to handle signals on and puts the former one back
-    when it is destroyed. Of two that go in the order they came, the second puts back the stack of the first, which is
-    no more, and the next signal that Python handles ends the process.
+    Each Core that loads the CPU plugin sets another signal stack for the thread and restores the previous one when it
+    is destroyed. If two are destroyed in the order in which they were created, the second restores the stack of the
+    first, which no longer exists, and the next signal that Python handles kills the process.
     """
     import openvino
 
@@ -103,10 +103,10 @@ _compiling = threading.Lock()
 
 
 def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], aim: str = "LATENCY") -> Any:
-    """The graph of a file, run on its first inputs already. aim: as OpenVINO calls it: "LATENCY" or "THROUGHPUT".
+    """Load the graph of a file and run it once, on `first`. aim: OpenVINO's "LATENCY" or "THROUGHPUT".
 
-    What OpenVINO's Python layer sets up at its first inference of a kind isn't safe from several threads: they wait for
-    each other while they hold the interpreter's lock, and the process hangs for good.
+    What OpenVINO's Python layer sets up at its first inference isn't thread-safe: threads wait for each other while
+    they hold the interpreter's lock, and the process hangs forever.
     """
     settings: dict[str, Any] = {
         "INFERENCE_PRECISION_HINT": hint,
@@ -124,12 +124,12 @@ def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], aim: 
 
 
 def usable_cores() -> int:
-    """Cores that this process may use."""
+    """Return how many cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_card(folder: Path) -> dict[str, Any]:
-    """model.json of an exported model. Raises UserError when it is missing or damaged."""
+    """Read model.json of an exported network. Raises UserError when it is missing or damaged."""
     path = folder / CARD
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
@@ -142,18 +142,16 @@ def read_card(folder: Path) -> dict[str, Any]:
 
 
 def served_precision(card: dict[str, Any]) -> Precision:
-    """The precision that a model's card names for serving; fp32 where it names none."""
+    """Return the precision that a network's card names for serving; fp32 where it names none."""
     return card.get("precision", "fp32")
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """float64 (N, C) probabilities."""
-    scaled = logits.astype(np.float64) / temperature
-    exponents = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
-    return exponents / exponents.sum(axis=-1, keepdims=True)
+    """Return probabilities, float64 (N, C), of logits (N, C) that are divided by the temperature first."""
+    return special.softmax(logits.astype(np.float64) / temperature, axis=-1)
 
 
 def disk_size_mb(folder: Path, precision: str = "fp32") -> float:
-    """Megabytes (10^6 bytes) on disk of the graph that a precision runs."""
+    """Return the size on disk, in MB (10^6 bytes), of the graph that a precision runs."""
     graph = folder / PRECISIONS[precision][0]
     return sum(path.stat().st_size for path in (graph, graph.with_suffix(".bin"))) / 1e6

@@ -10,7 +10,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
-from mri.inference.drift import Reference, Sample, alarms
+from mri.inference.drift import Observations, Reference, alarms
 from mri.inference.package import REFERENCE, Package
 from service.monitoring.store import Store, requests, windows
 
@@ -36,7 +36,7 @@ def compare_new(store: Store, reference: Reference, classes: list[str]) -> int:
     """Compare every full window of predictions that hasn't been compared; return how many there were."""
     count = 0
     while len(rows := _next_rows(store, reference)) == reference.window:
-        strengths = reference.strengths(_sample(rows, classes))
+        strengths = reference.strengths(_observations(rows, classes))
         previous = [window["strengths"] for window in _windows(store, reference, 1)]
         row = {
             **{name: reference.about[name] for name in TRAINING},
@@ -88,7 +88,7 @@ def _next_rows(store: Store, reference: Reference) -> list[sa.Row]:
         .order_by(requests.c.id)
         .execution_options(yield_per=reference.window)
     )
-    length = reference.sample.projection.shape[1]
+    length = reference.observed.projection.shape[1]
     with store.begin() as connection:
         rows = (row for row in connection.execute(query) if len(row.projection or ()) == length)
         return list(islice(rows, reference.window))
@@ -108,8 +108,8 @@ def _windows(store: Store, reference: Reference, newest: int, *conditions: Any) 
     return [dict(row._mapping) for row in reversed(rows)]
 
 
-def _sample(rows: list[sa.Row], classes: list[str]) -> Sample:
-    return Sample(
+def _observations(rows: list[sa.Row], classes: list[str]) -> Observations:
+    return Observations(
         np.array([classes.index(row.label) for row in rows]),
         np.array([row.confidence for row in rows], np.float32),
         np.array([row.statistics for row in rows], np.float32),

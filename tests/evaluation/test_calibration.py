@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mri.evaluation.confidence import LIMITS, fit_temperature
+from mri.evaluation.confidence import TEMPERATURES, fit_temperature
 from mri.inference.runtime import softmax
 
 
@@ -19,5 +19,5 @@ def test_temperature_never_changes_the_class(seed):
     random = np.random.default_rng(seed)
     logits, labels = random.normal(size=(30, 4)), random.integers(0, 4, 30)
     temperature = fit_temperature(logits, labels)
-    assert LIMITS[0] <= temperature <= LIMITS[1]
+    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
     assert (softmax(logits, temperature).argmax(1) == logits.argmax(1)).all()

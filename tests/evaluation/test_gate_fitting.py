@@ -10,7 +10,8 @@ from mri.base.intervals import resample_weights, wilson
 from mri.base.params import ArchitectureSpec
 from mri.data.images import prepare
 from mri.data.phantom import geometry, lesions, rendering
-from mri.evaluation import strange_images
+from mri.evaluation import gate_fitting
+from mri.evaluation.strange_images import FAR, make_strange
 from mri.inference.gate import Gate, pool
 from mri.networks import models, predict, weights
 
@@ -29,7 +30,7 @@ def once(values: np.ndarray) -> np.ndarray:
     return np.ones((1, len(values)))
 
 
-GATE = strange_images.fit_gate(features(400, 0), features(200, 1), axes=8)
+GATE = gate_fitting.fit_gate(features(400, 0), features(200, 1), axes=8)
 
 
 def test_pool_gives_mean_and_deviation_over_positions():
@@ -70,7 +71,7 @@ def test_the_length_of_the_features_does_not_count(factor):
 def test_the_gate_passes_its_share_of_validation_images_and_no_more():
     val = features(200, 1)
     assert GATE.passes(val).mean() == 0.95
-    assert strange_images.fit_gate(features(400, 0), val, true_positive_rate=0.99).passes(val).mean() == 0.99
+    assert gate_fitting.fit_gate(features(400, 0), val, true_positive_rate=0.99).passes(val).mean() == 0.99
 
 
 def test_the_gate_passes_new_images_of_its_kind_and_stops_others():
@@ -81,14 +82,14 @@ def test_the_gate_passes_new_images_of_its_kind_and_stops_others():
 
 
 def test_few_images_make_few_axes():
-    few = strange_images.fit_gate(features(10, 0), features(10, 1))
+    few = gate_fitting.fit_gate(features(10, 0), features(10, 1))
     assert few.axes.shape == (5, 40)
 
 
 def test_features_that_are_dead_on_the_training_images_do_no_harm_until_they_wake():
     dead = np.zeros((200, 40), np.float32)
     dead[:, :4] = features(200, 0, 4)
-    gate = strange_images.fit_gate(dead[:150], dead[150:], axes=8)
+    gate = gate_fitting.fit_gate(dead[:150], dead[150:], axes=8)
     assert gate.passes(dead[150:]).mean() >= 0.95
     awake = dead[:20].copy()
     awake[:, 20] = 1
@@ -97,7 +98,7 @@ def test_features_that_are_dead_on_the_training_images_do_no_harm_until_they_wak
 
 def test_an_image_scores_the_same_to_the_last_digit_whatever_is_scored_with_it():
     features = np.random.default_rng(0).normal(size=(40, 96)).astype(np.float32)
-    gate = strange_images.fit_gate(features[:30], features[30:], axes=8)
+    gate = gate_fitting.fit_gate(features[:30], features[30:], axes=8)
     assert gate.score(features).tolist() == [gate.score(one[None])[0] for one in features]
     assert gate.score(features[:0]).shape == (0,)
 
@@ -112,7 +113,7 @@ def test_a_loaded_gate_is_the_saved_one(tmp_path):
 
 def test_the_file_of_the_largest_network_is_smaller_than_a_megabyte(tmp_path):
     large = np.random.default_rng(0).normal(size=(200, 4096)).astype(np.float32)
-    gate = strange_images.fit_gate(large, large[:50])
+    gate = gate_fitting.fit_gate(large, large[:50])
     assert gate.axes.shape == (64, 4096)
     gate.save(tmp_path / "gate.safetensors")
     assert (tmp_path / "gate.safetensors").stat().st_size < 600_000
@@ -127,30 +128,30 @@ def test_a_missing_or_damaged_file_is_named(tmp_path):
 
 
 def test_threshold_is_the_least_score_that_passes_the_share():
-    assert strange_images.gate_threshold(np.arange(20.0), 0.95) == 18
-    assert strange_images.gate_threshold(np.arange(19.0), 0.95) == 18
-    assert strange_images.gate_threshold(np.arange(20.0), 1.0) == 19
+    assert gate_fitting.gate_threshold(np.arange(20.0), 0.95) == 18
+    assert gate_fitting.gate_threshold(np.arange(19.0), 0.95) == 18
+    assert gate_fitting.gate_threshold(np.arange(20.0), 1.0) == 19
 
 
 @given(SCORES, SCORES)
 def test_auroc_counts_pairs_and_ties_as_half(inside, outside):
     expected = np.mean([(o > i) + (o == i) / 2 for i in inside for o in outside])
-    assert strange_images.auroc(inside, outside, once(inside), once(outside))[0] == pytest.approx(expected)
+    assert gate_fitting.auroc(inside, outside, once(inside), once(outside))[0] == pytest.approx(expected)
     truth = np.repeat([0, 1], [len(inside), len(outside)])
     assert expected == pytest.approx(metrics.roc_auc_score(truth, np.concatenate([inside, outside])))
 
 
 def test_false_positive_rate_is_the_share_within_the_threshold():
     inside, outside = np.arange(1.0, 101), np.array([50, 95, 96, 200.0])
-    assert strange_images.false_positive_rate(inside, outside, once(inside), once(outside))[0] == 0.5
-    assert strange_images.false_positive_rate(inside, outside, once(inside), once(outside), 0.5)[0] == 0.25
-    assert strange_images.false_positive_rate(inside, outside, once(inside), once(outside), 0.96)[0] == 0.75
+    assert gate_fitting.false_positive_rate(inside, outside, once(inside), once(outside))[0] == 0.5
+    assert gate_fitting.false_positive_rate(inside, outside, once(inside), once(outside), 0.5)[0] == 0.25
+    assert gate_fitting.false_positive_rate(inside, outside, once(inside), once(outside), 0.96)[0] == 0.75
 
 
 @given(SCORES, SCORES, st.integers(0, 20))
 def test_a_weight_counts_as_so_many_equal_images(inside, outside, seed):
     drawn = [resample_weights(np.arange(len(values)), 3, seed) for values in (inside, outside)]
-    for score in (strange_images.auroc, strange_images.false_positive_rate):
+    for score in (gate_fitting.auroc, gate_fitting.false_positive_rate):
         repeated = []
         for first, second in zip(*drawn, strict=True):
             many = np.repeat(inside, first.astype(int)), np.repeat(outside, second.astype(int))
@@ -160,23 +161,23 @@ def test_a_weight_counts_as_so_many_equal_images(inside, outside, seed):
 
 def test_the_threshold_and_the_false_positive_rate_agree():
     inside, outside = np.random.default_rng(0).normal(size=(2, 300))
-    rate = strange_images.false_positive_rate(inside, outside, once(inside), once(outside))[0]
-    assert rate == (outside <= strange_images.gate_threshold(inside, 0.95)).mean()
+    rate = gate_fitting.false_positive_rate(inside, outside, once(inside), once(outside))[0]
+    assert rate == (outside <= gate_fitting.gate_threshold(inside, 0.95)).mean()
 
 
 def test_summary_separates_the_strange_from_the_alike():
     random = np.random.default_rng(0)
     inside, far, alike = random.normal(0, 1, 200), random.normal(9, 1, 100), random.normal(0, 1, 100)
     groups, others = np.arange(200) // 2, np.arange(1000, 1100)
-    perfect = strange_images.detection_scores(inside, far, groups, others, resamples=300)
+    perfect = gate_fitting.detection_scores(inside, far, groups, others, resamples=300)
     assert perfect == {"auroc": wilson(100, 100), "fpr_at_95_tpr": wilson(0, 100)}
-    chance = strange_images.detection_scores(inside, alike, groups, others, resamples=300)
+    chance = gate_fitting.detection_scores(inside, alike, groups, others, resamples=300)
     assert chance["auroc"]["low"] < 0.5 < chance["auroc"]["high"]
     assert chance["fpr_at_95_tpr"]["low"] < 0.95 < chance["fpr_at_95_tpr"]["high"]
 
 
 def test_images_made_from_a_group_are_drawn_with_it_and_others_by_themselves():
-    inside, outside = strange_images.drawn_together(
+    inside, outside = gate_fitting.drawn_together(
         np.array(list("aab")), np.array(["b", "x 0", "a", "b", "x 1"]), 200, seed=0
     )
     np.testing.assert_array_equal(outside[:, [2, 0, 3]], inside[:, [0, 2, 2]])
@@ -187,9 +188,7 @@ def test_images_made_from_a_group_are_drawn_with_it_and_others_by_themselves():
 
 def test_genuine_images_are_drawn_alike_whatever_they_are_compared_with():
     groups = np.arange(30) // 3
-    draws = [
-        strange_images.drawn_together(groups, others, 50, seed=1)[0] for others in (groups[:7], np.arange(100, 105))
-    ]
+    draws = [gate_fitting.drawn_together(groups, others, 50, seed=1)[0] for others in (groups[:7], np.arange(100, 105))]
     np.testing.assert_array_equal(draws[0], draws[1])
     np.testing.assert_array_equal(draws[0], resample_weights(groups, 50, 1))
 
@@ -198,7 +197,7 @@ def test_more_variants_of_the_same_images_do_not_make_an_interval_narrower():
     inside, outside = np.random.default_rng(0).normal(size=(2, 60))
     groups = np.arange(60) // 6
     once, often = (
-        strange_images.detection_scores(inside, np.tile(outside + 1, n), groups, np.tile(groups, n), resamples=300)
+        gate_fitting.detection_scores(inside, np.tile(outside + 1, n), groups, np.tile(groups, n), resamples=300)
         for n in (1, 7)
     )
     for score in ("auroc", "fpr_at_95_tpr"):
@@ -208,15 +207,15 @@ def test_more_variants_of_the_same_images_do_not_make_an_interval_narrower():
 def test_a_strange_image_is_compared_with_those_that_were_drawn_with_it():
     """Group b scores 10 more than a, each strange image 1 more than its source: 1, where one group is drawn twice."""
     inside, outside, groups = np.array([0.0, 10]), np.array([1.0, 11]), np.array(["a", "b"])
-    found = strange_images.detection_scores(inside, outside, groups, groups, resamples=300)
+    found = gate_fitting.detection_scores(inside, outside, groups, groups, resamples=300)
     assert found["auroc"] == {"value": 0.75, "low": 0.75, "high": 1.0}
-    alone = strange_images.detection_scores(inside, outside, groups, np.array(["x 0", "x 1"]), resamples=300)
+    alone = gate_fitting.detection_scores(inside, outside, groups, np.array(["x 0", "x 1"]), resamples=300)
     assert alone["auroc"] == {"value": 0.75, "low": 0.0, "high": 1.0}
 
 
 @pytest.mark.filterwarnings("error")
 def test_resamples_without_a_strange_image_are_left_out():
-    found = strange_images.detection_scores(
+    found = gate_fitting.detection_scores(
         np.array([0.0, 10]), np.array([5.0]), np.array(["a", "b"]), np.array(["a"]), resamples=300
     )
     assert found["auroc"] == {"value": 0.5, "low": 0.5, "high": 1.0}
@@ -243,11 +242,11 @@ def test_with_imagenet_features_the_gate_stops_what_is_no_slice_at_all():
         for image in rendering.render(recipe, kind, geometry.PLANES[number % 3], 0, number).images
     ]
     train, val, test = np.split(np.stack(slices), [144, 192])  # whole patients
-    gate = strange_images.fit_gate(pooled(train), pooled(val))
+    gate = gate_fitting.fit_gate(pooled(train), pooled(val))
     inside = gate.score(pooled(test))
-    for kind in strange_images.FAR:
-        outside = gate.score(pooled(strange_images.make_strange(kind, test[:24], 0)))
+    for kind in FAR:
+        outside = gate.score(pooled(make_strange(kind, test[:24], 0)))
         groups, others = np.arange(len(test)) // 2, np.arange(1000, 1024)
-        assert (
-            strange_images.detection_scores(inside, outside, groups, others, resamples=100)["auroc"]["value"] > 0.98
-        ), kind
+        assert gate_fitting.detection_scores(inside, outside, groups, others, resamples=100)["auroc"]["value"] > 0.98, (
+            kind
+        )

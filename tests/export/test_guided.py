@@ -18,10 +18,10 @@ SIZE = 64
 def difference(model, folder, target):
     """Share of the PyTorch map's sum by which the exported graph's map is off, on an image it was not checked on."""
     pixels = blobs(2, SIZE, seed=1).pixels
-    made = Runtime(folder, "fp32").guided_gradient(pixels[1], target)
+    gradient = Runtime(folder, "fp32").guided_gradient(pixels[1], target)
     expected = guided_gradient(model, to_tensor(pixels[1:]), torch.tensor([target]))[0].numpy()
     assert expected.max() > 0
-    return np.abs(made - expected).sum() / expected.sum()
+    return np.abs(gradient - expected).sum() / expected.sum()
 
 
 @pytest.mark.slow
@@ -34,14 +34,14 @@ def test_the_exported_guided_gradient_is_pytorchs(name, params, tmp_path):
 
 
 def test_a_graph_that_does_not_give_pytorchs_map_is_not_written(tmp_path, monkeypatch):
-    own_weights = guided._own_weights
+    separate_weights = guided._separate_weights
 
     def damaged(traced):
-        traced = own_weights(traced)
+        traced = separate_weights(traced)
         name = next(name for name, _ in traced.named_buffers() if name.startswith("backward"))
         getattr(traced, name).mul_(2)
         return traced
 
-    monkeypatch.setattr(guided, "_own_weights", damaged)
+    monkeypatch.setattr(guided, "_separate_weights", damaged)
     assert not export_guided(network(0), blobs(4).pixels, tmp_path)
     assert not (tmp_path / GUIDED).exists()

@@ -1,14 +1,14 @@
 import numpy as np
 import pytest
 
-from mri.export.quantisation import Answers, answers, compare
+from mri.export.quantisation import Outputs, compare, outputs
 from mri.inference.gate import Gate
 
 
 def said(calls, stopped=(), unsure=()):
     """Answers that name these classes; of the images `stopped` the gate stops, of those `unsure` sets have two."""
     at = np.arange(len(calls))
-    return Answers(np.eye(4)[calls], np.isin(at, stopped), np.isin(at, [*stopped, *unsure]))
+    return Outputs(np.eye(4)[calls], np.isin(at, stopped), np.isin(at, [*stopped, *unsure]))
 
 
 LABELS = np.arange(400) % 4
@@ -66,6 +66,6 @@ def test_answers_are_the_gates_and_the_prediction_sets():
 
     mean, axes = np.array([1, 0, 0, 0], np.float32), np.zeros((1, 4), np.float16)
     gate = Gate(mean, axes, np.ones(1, np.float32), rest=1.0, threshold=0.5)
-    found = answers(runtime, np.zeros((3, 8, 8), np.uint8), gate, temperature=1.0, threshold=0.3)
+    found = outputs(runtime, np.zeros((3, 8, 8), np.uint8), gate, temperature=1.0, threshold=0.3)
     assert found.stopped.tolist() == [True, False, False]
     assert found.abstains.tolist() == [True, True, False]

@@ -4,13 +4,15 @@ from scipy import stats
 
 from mri.base.errors import UserError
 from mri.inference import drift
-from mri.inference.drift import SIGNALS, Sample
+from mri.inference.drift import SIGNALS, Observations
 
 
-def sample(n: int, seed: int = 0, brighter: float = 0.0, moved: float = 0.0, mix=(0.25, 0.25, 0.25, 0.25)) -> Sample:
+def observations(
+    n: int, seed: int = 0, brighter: float = 0.0, moved: float = 0.0, mix=(0.25, 0.25, 0.25, 0.25)
+) -> Observations:
     """Made predictions; without arguments, all of one distribution."""
     rng = np.random.default_rng(seed)
-    return Sample(
+    return Observations(
         rng.choice(4, n, p=mix),
         rng.beta(8, 2, n).astype(np.float32),
         (rng.standard_normal((n, 4)) + brighter).astype(np.float32),
@@ -19,11 +21,13 @@ def sample(n: int, seed: int = 0, brighter: float = 0.0, moved: float = 0.0, mix
 
 
 def fitted(n: int = 400, window: int = 50) -> drift.Reference:
-    return drift.fit(sample(n), np.arange(n), np.eye(16, dtype=np.float32), {"model": "small"}, 0, window, splits=999)
+    return drift.fit(
+        observations(n), np.arange(n), np.eye(16, dtype=np.float32), {"model": "small"}, 0, window, splits=999
+    )
 
 
 def test_statistics_equal_those_of_scipy():
-    window, rest = sample(30, 1, 0.3, 0.3, (0.4, 0.2, 0.2, 0.2)), sample(80, 2)
+    window, rest = observations(30, 1, 0.3, 0.3, (0.4, 0.2, 0.2, 0.2)), observations(80, 2)
     found = drift._signals(window + rest, (np.arange(110) < 30)[None])
     table = [np.bincount(part.labels, minlength=4) for part in (window, rest)]
     assert found["classes"][0] == pytest.approx(stats.chi2_contingency(table, correction=False).statistic)
@@ -41,7 +45,7 @@ def test_statistics_equal_those_of_scipy():
 
 def test_unchanged_predictions_exceed_a_threshold_about_once_in_twenty_windows():
     reference = fitted()
-    strengths = [reference.strengths(sample(50, seed)) for seed in range(1, 401)]
+    strengths = [reference.strengths(observations(50, seed)) for seed in range(1, 401)]
     for name in SIGNALS:
         assert np.mean([window[name] > 1 for window in strengths]) <= 0.1, name
 
@@ -55,14 +59,16 @@ def test_unchanged_predictions_exceed_a_threshold_about_once_in_twenty_windows()
     ],
 )
 def test_each_change_is_seen_by_its_own_signal_alone(signal, changed):
-    strengths = fitted().strengths(sample(50, 9, **changed))
+    strengths = fitted().strengths(observations(50, 9, **changed))
     assert strengths[signal] > 1
     assert all(strengths[name] <= 1 for name in SIGNALS if name != signal)
 
 
 def test_less_confidence_is_seen():
-    window = sample(50, 9)
-    strengths = fitted().strengths(Sample(window.labels, window.confidence / 2, window.statistics, window.projection))
+    window = observations(50, 9)
+    strengths = fitted().strengths(
+        Observations(window.labels, window.confidence / 2, window.statistics, window.projection)
+    )
     assert strengths["confidence"] > 1
 
 
@@ -73,7 +79,7 @@ def test_an_alarm_takes_the_same_signal_in_two_consecutive_windows():
     assert drift.alarms([strange]) == [[]] and drift.alarms([]) == []
 
 
-def test_windows_consist_of_whole_groups_but_for_the_last_one():
+def test_windows_consist_of_whole_groups_except_for_the_last_one():
     groups = np.repeat(np.arange(20), 5)
     for row in drift.random_windows(groups, 12, 50, 0):
         assert sorted(np.bincount(groups[row], minlength=20))[-3:] == [2, 5, 5] and row.sum() == 12
@@ -83,7 +89,7 @@ def test_thresholds_rise_where_images_come_in_groups_that_are_alike():
     n = 200
     groups = np.repeat(np.arange(40), 5)
     alike = np.random.default_rng(0).standard_normal((40, 16))[groups].astype(np.float32)
-    grouped = Sample(sample(n).labels, sample(n).confidence, sample(n).statistics, alike)
+    grouped = Observations(observations(n).labels, observations(n).confidence, observations(n).statistics, alike)
     together = drift.fit(grouped, groups, np.eye(16), {}, splits=999)
     apart = drift.fit(grouped, np.arange(n), np.eye(16), {}, splits=999)
     assert together.thresholds["features"] > 1.5 * apart.thresholds["features"]
@@ -91,25 +97,25 @@ def test_thresholds_rise_where_images_come_in_groups_that_are_alike():
 
 def test_a_window_of_another_size_is_refused():
     with pytest.raises(ValueError, match="has 50 predictions, not 49"):
-        fitted().strengths(sample(49))
+        fitted().strengths(observations(49))
 
 
 def test_the_window_is_at_most_a_quarter_of_the_reference():
     assert fitted(400, 0).window == 100
-    assert drift.fit(sample(80), np.arange(80), np.eye(16), {}, splits=9).window == 20
+    assert drift.fit(observations(80), np.arange(80), np.eye(16), {}, splits=9).window == 20
 
 
 def test_replays_of_the_reference_rarely_alarm():
-    found = drift.replay(sample(200), np.arange(200), seed=0, replays=60)
+    found = drift.replay(observations(200), np.arange(200), seed=0, replays=60)
     assert found["replays"] == 60 and set(found["window"]) == {*SIGNALS, "any"}
     assert found["window"]["any"] <= 0.3 and found["alarm"] <= 0.05
 
 
 def test_the_delay_of_a_large_change_is_two_windows_and_no_change_is_not_detected():
     reference = fitted()
-    changed = drift.delay(reference, sample(150, 5, moved=2.0), np.arange(150), 0, streams=10, limit=5)
+    changed = drift.delay(reference, observations(150, 5, moved=2.0), np.arange(150), 0, streams=10, limit=5)
     assert (changed["detected"], changed["images"]) == (1.0, 100) and changed["signals"]["features"] == 1
-    same = drift.delay(reference, sample(150, 5), np.arange(150), 0, streams=10, limit=5)
+    same = drift.delay(reference, observations(150, 5), np.arange(150), 0, streams=10, limit=5)
     assert same["detected"] <= 0.2 and same["images"] is None
 
 
@@ -118,10 +124,10 @@ def test_a_saved_reference_is_the_same_after_loading(tmp_path):
     reference.save(path)
     loaded = drift.Reference.load(path)
     assert loaded.about == {"model": "small"} and loaded.window == 50 and loaded.thresholds == reference.thresholds
-    assert loaded.strengths(sample(50, 3)) == reference.strengths(sample(50, 3))
+    assert loaded.strengths(observations(50, 3)) == reference.strengths(observations(50, 3))
 
 
-def test_a_missing_or_damaged_reference_is_said(tmp_path):
+def test_a_missing_or_damaged_reference_is_named(tmp_path):
     path = tmp_path / "reference.safetensors"
     with pytest.raises(UserError, match="does not exist"):
         drift.Reference.load(path)

@@ -215,7 +215,7 @@ def test_a_damaged_package_is_refused_in_one_line(package, tmp_path):
     content = bytearray(file.read_bytes())
     content[1000] ^= 1
     file.write_bytes(content)
-    with pytest.raises(UserError, match=r"model.bin is damaged \(its SHA-256 is another\)"):
+    with pytest.raises(UserError, match=r"model.bin is damaged \(its SHA-256 is wrong\)"):
         Predictor(copy)
     (copy / "models/other/model.bin").unlink()
     with pytest.raises(UserError, match=r"other/model.bin does not exist"):
@@ -225,12 +225,12 @@ def test_a_damaged_package_is_refused_in_one_line(package, tmp_path):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("{}", "it doesn't tell winner"),
-        ("[]", "it doesn't tell winner"),
-        ("3", "it doesn't tell winner"),
-        ({"coverage": None}, "it doesn't tell coverage"),
-        ({"models": "winner"}, "it doesn't tell models"),
-        ({"files": ["models/winner/model.json"]}, "it doesn't tell files"),
+        ("{}", "it has no winner"),
+        ("[]", "it has no winner"),
+        ("3", "it has no winner"),
+        ({"coverage": None}, "it has no coverage"),
+        ({"models": "winner"}, "it has no models"),
+        ({"files": ["models/winner/model.json"]}, "it has no files"),
     ],
 )
 def test_a_service_json_that_lacks_something_is_refused_in_one_line(package, tmp_path, content, reason):
@@ -249,7 +249,7 @@ def test_a_changed_card_or_reference_is_refused_before_anything_is_answered(pack
     for name in ("models/winner/model.json", "models/other/model.json", "reference.safetensors"):
         content = (copy / name).read_bytes()
         (copy / name).write_bytes(content.replace(b"1.5", b"1.6").replace(b"drift", b"dryft"))
-        with pytest.raises(UserError, match=rf"{name} is damaged \(its SHA-256 is another\)"):
+        with pytest.raises(UserError, match=rf"{name} is damaged \(its SHA-256 is wrong\)"):
             Package(copy)
         (copy / name).write_bytes(content)
     (copy / "reference.safetensors").unlink()
@@ -262,7 +262,7 @@ def test_a_card_that_lists_no_files_and_one_that_is_not_listed_are_damage(packag
     about = json.loads((copy / "service.json").read_text())
     del about["files"]["models/other/model.json"]
     (copy / "service.json").write_text(json.dumps(about))
-    with pytest.raises(UserError, match=r"other/model.json is damaged \(its SHA-256 is another\)"):
+    with pytest.raises(UserError, match=r"other/model.json is damaged \(its SHA-256 is wrong\)"):
         Package(copy)
     for files in (None, {}, ["model.bin"], {"model.bin": 3}):
         write_card(read_card(copy / "models/other") | {"files": files}, copy / "models/other")

@@ -10,7 +10,7 @@ import pytest
 from sqlalchemy.dialects import mssql, mysql, oracle, postgresql
 
 from mri.base.intervals import wilson
-from mri.inference.drift import Reference, Sample, fit
+from mri.inference.drift import Observations, Reference, fit
 from mri.inference.package import REFERENCE, Package
 from service.monitoring import drift, statistics
 from service.monitoring.background import Background
@@ -129,9 +129,9 @@ def test_recent_errors_are_the_newest_first_and_name_no_text_of_the_request(stor
     assert set(errors[0]) == {"time", "status", "error", "model"}
 
 
-def predictions(n: int, seed: int, moved: float = 0.0) -> Sample:
+def predictions(n: int, seed: int, moved: float = 0.0) -> Observations:
     rng = np.random.default_rng(seed)
-    return Sample(
+    return Observations(
         rng.integers(0, 4, n),
         rng.random(n).astype(np.float32),
         rng.standard_normal((n, 4)).astype(np.float32),
@@ -145,7 +145,7 @@ def reference() -> Reference:
     return fit(predictions(200, 0), np.arange(200), np.eye(16), about, splits=399)
 
 
-def insert(store, sample: Sample, **changes) -> None:
+def insert(store, sample: Observations, **changes) -> None:
     store.insert(
         row(
             time=time.time(),
