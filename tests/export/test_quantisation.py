@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -5,17 +7,17 @@ from mri.export.quantisation import Outputs, compare, outputs
 from mri.inference.gate import Gate
 
 
-def said(calls, stopped=(), unsure=()):
-    """Answers that name these classes; of the images `stopped` the gate stops, of those `unsure` sets have two."""
-    at = np.arange(len(calls))
-    return Outputs(np.eye(4)[calls], np.isin(at, stopped), np.isin(at, [*stopped, *unsure]))
+def predicting(classes, stopped=(), unsure=()):
+    """Outputs that predict these classes; the gate stops `stopped`, and the sets of `unsure` have two classes."""
+    at = np.arange(len(classes))
+    return Outputs(np.eye(4)[classes], np.isin(at, stopped), np.isin(at, [*stopped, *unsure]))
 
 
 LABELS = np.arange(400) % 4
 
 
 def test_equal_answers_are_acceptable():
-    found = compare(said(LABELS), said(LABELS), LABELS, np.arange(400), 200, 0)
+    found = compare(predicting(LABELS), predicting(LABELS), LABELS, np.arange(400), 200, 0)
     assert found == {
         "accuracy_difference": {"value": 0.0, "low": 0.0, "high": 0.0},
         "agreement": 1.0,
@@ -29,7 +31,7 @@ def test_agreement_below_the_limit_is_not_acceptable_though_accuracy_is_the_same
     first, second = LABELS.copy(), LABELS.copy()
     first[:2] = (first[:2] + 1) % 4
     second[2:4] = (second[2:4] + 1) % 4
-    found = compare(said(first), said(second), LABELS, np.arange(400), 200, 0)
+    found = compare(predicting(first), predicting(second), LABELS, np.arange(400), 200, 0)
     assert found["accuracy_difference"]["value"] == 0 and found["agreement"] == 0.99
     assert not found["acceptable"]
 
@@ -37,13 +39,16 @@ def test_agreement_below_the_limit_is_not_acceptable_though_accuracy_is_the_same
 def test_a_loss_beyond_its_interval_is_not_acceptable():
     worse = LABELS.copy()
     worse[::10] = (worse[::10] + 1) % 4
-    found = compare(said(LABELS), said(worse), LABELS, np.arange(400), 200, 0)
+    found = compare(predicting(LABELS), predicting(worse), LABELS, np.arange(400), 200, 0)
     assert found["accuracy_difference"]["value"] == pytest.approx(-0.1)
     assert found["accuracy_difference"]["high"] < 0 and not found["acceptable"]
 
 
 def test_what_a_precision_changes_of_gate_and_abstention_is_told_beside_the_decision():
-    reference, other = said(LABELS, stopped=[0, 1, 2, 3], unsure=[4]), said(LABELS, stopped=[2, 3, 4], unsure=[0, 5])
+    reference, other = (
+        predicting(LABELS, stopped=[0, 1, 2, 3], unsure=[4]),
+        predicting(LABELS, stopped=[2, 3, 4], unsure=[0, 5]),
+    )
     found = compare(reference, other, LABELS, np.arange(400), 200, 0)
     assert found["gate_changed"] == 3 / 400  # 0, 1 and 4
     assert found["abstention_changed"] == 2 / 400  # 1 and 5: others abstain either way
@@ -51,8 +56,8 @@ def test_what_a_precision_changes_of_gate_and_abstention_is_told_beside_the_deci
 
 
 def test_a_gate_that_stops_other_images_is_not_acceptable_though_every_class_is_the_same():
-    within = compare(said(LABELS), said(LABELS, stopped=range(8)), LABELS, np.arange(400), 200, 0)
-    beyond = compare(said(LABELS), said(LABELS, stopped=range(9)), LABELS, np.arange(400), 200, 0)
+    within = compare(predicting(LABELS), predicting(LABELS, stopped=range(8)), LABELS, np.arange(400), 200, 0)
+    beyond = compare(predicting(LABELS), predicting(LABELS, stopped=range(9)), LABELS, np.arange(400), 200, 0)
     assert (within["gate_changed"], within["acceptable"]) == (0.02, True)
     assert beyond["agreement"] == 1 and not beyond["acceptable"]
 
@@ -60,9 +65,9 @@ def test_a_gate_that_stops_other_images_is_not_acceptable_though_every_class_is_
 def test_answers_are_the_gates_and_the_prediction_sets():
     """Three images: one beyond the gate, one with two classes in its set, one answered."""
 
-    def runtime(pixels):
-        features = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], np.float32)[:, :, None, None]
-        return np.log(np.array([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1]])), features
+    features = np.array([[0.0, 1.0], [1.0, 0.0], [1.0, 0.0]], np.float32)[:, :, None, None]
+    logits = np.log(np.array([[0.9, 0.1], [0.6, 0.4], [0.9, 0.1]]))
+    runtime = SimpleNamespace(in_batches=lambda pixels: [(logits, features)])
 
     mean, axes = np.array([1, 0, 0, 0], np.float32), np.zeros((1, 4), np.float16)
     gate = Gate(mean, axes, np.ones(1, np.float32), rest=1.0, threshold=0.5)

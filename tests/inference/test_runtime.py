@@ -81,8 +81,8 @@ def test_softmax_survives_large_logits():
 SIGNAL_AFTERWARDS = """
 import faulthandler, gc, pathlib, signal, subprocess, sys
 import numpy as np
-from mri.quantisation import quantise
-from mri.runtime import Runtime
+from mri.export.quantisation import quantise
+from mri.inference.runtime import Runtime
 faulthandler.enable()  # as pytest and most servers do
 folder = pathlib.Path(sys.argv[1])
 pixels = np.random.default_rng(0).integers(0, 256, (20, 32, 32), np.uint8)
@@ -106,7 +106,7 @@ AT_ONCE = """
 import faulthandler, sys, threading
 from pathlib import Path
 import numpy as np
-from mri.runtime import Runtime
+from mri.inference.runtime import Runtime
 
 faulthandler.dump_traceback_later(60, exit=True)  # works without the interpreter's lock, which a hanging call holds
 runtime, together = Runtime(Path(sys.argv[1])), threading.Barrier(4)
