@@ -21,16 +21,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from mri.base import hardware
+from benchmarks import records
 from mri.base.cli import Parser, guarded, positive
-from mri.base.files import write_json
 from mri.data.matching import BLOCK, TRANSFORMS, similar_pairs, transform, views
 
 OUT = Path("results/benchmarks/audit.json")
@@ -132,14 +130,11 @@ def main() -> None:
             if not search(stack[:count], THRESHOLD + 1e-4) <= found <= search(stack[:count], THRESHOLD - 1e-4):
                 raise SystemExit("the methods disagree")
     content = {
-        "hardware": hardware.describe(),
-        "command": " ".join(["python -m benchmarks.audit", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
         "runs": runs,
         "medians": {name: run["median_seconds"] for name, run in runs.items()},
         "ratios": ratios(runs),
     }
-    write_json(content, OUT)
+    records.write("benchmarks.audit", content, OUT)
 
 
 def ratios(runs: dict[str, Any]) -> dict[str, float]:

@@ -13,9 +13,7 @@ split, labels and training alike.
 from __future__ import annotations
 
 import itertools
-import sys
 import tempfile
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +26,8 @@ import pandas as pd
 import yaml
 from sklearn.metrics import balanced_accuracy_score
 
-from mri.base import hardware
+from benchmarks import records
 from mri.base.cli import Parser, guarded, positive
-from mri.base.files import write_json
 from mri.base.params import Params, parse
 from mri.commands.compose import compose
 from mri.data import dataset, relations, splits
@@ -144,13 +141,10 @@ def main() -> None:
     parameters = compose([])
     found = run(parameters, arguments.seeds)
     content = {
-        "hardware": hardware.describe(),
-        "command": " ".join(["python -m benchmarks.leakage", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
         "score": "balanced accuracy on test images",
         **summary(found),
     }
-    write_json(content, OUT / "leakage.json")
+    records.write("benchmarks.leakage", content, OUT / "leakage.json")
     (OUT / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
     draw(found, 1 / len(parameters["data"]["classes"]))
 

@@ -25,7 +25,6 @@ The others:
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -33,7 +32,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,10 +40,9 @@ import httpx
 import numpy as np
 import psutil
 
+from benchmarks import records
 from benchmarks.local_service import Service, described, served
-from mri.base import hardware
 from mri.base.cli import Parser, guarded, positive
-from mri.base.files import write_json
 from mri.data.phantom.lesions import CLASSES
 from service.pages import SAMPLES
 
@@ -289,11 +286,8 @@ def main() -> None:
         "workers": WORKERS,
         "warm_up_seconds": arguments.warm_up,
         "package": described(),
-        "hardware": hardware.describe(),
-        "command": " ".join(["python -m benchmarks.load", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
     }
-    write_json(content, arguments.out)
+    records.write("benchmarks.load", content, arguments.out)
     print(
         f"{found['requests']} requests, {found['unplanned_5xx']} failures, memory {found['memory_growth']:+.1%}, ",
         end="",

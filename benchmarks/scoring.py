@@ -13,15 +13,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from mri.base import hardware
+from benchmarks import records
 from mri.base.cli import Parser, guarded
-from mri.base.files import write_json
 from mri.base.hardware import keep_freed_memory
 from mri.base.params import Params, parse
 from mri.commands.compose import compose
@@ -79,14 +77,11 @@ def main() -> None:
     keep_freed_memory()  # as every stage does
     params = parse(compose([]))
     content = {
-        "hardware": hardware.describe(),
-        "command": "python -m benchmarks.scoring",
-        "date": date.today().isoformat(),
         "networks": list(params.model.architectures),
         "scores": {"images": PREDICTED, "resamples": params.evaluate.resamples, **timed(lambda: score(params))},
         "maps": {"images": EXPLAINED, "size_px": SIZE, "methods": SHOWN_METHODS, **timed(lambda: explain(params))},
     }
-    write_json(content, OUT)
+    records.write("benchmarks.scoring", content, OUT)
     print(f"scores {content['scores']['seconds']:.1f} s, maps {content['maps']['seconds']:.0f} s")
 
 

@@ -30,14 +30,12 @@ import io
 import json
 import os
 import signal
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,11 +44,11 @@ import numpy as np
 import psutil
 from PIL import Image
 
+from benchmarks import records
+from benchmarks.local_service import free_port
 from benchmarks.training import JPEG_SIDE
-from mri.base import hardware
 from mri.base.cli import Parser, guarded, positive
 from mri.base.errors import UserError
-from mri.base.files import write_json
 from mri.base.paths import MODELS, SERVICE
 from mri.export.benchmark import repeat
 from mri.inference.gradcam import gradcam_from_features, upsample
@@ -164,12 +162,6 @@ def ours(case: Case, port: int) -> Iterator[Server]:
         }
         with serving(command, os.environ | own, port) as server:
             yield server
-
-
-def free_port() -> int:
-    with contextlib.closing(socket.socket()) as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 async def _ask(session: aiohttp.ClientSession, address: str, body: bytes, content_type: str) -> dict[str, Any]:
@@ -399,16 +391,11 @@ def main() -> None:
         return
     packaged = Package(arguments.package)
     chosen = cases(packaged, arguments.weights, arguments.models or packaged.names)
-    machine = hardware.describe()
-    print(json.dumps(machine), flush=True)
     content = {
-        "hardware": machine,
-        "command": " ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
-        "date": date.today().isoformat(),
         "dataset": packaged.about["dataset"],
         **report({case.arch: compare(case, arguments.rounds, arguments.seconds) for case in chosen}, packaged.default),
     }
-    write_json(content, arguments.out)
+    records.write("benchmarks.serving", content, arguments.out)
 
 
 if __name__ == "__main__":

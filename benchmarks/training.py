@@ -35,7 +35,6 @@ import tempfile
 import threading
 import time
 from contextlib import suppress
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -48,10 +47,9 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from mri.base import hardware
+from benchmarks import records
 from mri.base.cli import Parser, guarded, positive
 from mri.base.errors import UserError
-from mri.base.files import write_json
 from mri.base.hardware import keep_freed_memory
 from mri.base.params import Params, parse
 from mri.commands.compose import compose
@@ -285,15 +283,12 @@ def main() -> None:
     else:
         runs = measure(list(CASES), arguments.steps, arguments.repeats)
         content = {
-            "hardware": hardware.describe(),
-            "command": " ".join(["python -m benchmarks.training", *sys.argv[1:]]),
-            "date": date.today().isoformat(),
             "runs": runs,
             "ratios": ratios(runs, "images_per_s"),
             "memory_ratios": ratios(runs, "peak_memory_mb"),
             "gemm_share": runs[GEMM_CASE]["ours"]["gemm_share"],
         }
-        write_json(content, OUT)
+        records.write("benchmarks.training", content, OUT)
 
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ CONF = Path("conf")
 
 
 def compose(overrides: list[str], conf: Path = CONF) -> dict[str, Any]:
-    """The parameters that conf/ gives with `overrides` such as "model=resnet50" or "train.lr=0.001".
+    """Return the parameters of conf/ with `overrides` such as "model=resnet50" or "train.lr=0.001".
 
-    Raises UserError with Hydra's own sentence, which lists the legal choices of a group. Values are not validated.
+    Raises UserError with Hydra's message, which lists the legal choices of a group. Values are not validated.
     """
     try:
         with initialize_config_dir(str(conf.resolve()), version_base=None):

@@ -1,4 +1,4 @@
-"""Read what several DVC experiments left, to publish it together: for `mri.commands.folds` and `ablation`."""
+"""Read the results of several DVC experiments, to publish them together: for `mri.commands.folds` and `ablation`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from mri.commands.publish import check_name
 
 
 def read(revision: str, arch: str, part: str) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The parameters of an experiment or commit, and its predictions on the images of one part of the split, by id.
+    """Return the parameters of an experiment or commit, and its predictions on one part of the split, sorted by id.
 
-    Raises UserError that names the experiment when it lacks one of them.
+    Raises UserError that names the experiment when one of them is missing.
     """
     predictions = PREDICTIONS / f"{arch}.csv"
     try:
@@ -32,19 +32,19 @@ def read(revision: str, arch: str, part: str) -> tuple[dict[str, Any], pd.DataFr
     return yaml.safe_load(parameters), frame[frame["split"] == part].sort_values("id").reset_index(drop=True)
 
 
-def arguments(program: str, about: str) -> argparse.Namespace:
-    """name, architecture and experiments, from the command line. Raises UserError for a name that names no folder."""
+def parse_arguments(program: str, about: str) -> argparse.Namespace:
+    """Return name, architecture and experiments. Raises UserError for a name that can't be a folder's."""
     parser = Parser(program, about)
     parser.add_argument("name", help="the folder under results/, for example figshare")
     parser.add_argument("architecture")
     parser.add_argument("experiments", nargs="+", help="names or commits")
-    found = parser.parse_args()
-    check_name(found.name)
-    return found
+    arguments = parser.parse_args()
+    check_name(arguments.name)
+    return arguments
 
 
-def published(name: str, parameters: dict[str, Any]) -> Path:
-    """results/NAME, with `parameters` in it as params.yaml."""
+def publish(name: str, parameters: dict[str, Any]) -> Path:
+    """Write `parameters` to results/NAME/params.yaml, and return the folder."""
     target = RESULTS / name
     target.mkdir(parents=True, exist_ok=True)
     (target / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")

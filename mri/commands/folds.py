@@ -12,58 +12,55 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from mri.base.cli import guarded
 from mri.base.errors import UserError
 from mri.base.files import write_json
 from mri.base.params import Params, SplitOptions, parse
-from mri.commands import experiments
-from mri.evaluation.scores import summarise
+from mri.commands.experiments import parse_arguments, publish, read
+from mri.evaluation.scores import from_table, summarise
 
 
 def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: int) -> dict[str, Any]:
-    """Scores of all folds' test images together, as `mri.evaluation.scores.summarise` gives them.
+    """Score all folds' test images together, as `mri.evaluation.scores.summarise` does.
 
     tables: per fold, the predictions on its test images: id, group, label and p_CLASS. Raises UserError when an image
     or a group is in more than one of them: those are no folds.
     """
     together = pd.concat([table.assign(fold=number) for number, table in enumerate(tables)], ignore_index=True)
     for column in ("id", "group"):
-        torn = together.groupby(column)["fold"].nunique()
-        if (torn > 1).any():
+        folds = together.groupby(column)["fold"].nunique()
+        if (folds > 1).any():
             raise UserError(
-                f"{column} {torn.idxmax()!r} is tested in more than one fold: these are not folds of one split"
+                f"{column} {folds.idxmax()!r} is tested in more than one fold: these are not folds of one split"
             )
-    probabilities = together[[f"p_{name}" for name in classes]].to_numpy()
-    labels = together["label"].map(classes.index).to_numpy(np.int64)
-    return summarise(probabilities, labels, together["group"].to_numpy(), classes, resamples, seed)
+    return summarise(*from_table(together, classes), classes, resamples, seed)
 
 
 def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
-    """The first fold's parameters, and what folds.json holds. Raises UserError when they aren't folds of one run."""
-    read = [experiments.read(revision, arch, "test") for revision in revisions]
-    found = [
-        (parse(parameters, f"params.yaml of {name}"), table)
-        for name, (parameters, table) in zip(revisions, read, strict=True)
+    """Return the first fold's parameters and folds.json's content. Raises UserError if they aren't one run's folds."""
+    results = [read(revision, arch, "test") for revision in revisions]
+    every = [
+        parse(parameters, f"params.yaml of {name}") for name, (parameters, _) in zip(revisions, results, strict=True)
     ]
-    first = found[0][0]
-    alike = [params.model_copy(update={"split": _with_fold(params.split, first.split.fold)}) for params, _ in found]
-    if any(params != first for params in alike):
+    tables = [table for _, table in results]
+    first = every[0]
+    same_fold = [params.model_copy(update={"split": _with_fold(params.split, first.split.fold)}) for params in every]
+    if any(params != first for params in same_fold):
         raise UserError("the experiments differ in more than split.fold: pool those of one run")
-    folds = sorted(params.split.fold for params, _ in found)
+    folds = sorted(params.split.fold for params in every)
     if folds != list(range(1, first.split.folds + 1)):
         raise UserError(f"the experiments are folds {folds}; needed is each of 1 to {first.split.folds} once")
     settings = (first.data.classes, first.evaluate.resamples, first.seed)
-    each = [pool([table], *settings)["balanced_accuracy"]["value"] for _, table in found]
+    each = [pool([table], *settings)["balanced_accuracy"]["value"] for table in tables]
     return first, {
         "architecture": arch,
         "dataset": first.data.name,
         "protocol": first.split.protocol,
         "folds": first.split.folds,
         "balanced_accuracy_per_fold": each,
-        "pooled": pool([table for _, table in found], *settings),
+        "pooled": pool(tables, *settings),
     }
 
 
@@ -72,9 +69,9 @@ def _with_fold(split: SplitOptions, fold: int) -> SplitOptions:
 
 
 def main() -> None:
-    arguments = experiments.arguments("mri.commands.folds", __doc__)
+    arguments = parse_arguments("mri.commands.folds", __doc__)
     params, content = collect(arguments.architecture, arguments.experiments)
-    target = experiments.published(arguments.name, params.model_dump(mode="json"))
+    target = publish(arguments.name, params.model_dump(mode="json"))
     write_json(content, target / "folds.json")
     score = content["pooled"]["balanced_accuracy"]
     print(f"{target}: balanced accuracy {score['value']:.3f} [{score['low']:.3f}, {score['high']:.3f}]")

@@ -1,4 +1,4 @@
-"""Run notebooks on what the pipeline left, and save each as a page: artifacts/notebooks/NAME.html
+"""Run notebooks on the pipeline's results, and save each as a page: artifacts/notebooks/NAME.html
 
     python -m mri.commands.notebooks exploratory            # needs `dvc repro split`; `make explore` does both
     python -m mri.commands.notebooks training explainable   # need `dvc repro`; `make notebooks` does it and runs all
@@ -22,8 +22,8 @@ from mri.base.cli import Parser, guarded
 
 FOLDER, OUT = Path("notebooks"), Path("artifacts/notebooks")
 PAGE = FOLDER / "page.html.j2"
-# What says in one line what a notebook lacks, before a kernel is started; by name, since PyTorch takes long to load.
-NEEDED = {
+# Each raises UserError when a notebook's input is missing, before a kernel starts; by name, since PyTorch loads slowly.
+CHECKS = {
     "exploratory": "mri.report.exploration:load",
     "training": "mri.report.metrics:load",
     "explainable": "mri.report.gallery:check",
@@ -31,17 +31,17 @@ NEEDED = {
 
 
 def execute(notebook: NotebookNode) -> None:
-    """Run every cell in the working folder and keep what they show. Raises CellExecutionError where one fails."""
+    """Run every cell in the working folder and keep its output. Raises CellExecutionError where one fails."""
     here = {"metadata": {"path": str(Path.cwd())}}
     NotebookClient(notebook, timeout=None, resources=here).execute(transport_encryption="auto")
 
 
 def render(notebook: NotebookNode, template: Path = PAGE) -> str:
-    """An executed notebook as a page of its own; a picture is described by the heading that it stands under."""
+    """Return an executed notebook as an HTML page; the alternative text of a picture is the heading above it."""
     heading = ""
     for cell in notebook.cells:
-        if cell.cell_type == "markdown" and (found := re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)):
-            heading = found[-1]
+        if cell.cell_type == "markdown" and (headings := re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE)):
+            heading = headings[-1]
         for output in cell.get("outputs", []):
             if "image/png" in output.get("data", {}):
                 output.metadata["alt"] = heading
@@ -52,8 +52,8 @@ def render(notebook: NotebookNode, template: Path = PAGE) -> str:
 
 
 def save(name: str) -> Path:
-    """Run notebooks/NAME.ipynb and write its page. Raises UserError that says what to run when something is missing."""
-    resolve_name(NEEDED[name])()
+    """Run notebooks/NAME.ipynb, write its page and return the path. Raises UserError when its input is missing."""
+    resolve_name(CHECKS[name])()
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     execute(notebook)
     page = OUT / f"{name}.html"
@@ -64,7 +64,7 @@ def save(name: str) -> Path:
 
 def main() -> None:
     parser = Parser("mri.commands.notebooks", __doc__)
-    parser.add_argument("names", nargs="+", choices=NEEDED, metavar="NAME", help=", ".join(NEEDED))
+    parser.add_argument("names", nargs="+", choices=CHECKS, metavar="NAME", help=", ".join(CHECKS))
     for name in parser.parse_args().names:
         print(f"wrote {save(name)}", flush=True)
 

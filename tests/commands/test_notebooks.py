@@ -13,7 +13,7 @@ import pytest
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mri.commands.notebooks import FOLDER, NEEDED, OUT, PAGE, render
+from mri.commands.notebooks import CHECKS, FOLDER, OUT, PAGE, render
 from tests.workspace import ROOT, THUMBNAIL, make, run
 
 LOADED_FROM_A_NETWORK = re.compile(r"""(?:src|href)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import|<script""")
@@ -38,10 +38,10 @@ def test_a_page_needs_no_network_and_describes_its_pictures():
 
 
 def test_every_notebook_is_known():
-    assert sorted(path.stem for path in (ROOT / FOLDER).glob("*.ipynb")) == sorted(NEEDED)
+    assert sorted(path.stem for path in (ROOT / FOLDER).glob("*.ipynb")) == sorted(CHECKS)
 
 
-@pytest.mark.parametrize("name", NEEDED)
+@pytest.mark.parametrize("name", CHECKS)
 def test_a_notebook_is_thin_and_kept_without_outputs(name):
     notebook = nbformat.read(ROOT / FOLDER / f"{name}.ipynb", as_version=4)
     nbformat.validate(notebook)
