@@ -2,14 +2,14 @@
 
     python -m benchmarks.audit
 
-Pictures are synthetic heads, as alike as real slices are (median NCC 0.6, one pair in a thousand above 0.93 by the
-search's bound), one in three of them a mirrored or turned and darkened copy of the one before. Every method gets the
-same ones and looks for the same pairs: NCC of at least 0.93 in either view, under all eight transforms.
+Images are synthetic heads, as similar to each other as real slices (median NCC 0.6, one pair in a thousand above 0.93
+by the search's bound); one in three is a mirrored or rotated and darkened copy of the previous one. Every method gets
+the same images and looks for the same pairs: NCC of at least 0.93 in either view, under all eight transforms.
 
 - search: `mri.data.matching.similar_pairs`;
-- dense: every NCC as one entry of a blocked matrix product of whole pictures, the fastest way that needs no bound;
+- dense: every NCC as one entry of a blocked matrix product of whole images, the fastest way without a bound;
 - loop: one NCC after the other in a Python loop over pairs, the usual way (scripts built on imagehash do the same with
-  hashes), timed on few pictures and scaled by the number of pairs.
+  hashes), timed on few images and scaled by the number of pairs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LOOPED, DENSE, SEARCHED, MANY = 60, 1404, 7020, 70200
 
 
 def pictures(count: int, size: int, out: Path) -> np.ndarray:
-    """uint8 (count, 2, size, size), memory-mapped below `out`: heads of smooth texture."""
+    """Draw heads of smooth texture, uint8 (count, 2, size, size), memory-mapped below `out`."""
     stack = np.lib.format.open_memmap(out / f"{count}.npy", "w+", np.uint8, (count, 2, size, size))
     random = np.random.default_rng(0)
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
@@ -55,27 +55,27 @@ def pictures(count: int, size: int, out: Path) -> np.ndarray:
 
 
 def standardised(stack: np.ndarray) -> np.ndarray:
-    """float32 (N, 2, S * S) of mean 0 and length 1."""
+    """Return vectors of mean 0 and length 1, float32 (N, 2, S * S)."""
     vectors = stack.reshape(*stack.shape[:2], -1).astype(np.float32)
     vectors -= vectors.mean(2, keepdims=True)
     return vectors / np.maximum(np.linalg.norm(vectors, axis=2, keepdims=True), 1e-6)
 
 
 def dense(stack: np.ndarray) -> set[tuple[int, int]]:
-    """The pairs by matrix products of all pixels, half of each product skipped."""
-    x, found = standardised(stack), set()
+    """Find the pairs by matrix products of all pixels, half of each product skipped."""
+    x, pairs = standardised(stack), set()
     step = max(1, BLOCK // len(stack))
     for name in TRANSFORMS:
         y = standardised(np.ascontiguousarray(transform(stack, name)))
         for start, view in itertools.product(range(0, len(x), step), range(2)):
             close = x[start : start + step, view] @ y[start:, view].T >= THRESHOLD
             a, b = np.nonzero(close)
-            found |= {(i + start, j + start) for i, j in zip(a.tolist(), b.tolist(), strict=True) if i < j}
-    return found
+            pairs |= {(i + start, j + start) for i, j in zip(a.tolist(), b.tolist(), strict=True) if i < j}
+    return pairs
 
 
 def loop(stack: np.ndarray) -> set[tuple[int, int]]:
-    """The pairs one by one."""
+    """Find the pairs one by one."""
     x = standardised(stack)
     turned = [standardised(np.ascontiguousarray(transform(stack, name))) for name in TRANSFORMS]
     return {
@@ -86,29 +86,29 @@ def loop(stack: np.ndarray) -> set[tuple[int, int]]:
 
 
 def search(stack: np.ndarray, threshold: float = THRESHOLD) -> set[tuple[int, int]]:
-    found = similar_pairs(stack, threshold)
-    return set(zip(found["a"].tolist(), found["b"].tolist(), strict=True))
+    pairs = similar_pairs(stack, threshold)
+    return set(zip(pairs["a"].tolist(), pairs["b"].tolist(), strict=True))
 
 
 def measure(call: Callable[[np.ndarray], set], stack: np.ndarray, repeats: int) -> tuple[dict[str, Any], set]:
-    """Seconds of each run after nothing but the pictures are in place, CPU per wall second, and what was found."""
-    walls, cpu, found = [], 0.0, set()
+    """Measure the seconds of each run, with the images already loaded; return the figures and the pairs."""
+    walls, cpu, pairs = [], 0.0, set()
     for _ in range(repeats):
         wall, busy = time.perf_counter(), time.process_time()
-        found = call(stack)
+        pairs = call(stack)
         walls.append(time.perf_counter() - wall)
         cpu += time.process_time() - busy
     result = {
         "pictures": len(stack),
         "side": stack.shape[-1],
-        "pairs_found": len(found),
+        "pairs_found": len(pairs),
         "seconds": walls,
         "median_seconds": statistics.median(walls),
         "cpu_seconds": cpu / repeats,
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3),
     }
     print(call.__name__, result, flush=True)
-    return result, found
+    return result, pairs
 
 
 def main() -> None:
@@ -118,7 +118,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         stack = pictures(SEARCHED, SIZE, Path(folder))
-        # The peak of memory never falls again, so the search, whose own peak is reported, goes first.
+        # Peak memory never falls, so the search, whose peak is reported, goes first.
         runs = {"search": measure(search, stack, arguments.repeats)[0]}
         if arguments.largest:
             many = pictures(arguments.largest, THUMBNAIL, Path(folder))
@@ -126,8 +126,8 @@ def main() -> None:
         runs["search_few"] = measure(search, stack[:DENSE], arguments.repeats)[0]
         runs["dense"], by_products = measure(dense, stack[:DENSE], arguments.repeats)
         runs["loop"], by_loop = measure(loop, stack[:LOOPED], arguments.repeats)
-        for found, count in ((by_products, DENSE), (by_loop, LOOPED)):  # equal but for what rounding decides
-            if not search(stack[:count], THRESHOLD + 1e-4) <= found <= search(stack[:count], THRESHOLD - 1e-4):
+        for pairs, count in ((by_products, DENSE), (by_loop, LOOPED)):  # equal, except where rounding decides
+            if not search(stack[:count], THRESHOLD + 1e-4) <= pairs <= search(stack[:count], THRESHOLD - 1e-4):
                 raise SystemExit("the methods disagree")
     content = {
         "runs": runs,
@@ -138,8 +138,11 @@ def main() -> None:
 
 
 def ratios(runs: dict[str, Any]) -> dict[str, float]:
-    """How many times longer the others take. Both scale with the number of pairs, which is how the loop's few
-    pictures are compared with the search's many; loop_scaled_seconds is what it would take for all of them."""
+    """Return how many times longer the other methods take.
+
+    Time scales with the number of pairs, by which the loop's few images are compared with the search's many;
+    loop_scaled_seconds is what the loop would take for all of them.
+    """
 
     def pairs(name: str) -> float:
         return runs[name]["pictures"] * (runs[name]["pictures"] - 1) / 2

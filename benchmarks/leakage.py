@@ -1,13 +1,13 @@
-"""Measure what leakage is worth, and write results/leakage: params.yaml, leakage.json and leakage.png.
+"""Measure how much leakage raises scores, and write results/leakage: params.yaml, leakage.json and leakage.png.
 
     python -m benchmarks.leakage
 
 The phantoms of params.yaml come in neighbouring slices of one patient. They are split twice, by patients ("grouped")
 and by single images ("record"), and the same classifiers learn from both: EfficientNet-B0 with the recipe of
 params.yaml, and the trivial ones of `mri.evaluation.trivial_classifiers`. Then once more with labels that are shuffled
-among patients: there is nothing left to learn, so every score above one in four is memory of a patient whose other
-slices were in training (the check of Yagis et al. 2021, doi 10.1038/s41598-021-01681-w). Means over seeds, which change
-split, labels and training alike.
+among patients: there is nothing left to learn, so any score above one in four comes from remembering a patient
+whose other slices were in training (the check of Yagis et al. 2021, doi 10.1038/s41598-021-01681-w). Means over
+seeds, which change split, labels and training.
 """
 
 from __future__ import annotations
@@ -49,20 +49,20 @@ SHOWN = [ARCHITECTURE, "nearest_neighbour", "grey_levels", "shortcut"]
 
 
 def shuffled_among_patients(frame: pd.DataFrame, seed: int) -> pd.DataFrame:
-    """`frame` with whole patients' labels exchanged, so that each class keeps its number of patients."""
+    """Shuffle labels among whole patients, so that each class keeps its number of patients."""
     patients = frame.groupby("patient")["label"].first()
     labels = np.random.default_rng(derived_seed(seed, "labels")).permutation(patients.to_numpy())
     return frame.assign(label=frame["patient"].map(dict(zip(patients.index, labels, strict=True))))
 
 
 def scores(params: Params, frame: pd.DataFrame, decoded: Decoded, pixels: np.ndarray, seed: int) -> dict[str, float]:
-    """Balanced accuracy on the test part of every classifier, learning from the others."""
+    """Return every classifier's balanced accuracy on the test part, trained on the other parts."""
     classes = params.data.classes
     related = relations.relations(frame, decoded.hashes, NO_PAIRS, params.audit.near)
     frame = splits.split(frame, related, params.split, seed).assign(row=np.arange(len(frame)))
     part = frame["split"].to_numpy()
-    learned, tested = np.isin(part, ("train", "val")), part == "test"
-    trivial = trivial_classifiers.score(frame, decoded.evidence, learned, tested, classes, 100, seed)
+    train, test = np.isin(part, ("train", "val")), part == "test"
+    trivial = trivial_classifiers.score(frame, decoded.evidence, train, test, classes, 100, seed)
     data = dataset.Dataset(frame, pixels, np.zeros((0, 1, 1), bool), classes)
     return {
         ARCHITECTURE: network_score(params, data, seed),
@@ -82,7 +82,7 @@ def network_score(params: Params, data: dataset.Dataset, seed: int) -> float:
 
 
 def run(parameters: dict[str, Any], seeds: int) -> dict[str, dict[str, dict[str, list[float]]]]:
-    """{labels: {protocol: {classifier: [score per seed]}}}"""
+    """Train and score everything: {labels: {protocol: {classifier: [score per seed]}}}."""
     params = parse(parameters)
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder)
@@ -90,33 +90,33 @@ def run(parameters: dict[str, Any], seeds: int) -> dict[str, dict[str, dict[str,
         frame = dataset.read_index(images)
         decoded = decode(images, frame, params.size, params.audit.size, images / "splits")
         pixels = np.load(images / "splits" / dataset.IMAGES, mmap_mode="r")
-        found: dict = {kind: {protocol: {} for protocol in PROTOCOLS} for kind in LABELS}
+        results: dict = {kind: {protocol: {} for protocol in PROTOCOLS} for kind in LABELS}
         for seed, kind, protocol in itertools.product(range(seeds), LABELS, PROTOCOLS):
-            chosen = params.model_copy(update={"split": params.split.model_copy(update={"protocol": protocol})})
+            variant = params.model_copy(update={"split": params.split.model_copy(update={"protocol": protocol})})
             labelled = frame if kind == "true" else shuffled_among_patients(frame, seed)
-            for name, score in scores(chosen, labelled, decoded, pixels, seed).items():
-                found[kind][protocol].setdefault(name, []).append(score)
+            for name, score in scores(variant, labelled, decoded, pixels, seed).items():
+                results[kind][protocol].setdefault(name, []).append(score)
                 print(f"seed {seed}, {kind} labels, {protocol}: {name} {score:.3f}", flush=True)
-    return found
+    return results
 
 
-def summary(found: dict[str, dict[str, dict[str, list[float]]]]) -> dict[str, Any]:
-    """Means over seeds, and the gap that leakage makes: record-wise minus patient-wise, in shares."""
-    result: dict[str, Any] = {}
-    for kind, protocols in found.items():
+def summary(results: dict[str, dict[str, dict[str, list[float]]]]) -> dict[str, Any]:
+    """Return means over seeds, and the gap that leakage makes: record-wise minus patient-wise."""
+    summaries: dict[str, Any] = {}
+    for kind, protocols in results.items():
         means = {
-            name: {who: float(np.mean(values)) for who, values in made.items()} for name, made in protocols.items()
+            name: {who: float(np.mean(values)) for who, values in scores.items()} for name, scores in protocols.items()
         }
         gap = {who: means["record"][who] - means["grouped"][who] for who in means["record"]}
-        result[kind] = {**means, "gap": gap, "seeds": protocols}
-    return result
+        summaries[kind] = {**means, "gap": gap, "seeds": protocols}
+    return summaries
 
 
-def draw(found: dict[str, dict[str, dict[str, list[float]]]], chance: float) -> None:
+def draw(results: dict[str, dict[str, dict[str, list[float]]]], chance: float) -> None:
     figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True, layout="constrained")
     for axis, kind in zip(axes, LABELS, strict=True):
         for offset, protocol in ((-0.2, "grouped"), (0.2, "record")):
-            values = [found[kind][protocol][name] for name in SHOWN]
+            values = [results[kind][protocol][name] for name in SHOWN]
             places = np.arange(len(SHOWN)) + offset
             label = "split by patients" if protocol == "grouped" else "split by images: leaks"
             axis.bar(places, [np.mean(v) for v in values], 0.4, label=label, zorder=2)
@@ -139,14 +139,14 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     parameters = compose([])
-    found = run(parameters, arguments.seeds)
+    results = run(parameters, arguments.seeds)
     content = {
         "score": "balanced accuracy on test images",
-        **summary(found),
+        **summary(results),
     }
     records.write("benchmarks.leakage", content, OUT / "leakage.json")
     (OUT / "params.yaml").write_text(yaml.safe_dump(parameters, sort_keys=False), encoding="utf-8")
-    draw(found, 1 / len(parameters["data"]["classes"]))
+    draw(results, 1 / len(parameters["data"]["classes"]))
 
 
 if __name__ == "__main__":

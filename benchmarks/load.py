@@ -58,10 +58,10 @@ Ask = Callable[[httpx.Client, np.random.Generator], httpx.Response]
 
 @dataclass
 class Tally:
-    """What clients have seen.
+    """What clients have counted.
 
     requests: how many are over. broken: how connections broke. rows: the ids that the store should hold. ms: of answers
-    200.
+    with status 200.
     """
 
     requests: int = 0
@@ -72,7 +72,7 @@ class Tally:
     malformed: int = 0
 
     def count(self, answer: httpx.Response, malformed: bool = False) -> None:
-        """One answer. malformed: whether it is to a malformed request."""
+        """Count one answer. malformed: whether the request was malformed."""
         self.requests += 1
         self.malformed += malformed
         self.statuses[_name(answer)] += 1
@@ -82,7 +82,7 @@ class Tally:
             self.ms.append(1e3 * answer.elapsed.total_seconds())
 
     def unanswered(self, error: httpx.HTTPError) -> None:
-        """A connection that broke."""
+        """Count a connection that broke."""
         self.requests += 1
         self.statuses["no answer"] += 1
         self.broken[type(error).__name__] += 1
@@ -99,7 +99,7 @@ class Tally:
 
     @property
     def unplanned(self) -> int:
-        """Failures: answers 5xx that don't say when to come back, and none at all."""
+        """Failures: 5xx answers that don't say when to retry, and missing answers."""
         return sum(count for name, count in self.statuses.items() if name.startswith("5") or name == "no answer")
 
 
@@ -109,7 +109,7 @@ def _name(answer: httpx.Response) -> str:
 
 
 def _rows(answer: httpx.Response) -> list[str]:
-    """The ids of the rows that one answer leaves."""
+    """Return the ids of the rows that one answer leaves in the store."""
     body = answer.json()
     if answer.status_code == 200 and "predictions" in body:
         return [f"{body['request_id']}/{one['index']}" for one in body["predictions"]]
@@ -117,7 +117,7 @@ def _rows(answer: httpx.Response) -> list[str]:
 
 
 def scans() -> list[bytes]:
-    """The four sample images of the service's page."""
+    """Return the four sample images of the service's page."""
     return [(SAMPLES / f"{name}.png").read_bytes() for name in CLASSES]
 
 
@@ -146,7 +146,7 @@ WRONG: list[Ask] = [
 
 
 def ask(client: httpx.Client, random: np.random.Generator) -> tuple[httpx.Response, bool]:
-    """One request of the mixture, and whether it was malformed."""
+    """Send one request of the mixture; return the answer and whether the request was malformed."""
     kind = random.random()
     if kind < MALFORMED:
         return WRONG[random.integers(len(WRONG))](client, random), True
@@ -159,7 +159,7 @@ def ask(client: httpx.Client, random: np.random.Generator) -> tuple[httpx.Respon
 
 
 def client(address: str, seed: int, ended: threading.Event, tally: Callable[[], Tally]) -> None:
-    """Ask until it is over. tally: where to count what is over now."""
+    """Send requests until `ended` is set. tally: returns where to count."""
     random = np.random.default_rng(seed)
     with httpx.Client(base_url=address, timeout=120) as connection:
         while not ended.is_set():
@@ -174,7 +174,7 @@ def client(address: str, seed: int, ended: threading.Event, tally: Callable[[], 
 
 
 class Load:
-    """Clients that ask from `start` until `stop`, counted apart in parts: a new one begins with `next_part`."""
+    """Clients that send requests from `start` to `stop`, counted in parts: `next_part` begins a new one."""
 
     def __init__(self, address: str, clients: int = CLIENTS):
         self._ended = threading.Event()
@@ -189,18 +189,18 @@ class Load:
             thread.start()
 
     def requests(self) -> int:
-        """How many are over so far."""
+        """Return how many are over so far."""
         return sum(tally.requests for part in self._parts for tally in part)
 
     def next_part(self) -> None:
         self._parts.append([Tally() for _ in self._threads])
 
     def parts(self) -> list[Tally]:
-        """What clients have seen in each; exact when they have stopped."""
+        """Return the counts of each part; exact when the clients have stopped."""
         return [sum(part, Tally()) for part in self._parts]
 
     def stop(self) -> Tally:
-        """End when every client has its last answer; what they have seen in all parts."""
+        """Wait until every client has its last answer; return the counts of all parts together."""
         self._ended.set()
         for thread in self._threads:
             thread.join()
@@ -211,7 +211,7 @@ class Load:
 
 
 def memory(service: Service) -> float:
-    """Proportional set size of all the service's processes together, in MB."""
+    """Return the proportional set size of all the service's processes together, in MB."""
     total = 0
     for process in service.tree():
         with suppress(psutil.Error):  # it has just ended
@@ -220,24 +220,24 @@ def memory(service: Service) -> float:
 
 
 def recorded(service: Service, rows: list[str], seconds: float = 30) -> dict[str, Any]:
-    """How the store compares with the rows that it should hold, once it has had time to write them."""
+    """Compare the store with the rows that it should hold, once it has had time to write them."""
     expected, until = Counter(rows), time.monotonic() + seconds
     while True:
-        found = Counter(row.request_id for row in service.store.select("request_id"))
-        if found == expected or time.monotonic() > until:
+        stored = Counter(row.request_id for row in service.store.select("request_id"))
+        if stored == expected or time.monotonic() > until:
             break
         time.sleep(0.5)
     return {
         "expected": expected.total(),
-        "rows": found.total(),
-        "missing": (expected - found).total(),
-        "unexpected": (found - expected).total(),
+        "rows": stored.total(),
+        "missing": (expected - stored).total(),
+        "unexpected": (stored - expected).total(),
         "counted_as_lost": service.store.lost(),
     }
 
 
 def measure(service: Service, seconds: float, warm_up: float) -> dict[str, Any]:
-    """The figures of one load."""
+    """Put the service under load and return the figures."""
     load = Load(service.address)
     load.start()
     time.sleep(warm_up)
@@ -279,20 +279,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, served(Path(folder), WORKERS) as service:
-        found = measure(service, arguments.seconds, arguments.warm_up)
+        figures = measure(service, arguments.seconds, arguments.warm_up)
     content = {
-        **found,
+        **figures,
         "clients": CLIENTS,
         "workers": WORKERS,
         "warm_up_seconds": arguments.warm_up,
         "package": described(),
     }
     records.write("benchmarks.load", content, arguments.out)
-    print(
-        f"{found['requests']} requests, {found['unplanned_5xx']} failures, memory {found['memory_growth']:+.1%}, ",
-        end="",
-    )
-    print(f"recorded exactly once: {found['recorded_exactly_once']}")
+    print(f"{figures['requests']} requests, {figures['unplanned_5xx']} failures")
+    print(f"memory {figures['memory_growth']:+.1%}, recorded exactly once: {figures['recorded_exactly_once']}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A real service for those who try it: `bentoml serve` on loopback with files of its own, ended when they are done."""
+"""Run a real service for benchmarks and tests: `bentoml serve` on loopback, with its own files, until it is stopped."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ WORKER = "_bentoml_impl.worker.service"
 
 
 class Service:
-    """A running service. address: of it. folder: has its log, its store and its temporary files."""
+    """A running service. folder: holds its log, its store and its temporary files."""
 
     def __init__(self, process: subprocess.Popen[bytes], address: str, folder: Path, store_file: Path):
         self.process, self.address, self.folder, self.store_file = process, address, folder, store_file
@@ -38,21 +38,21 @@ class Service:
         return (self.folder / "log").read_text(errors="replace")
 
     def tree(self) -> list[psutil.Process]:
-        """The service's processes: the one that was started, and all below it."""
+        """Return the service's processes: the one that was started, and its descendants."""
         root = psutil.Process(self.process.pid)
         return [root, *root.children(recursive=True)]
 
     def workers(self) -> list[psutil.Process]:
-        """The processes that answer requests, oldest first."""
-        found = []
+        """Return the processes that answer requests, oldest first."""
+        workers = []
         for process in self.tree():
             with contextlib.suppress(psutil.Error):
                 if WORKER in process.cmdline():
-                    found.append(process)
-        return sorted(found, key=lambda process: process.create_time())
+                    workers.append(process)
+        return sorted(workers, key=lambda process: process.create_time())
 
     def initialised(self) -> int:
-        """How many workers have begun to answer so far, those included that have ended since."""
+        """Count the workers that have started so far, including those that have ended since."""
         return self.log.count("brain_tumour_classifier initialized")
 
 
@@ -73,7 +73,7 @@ def start(
 ) -> Service:
     """Start `bentoml serve COMMAND` in the folder `working`; it may still be loading when this returns.
 
-    package: artifacts/service by default. store: in `folder` by default. settings: variables, "" unsets one.
+    package: artifacts/service by default. store: in `folder` by default. settings: variables; "" unsets one.
     """
     port, store = free_port(), store or folder / "monitoring.db"
     temporary = folder / "temporary"
@@ -96,7 +96,7 @@ def start(
 
 
 def described(package: Path | None = None) -> dict[str, str]:
-    """What a service serves: {winner, data_version, model_version}. package: as of `start`."""
+    """Return what a service serves: {winner, data_version, model_version}. package: as for `start`."""
     served = Package(packaged(package))
     name = served.default
     return {"winner": name, "data_version": served.about["data_version"], "model_version": served.version(name)}
@@ -122,9 +122,9 @@ def stop(service: Service) -> None:
 
 @contextlib.contextmanager
 def served(folder: Path, workers: int = 2, **options: Any) -> Iterator[Service]:
-    """A service that answers, until the block ends; options as of `start`.
+    """Run a service that answers, until the block ends; options as for `start`.
 
-    Raises UserError with the last line of its log if it won't answer.
+    Raises UserError with the last line of its log if it doesn't answer.
     """
     service = start(folder, workers, **options)
     try:
@@ -141,5 +141,5 @@ def wait_until_ready(service: Service, workers: int) -> None:
             if service.initialised() >= workers and httpx.get(f"{service.address}/readyz").status_code == 200:
                 return
         time.sleep(0.2)
-    said = service.log.strip().splitlines() or ["its log is empty"]
-    raise UserError(f"the service doesn't start: {said[-1].removeprefix('error: ')}")
+    lines = service.log.strip().splitlines() or ["its log is empty"]
+    raise UserError(f"the service doesn't start: {lines[-1].removeprefix('error: ')}")

@@ -3,8 +3,8 @@
     python -m benchmarks.reliability
     python -m benchmarks.reliability --seconds 10 worker_killed    # one drill, shorter, only printed
 
-Counts and states are what matters; latencies are given as ratios only, so the machine needn't be idle. Two drills need
-root on Linux: one mounts a small disk, the other makes a file immutable.
+Counts and states matter; latencies are given as ratios only, so the machine needn't be idle. Some drills need root on
+Linux: they mount a small disk or make a file immutable.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ OUT = Path("results/reliability.md")
 CLIENTS, SECONDS = 8, 20.0
 # Rows in the store before anything is broken.
 WARM = 50
-# Rows of a store that is back are there by then.
+# Seconds after which a repaired store has all rows.
 PATIENCE = 30.0
-# Room for the rows of a drill, several times over.
+# Several times what the rows of a drill need.
 DISK_BYTES = 40_000_000
 ONE_DAY = 86_400
-# What makes a Python process read a clock that somebody else can turn.
+# A sitecustomize.py that shifts a Python process's clock by the number in a file.
 CLOCK = """
 import pathlib, time
 _real, _offset = time.time, pathlib.Path(__file__).with_name("offset")
@@ -57,8 +57,8 @@ time.time = lambda: _real() + float(_offset.read_text())
 TITLE = """# What the service does when something breaks
 
 Written by `python -m benchmarks.reliability`; every figure is of that run. A drill starts a service, keeps {clients}
-clients asking without a pause (one request in twenty malformed), breaks one thing, and mends it where that can be done.
-"Failures" are answers of 500 and above but a 503 that says when to come back, "unanswered" are connections that broke.
+clients asking without a pause (one request in twenty malformed), breaks one thing, and repairs it where possible.
+"Failures" are answers of 500 and above, except a 503 that says when to retry; "unanswered" are connections that broke.
 The store should hold one row for every answered image and every refused request.
 
 The package's winner is {winner} (data version {data_version}, model version {model_version}).
@@ -70,7 +70,7 @@ Figures = dict[str, Any]
 
 @contextlib.contextmanager
 def loaded(service: Service, seconds: float) -> Iterator[Load]:
-    """Clients that have asked for a while already, and ask on."""
+    """Run clients until the block ends; they have sent requests for a while when it begins."""
     load = Load(service.address, CLIENTS)
     load.start()
     wait_for(lambda: load.requests() > WARM and len(service.store.select("request_id", newest=WARM)) == WARM)
@@ -84,7 +84,7 @@ def loaded(service: Service, seconds: float) -> Iterator[Load]:
 def worker_killed(folder: Path, package: Path, seconds: float) -> Figures:
     """One of two workers is killed (SIGKILL) under load.
 
-    What it had just answered and not yet written is lost with it: rows are written within a fifth of a second.
+    Answers that it hadn't recorded yet are lost: rows are written within a fifth of a second.
     """
     with served(folder, package=package) as service, loaded(service, seconds) as load:
         before, killed_at = load.requests(), time.monotonic()
@@ -110,7 +110,7 @@ def worker_killed(folder: Path, package: Path, seconds: float) -> Figures:
 def store_deleted(folder: Path, package: Path, seconds: float) -> Figures:
     """The store's file is deleted, and not what SQLite keeps beside it.
 
-    It is made anew. Rows that the deleted file still got are read through a connection that was open before.
+    It is created again. Rows that still went to the deleted file are read through a connection opened before.
     """
     with served(folder, package=package) as service, loaded(service, seconds) as load:
         with contextlib.closing(sqlite3.connect(service.store_file, timeout=30)) as deleted:
@@ -138,7 +138,7 @@ def store_read_only(folder: Path, package: Path, seconds: float) -> Figures:
             immutable(folder, "-i")
         tally = load.stop()
         rows = recorded(service, tally.rows, PATIENCE)
-    return {**answers(tally), "answer of /api/monitoring meanwhile": page, **told(service), **store(rows)}
+    return {**answers(tally), "answer of /api/monitoring meanwhile": page, **log_line(service), **store(rows)}
 
 
 def immutable(folder: Path, flag: str) -> None:
@@ -156,13 +156,13 @@ def disk_full(folder: Path, package: Path, seconds: float) -> Figures:
         (disk / "filling").unlink()
         tally = load.stop()
         rows = recorded(service, tally.rows, PATIENCE)
-    return {**answers(tally), **told(service), **store(rows)}
+    return {**answers(tally), **log_line(service), **store(rows)}
 
 
 def disk_full_to_the_end(folder: Path, package: Path, seconds: float) -> Figures:
     """The store's disk is full, and the service is stopped before anything is done about it.
 
-    What can't be written by then is lost, and how much that is stands in the log.
+    Rows that can't be written by then are lost, and the log counts them.
     """
     with small_disk(folder / "disk") as disk, _on(disk, folder, package) as service, loaded(service, seconds) as load:
         fill(disk)
@@ -172,8 +172,8 @@ def disk_full_to_the_end(folder: Path, package: Path, seconds: float) -> Figures
         (disk / "filling").unlink()
         rows = recorded(service, tally.rows, seconds=0)
         service.store.close()
-    said = [line.split("used: ")[1].split()[0] for line in service.log.splitlines() if "rows are lost" in line]
-    return {**answers(tally), "rows lost, says the log": sum(map(int, said)), **store(rows)}
+    lost = [line.split("used: ")[1].split()[0] for line in service.log.splitlines() if "rows are lost" in line]
+    return {**answers(tally), "rows lost, says the log": sum(map(int, lost)), **store(rows)}
 
 
 def _on(disk: Path, folder: Path, package: Path) -> contextlib.AbstractContextManager[Service]:
@@ -182,7 +182,7 @@ def _on(disk: Path, folder: Path, package: Path) -> contextlib.AbstractContextMa
 
 @contextlib.contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of DISK_BYTES at this place."""
+    """Mount a disk of DISK_BYTES until the block ends."""
     folder.mkdir(parents=True)
     command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -195,7 +195,7 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 
 def fill(disk: Path) -> None:
-    """Leave no room."""
+    """Fill up the disk."""
     with contextlib.suppress(OSError), (disk / "filling").open("wb", buffering=0) as file:
         for _ in range(DISK_BYTES // 512 + 1):
             file.write(bytes(512))
@@ -225,13 +225,13 @@ def tracking_server_hung(folder: Path, package: Path, seconds: float) -> Figures
                 if service is waiting:
                     statuses[answer.status_code] += 1
                     rows.append(answer.json()["request_id"])
-        found = recorded(waiting, rows, PATIENCE)
+        stored = recorded(waiting, rows, PATIENCE)
     return {
         "requests": statuses.total(),
         "answers by status": by_status(statuses),
         "connections that hang": server.connections,
         "median latency over the normal one": round(statistics.median(ms["hung"]) / statistics.median(ms["normal"]), 2),
-        **store(found),
+        **store(stored),
     }
 
 
@@ -240,7 +240,7 @@ def _ask(service: Service) -> httpx.Response:
 
 
 class HungServer(threading.Thread):
-    """Takes connections and says nothing. connections: how many there were."""
+    """A server that accepts connections and never answers. connections: how many there were."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -269,7 +269,7 @@ class HungServer(threading.Thread):
 def clock_moved_back(folder: Path, package: Path, seconds: float) -> Figures:
     """The clock goes back by a day while the service runs, and forward again.
 
-    The service's processes read a clock that the drill turns: a sitecustomize.py wraps `time.time`. Retention is half
+    The service's processes read a clock that the drill sets: a sitecustomize.py wraps `time.time`. Retention is half
     a day, so rows that come from tomorrow must neither vanish nor stop the work beside the answering.
     """
     (folder / "clock").mkdir(parents=True)
@@ -299,14 +299,14 @@ def clock_moved_back(folder: Path, package: Path, seconds: float) -> Figures:
 
 
 def turn(offset: Path, seconds: float) -> None:
-    """Move the clock by so many seconds; it is never half written."""
+    """Shift the clock by so many seconds, atomically."""
     new = offset.with_name("new")
     new.write_text(str(seconds))
     new.replace(offset)
 
 
 def held_until(service: Service) -> float | None:
-    """When the lease of the work beside the answering ends, by the service's clock."""
+    """Return when the lease of the background work ends, by the service's clock."""
     with service.store.begin() as connection:
         return connection.execute(sa.select(leases.c.until)).scalar()
 
@@ -320,7 +320,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 def winners_weights(package: Path) -> Path:
-    """The file of weights that is loaded at the start: of the precision that serves, and not of the guided graph."""
+    """Return the weights that are loaded at the start: of the precision that serves, not of the guided graph."""
     folder = package / "models" / read_json(package / ABOUT)["winner"]
     return (folder / PRECISIONS[read_card(folder)["precision"]][0]).with_suffix(".bin")
 
@@ -337,8 +337,8 @@ def damaged_package(folder: Path, package: Path, seconds: float) -> Figures:
         code = service.process.wait(local_service.START_SECONDS)
     finally:
         local_service.stop(service)
-    said = service.log.strip().replace(f"{copy}/", "")
-    return {"exit code": code, "lines said": len(said.splitlines()), "said": f"`{said.splitlines()[-1]}`"}
+    lines = service.log.strip().replace(f"{copy}/", "").splitlines()
+    return {"exit code": code, "lines said": len(lines), "said": f"`{lines[-1]}`"}
 
 
 DRILLS: dict[str, Callable[[Path, Path, float], Figures]] = {
@@ -371,7 +371,7 @@ def by_status(statuses: Counter[Any]) -> str:
     return ", ".join(f"{count} × {name}" for name, count in sorted(statuses.items()))
 
 
-def told(service: Service) -> Figures:
+def log_line(service: Service) -> Figures:
     lines = [line for line in service.log.splitlines() if "rows wait, predictions go on" in line]
     return {"what the log says of it": f"`{lines[0].split('] ')[-1]}`" if lines else "nothing"}
 
@@ -386,7 +386,7 @@ def store(rows: dict[str, Any]) -> Figures:
 
 
 def section(drill: Callable[..., Figures], figures: Figures) -> str:
-    """One drill as Markdown: what was done, and what came of it."""
+    """Return a drill as Markdown: what it did and its figures."""
     first, *rest = [" ".join(part.split()) for part in (drill.__doc__ or "").split("\n\n")]
     table = "\n".join(f"| {name} | {value} |" for name, value in figures.items())
     heading = drill.__name__.replace("_", " ").capitalize()
@@ -394,7 +394,7 @@ def section(drill: Callable[..., Figures], figures: Figures) -> str:
 
 
 def run(names: list[str], package: Path, seconds: float) -> str:
-    """The sections of these drills."""
+    """Run drills and return their sections."""
     sections = []
     for name in names:
         with tempfile.TemporaryDirectory() as folder:
@@ -404,7 +404,7 @@ def run(names: list[str], package: Path, seconds: float) -> str:
 
 
 def title(package: Path) -> str:
-    """What stands above the sections: what was served, on which machine, when."""
+    """Return the introduction: what was served, on which machine, when."""
     machine = hardware.describe()
     named = f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}"
     about = local_service.described(package)
@@ -420,7 +420,7 @@ def main() -> None:
     arguments = parser.parse_args()
     for name in arguments.drills:
         if name not in DRILLS:
-            raise UserError(f"there is no drill {name!r}: choose among {', '.join(DRILLS)}")
+            raise UserError(f"unknown drill {name!r}: choose from {', '.join(DRILLS)}")
     package = local_service.packaged(None)
     sections = run(arguments.drills or list(DRILLS), package, arguments.seconds)
     if not arguments.drills:

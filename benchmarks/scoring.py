@@ -1,12 +1,12 @@
-"""Time what scores and explanations of all four networks take, and write results/benchmarks/scoring.json.
+"""Time the scores and explanations of all four networks, and write results/benchmarks/scoring.json.
 
     python -m benchmarks.scoring
 
-- scores: everything that is told of four networks' predictions on 1,300 images in 130 groups, with intervals from 2,000
-  resamples: scores in all and per class, calibration, abstaining, prediction sets, and the tests of all six pairs.
+- scores: all that is computed from four networks' predictions on 1,300 images in 130 groups, with intervals from
+  2,000 resamples: scores in all and per class, calibration, abstaining, prediction sets, and tests of all six pairs.
 - maps: Grad-CAM, Guided Backprop and Guided Grad-CAM of four networks on 200 images of 224 pixels a side.
 
-Predictions are drawn at random, and the networks have random weights: what they say doesn't change how long it takes.
+Predictions and weights are random: they don't change how long it takes.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ EXPLAINED, SIZE = 200, 224
 
 
 def timed(work: Callable[[], Any]) -> dict[str, float]:
-    """Seconds on the wall, and processor seconds per second, which tell an idle machine from a busy one."""
+    """Measure wall seconds, and processor seconds per wall second, which tell an idle machine from a busy one."""
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
@@ -46,27 +46,27 @@ def timed(work: Callable[[], Any]) -> dict[str, float]:
 
 
 def score(params: Params, images: int = PREDICTED) -> None:
-    """All scores of all networks on made predictions."""
+    """Compute all scores of all networks on random predictions."""
     random = np.random.default_rng(0)
     classes, resamples = params.data.classes, params.evaluate.resamples
     labels, groups = random.integers(0, len(classes), images), np.arange(images) % GROUPS
-    said = {}
+    probabilities = {}
     for name in params.model.architectures:
         logits = random.normal(size=(images, len(classes))) + 3 * np.eye(len(classes))[labels]
-        said[name] = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        summarise(said[name], labels, groups, classes, resamples)
-        confidence.noise_floor(said[name])
-        confidence.abstaining_scores(said[name], labels, groups, resamples, 0)
+        probabilities[name] = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+        summarise(probabilities[name], labels, groups, classes, resamples)
+        confidence.noise_floor(probabilities[name])
+        confidence.abstaining_scores(probabilities[name], labels, groups, resamples, 0)
         for coverage in params.evaluate.coverage:
-            threshold = prediction_sets.fit_threshold(said[name], labels, 1 - coverage)
-            sets = prediction_sets.prediction_sets(said[name], threshold)
+            threshold = prediction_sets.fit_threshold(probabilities[name], labels, 1 - coverage)
+            sets = prediction_sets.prediction_sets(probabilities[name], threshold)
             prediction_sets.summarise(sets, labels, groups, classes, resamples, 0)
-    called = {name: made.argmax(1) for name, made in said.items()}
-    compare(called, labels, groups, len(classes), resamples=resamples)
+    predicted = {name: rows.argmax(1) for name, rows in probabilities.items()}
+    compare(predicted, labels, groups, len(classes), resamples=resamples)
 
 
 def explain(params: Params, images: int = EXPLAINED, size: int = SIZE) -> None:
-    """All maps of all networks on random pictures."""
+    """Draw all maps of all networks on random images."""
     pixels = np.random.default_rng(0).integers(0, 256, (images, size, size), np.uint8)
     for spec in params.model.architectures.values():
         explain_many(models.build(spec, len(params.data.classes), 0).eval(), to_tensor(pixels), None, SHOWN_METHODS)

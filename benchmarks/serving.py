@@ -75,17 +75,17 @@ class Server(NamedTuple):
 
 
 def pictures() -> list[bytes]:
-    """The page's sample scans as JPEGs of the size that the Kaggle set has."""
-    made = []
+    """Return the page's sample scans as JPEGs of the Kaggle set's size."""
+    jpegs = []
     for path in sorted(SAMPLES.glob("*.png")):
         buffer = io.BytesIO()
         Image.open(path).resize((JPEG_SIDE, JPEG_SIDE), Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=90)
-        made.append(buffer.getvalue())
-    return made
+        jpegs.append(buffer.getvalue())
+    return jpegs
 
 
 def form(picture: bytes, fields: dict[str, str]) -> tuple[bytes, str]:
-    """Body and content type of a multipart request, made once so that clients cost next to nothing."""
+    """Return body and content type of a multipart request, prepared once so that clients cost next to nothing."""
     boundary = "benchmark-7d3f0c"
     parts = [f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
              for name, value in fields.items()]  # fmt: skip
@@ -176,7 +176,7 @@ async def _ask(session: aiohttp.ClientSession, address: str, body: bytes, conten
 async def _load(
     address: str, bodies: list[tuple[bytes, str]], clients: int, seconds: float
 ) -> tuple[list[float], list[dict[str, float]], float]:
-    """What every answered request took (seconds) and said of its parts, and the wall time of all."""
+    """Return the seconds of every request, the times of its parts by its answer, and the wall time of all requests."""
     times: list[float] = []
     parts: list[dict[str, float]] = []
     connector = aiohttp.TCPConnector(limit=clients)
@@ -199,7 +199,7 @@ async def _load(
 
 
 def measure(server: Server, method: str, clients: int, seconds: float, fields: dict[str, str]) -> dict[str, Any]:
-    """What so many clients get, and what the server's processes use meanwhile."""
+    """Measure what so many clients get, and what the server's processes use meanwhile."""
     bodies = [
         form(picture, fields | ({"explain": METHODS[method]} if METHODS[method] else {})) for picture in pictures()
     ]
@@ -211,13 +211,13 @@ def measure(server: Server, method: str, clients: int, seconds: float, fields: d
 
 
 def summary(times: list[float], wall: float) -> dict[str, float]:
-    """Requests/s, and percentiles of what clients waited for, in milliseconds."""
+    """Return requests/s, and percentiles of the clients' waiting times in milliseconds."""
     p50, p99 = np.percentile(times, [50, 99]) * 1e3
     return {"requests": len(times), "requests_per_s": len(times) / wall, "p50_ms": float(p50), "p99_ms": float(p99)}
 
 
 def part_medians(parts: list[dict[str, float]]) -> dict[str, float]:
-    """{"network_ms": median, ...} of what answers say of their parts."""
+    """Return {"network_ms": median, ...} of the parts' times in answers."""
     return {f"{name}_ms": statistics.median(part[name] for part in parts) for name in parts[0]}
 
 
@@ -226,7 +226,7 @@ def tree(process: psutil.Process) -> list[psutil.Process]:
 
 
 def processor_seconds(process: psutil.Process) -> float:
-    """Of a process and those that it started."""
+    """Return the processor seconds of a process and its descendants."""
     return sum(sum(one.cpu_times()[:2]) for one in tree(process))
 
 
@@ -236,36 +236,36 @@ def memory(process: psutil.Process) -> dict[str, float]:
 
 
 def run(server: str, case: Case, seconds: float) -> dict[str, Any]:
-    """All that is asked of one server and one network, on a server that was started for it."""
+    """Measure all cases of one network on a server that is started for it."""
     start = {"usual": usual, "ours": ours}[server]
     fields = {"model": case.arch} if server == "ours" else {}
     with start(case, free_port()) as running:
-        found: dict[str, Any] = {"ready_s": running.ready_s}
+        figures: dict[str, Any] = {"ready_s": running.ready_s}
         for method, concurrencies in CONCURRENCIES.items():
-            found[method] = {str(n): measure(running, method, n, seconds, fields) for n in concurrencies}
-    print(f"{case.arch} {server}: ready in {running.ready_s:.1f} s; {_headline(found)}", flush=True)
-    return found
+            figures[method] = {str(n): measure(running, method, n, seconds, fields) for n in concurrencies}
+    print(f"{case.arch} {server}: ready in {running.ready_s:.1f} s; {_headline(figures)}", flush=True)
+    return figures
 
 
-def _headline(found: dict[str, Any]) -> str:
+def _headline(figures: dict[str, Any]) -> str:
     return "; ".join(
-        f"{method} " + " ".join(f"{row['requests_per_s']:.1f}/s ({n})" for n, row in found[method].items())
+        f"{method} " + " ".join(f"{row['requests_per_s']:.1f}/s ({n})" for n, row in figures[method].items())
         for method in CONCURRENCIES
     )
 
 
 def runtime(case: Case, seconds: float) -> dict[str, Any]:
-    """The model call alone, Grad-CAM with it, and the machine's rate of multiply-adds: without a server."""
+    """Measure the model call, Grad-CAM with it, and the machine's rate of multiply-adds, without a server."""
     network = Package(case.package).network(case.arch)
     pixels = np.random.default_rng(0).integers(0, 256, (1, network.size, network.size), np.uint8)
     weights = network.head_weights
     assert weights is not None
 
     def explained() -> None:
-        said = network.opinions(pixels)[0]
-        target = np.array([network.classes.index(said.label)])
-        assert said.features is not None
-        upsample(gradcam_from_features(said.features[None], weights, target), (network.size, network.size))
+        opinion = network.opinions(pixels)[0]
+        target = np.array([network.classes.index(opinion.label)])
+        assert opinion.features is not None
+        upsample(gradcam_from_features(opinion.features[None], weights, target), (network.size, network.size))
 
     call, plain, with_map = [], [], []
     for _ in range(3):  # in turns
@@ -274,7 +274,7 @@ def runtime(case: Case, seconds: float) -> dict[str, Any]:
         with_map += repeat(explained, seconds / 3)
     model_call = statistics.median(call)
     rate = models.gmac(models.load(case.weights).model, network.size) / model_call
-    found = {
+    figures = {
         "precision": network.runtime.precision,
         "size_px": network.size,
         "model_call_ms": 1e3 * model_call,
@@ -283,11 +283,11 @@ def runtime(case: Case, seconds: float) -> dict[str, Any]:
         "explain_cost": statistics.median(with_map) / statistics.median(plain),
         "network_gmac_per_s": rate,
     }
-    return found | {"gemm_gmac_per_s": (gemm := products(seconds)), "gemm_share": rate / gemm[found["precision"]]}
+    return figures | {"gemm_gmac_per_s": (gemm := products(seconds)), "gemm_share": rate / gemm[figures["precision"]]}
 
 
 def products(seconds: float) -> dict[str, float]:
-    """10^9 multiply-adds per second of a square matrix product, by number format."""
+    """Measure a square matrix product: 10^9 multiply-adds per second, by number format."""
     import torch
 
     a, b = (torch.randint(-100, 100, (GEMM_SIDE, GEMM_SIDE), dtype=torch.int8) for _ in range(2))
@@ -301,7 +301,7 @@ def products(seconds: float) -> dict[str, float]:
 
 
 def run_apart(case: Case, seconds: float) -> dict[str, Any]:
-    """`runtime` in a process of its own."""
+    """Call `runtime` in a process of its own."""
     arguments = ["--runtime", *(str(part) for part in case), str(seconds)]
     command = [sys.executable, "-m", "benchmarks.serving", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
@@ -309,21 +309,21 @@ def run_apart(case: Case, seconds: float) -> dict[str, Any]:
 
 
 def compare(case: Case, rounds: int, seconds: float) -> dict[str, Any]:
-    """Both servers in turns: {"usual": medians over rounds, "ours": ..., "runtime": ...}."""
-    found = [{server: run(server, case, seconds) for server in SERVERS} for _ in range(rounds)]
-    both = {server: medians([one[server] for one in found]) for server in SERVERS}
+    """Measure both servers in turns: {"usual": medians over rounds, "ours": ..., "runtime": ...}."""
+    results = [{server: run(server, case, seconds) for server in SERVERS} for _ in range(rounds)]
+    both = {server: medians([result[server] for result in results]) for server in SERVERS}
     return {**both, "runtime": run_apart(case, seconds)}
 
 
 def medians(runs: list[Any]) -> Any:
-    """Of equally built dictionaries of numbers, one with the median of each number."""
+    """Return the median of each number in equally nested dictionaries."""
     if isinstance(runs[0], dict):
         return {key: medians([run[key] for run in runs]) for key in runs[0]}
     return statistics.median(runs)
 
 
 def speedups(runs: dict[str, Any]) -> dict[str, dict[str, float]]:
-    """Ours over the usual way's requests/s, {method: {concurrency: ratio}}."""
+    """Return ours over the usual way's requests/s, {method: {concurrency: ratio}}."""
     return {
         method: {
             n: row["requests_per_s"] / runs["usual"][method][n]["requests_per_s"]
@@ -334,27 +334,27 @@ def speedups(runs: dict[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def ratios(runs: dict[str, Any]) -> dict[str, float]:
-    """One network's: the least speed-up of each method, the price of a map, our p99 over the usual median."""
+    """Return a network's least speed-up of each method, the cost of a map, and our p99 over the usual median."""
     least = {method: min(by_concurrency.values()) for method, by_concurrency in speedups(runs).items()}
     p99 = runs["ours"]["predict"][BUSY]["p99_ms"] / runs["usual"]["predict"][BUSY]["p50_ms"]
     return {**least, "explain_cost": runs["runtime"]["explain_cost"], "p99_over_usual_p50": p99}
 
 
 def model_call_share(runs: dict[str, Any]) -> float:
-    """The bare model call's share of the time that one request takes of the busy service."""
+    """Return the bare model call's share of the time that a request takes in the busy service."""
     return runs["runtime"]["model_call_ms"] * runs["ours"]["predict"][BUSY]["requests_per_s"] / 1e3
 
 
 def report(runs: dict[str, Any], winner: str) -> dict[str, Any]:
-    """What is written of all networks."""
-    found: dict[str, Any] = {"runs": runs, "ratios": {arch: ratios(one) for arch, one in runs.items()}}
-    found["ratios_by_concurrency"] = {arch: speedups(one) for arch, one in runs.items()}
-    found["gemm_share"] = {arch: one["runtime"]["gemm_share"] for arch, one in runs.items()}
+    """Return the content of the file, for all networks."""
+    content: dict[str, Any] = {"runs": runs, "ratios": {arch: ratios(one) for arch, one in runs.items()}}
+    content["ratios_by_concurrency"] = {arch: speedups(one) for arch, one in runs.items()}
+    content["gemm_share"] = {arch: one["runtime"]["gemm_share"] for arch, one in runs.items()}
     if CORE in runs:
-        found["model_call_share"] = {CORE: model_call_share(runs[CORE])}
+        content["model_call_share"] = {CORE: model_call_share(runs[CORE])}
     if winner in runs:
         served = runs[winner]["ours"]
-        found["winner"] = {
+        content["winner"] = {
             "model": winner,
             "ready_s": served["ready_s"],
             "resident_mb": max(
@@ -362,17 +362,17 @@ def report(runs: dict[str, Any], winner: str) -> dict[str, Any]:
             ),
             "resident_mb_with_all_maps": max(row["resident_mb"] for row in served["maps"].values()),
         }
-    return found
+    return content
 
 
-def cases(package: Package, weights: Path, chosen: list[str]) -> list[Case]:
-    """One for each network. Raises UserError when what is to be measured isn't there."""
-    for name in chosen:
+def cases(package: Package, weights: Path, names: list[str]) -> list[Case]:
+    """Return a case for each network. Raises UserError when one is missing."""
+    for name in names:
         if name not in package.names:
             raise UserError(f"{package.folder} holds no {name!r}: choose from {', '.join(package.names)}")
         if not (weights / name).is_dir():
             raise UserError(f"{weights / name} does not exist: run `make repro` (or `dvc pull dvc.yaml`) first")
-    return [Case(name, package.cards[name]["input"]["size"], package.folder, weights / name) for name in chosen]
+    return [Case(name, package.cards[name]["input"]["size"], package.folder, weights / name) for name in names]
 
 
 def main() -> None:
@@ -390,10 +390,12 @@ def main() -> None:
         print(json.dumps(runtime(Case(arch, int(size), Path(package), Path(weights)), float(seconds))))
         return
     packaged = Package(arguments.package)
-    chosen = cases(packaged, arguments.weights, arguments.models or packaged.names)
+    selected = cases(packaged, arguments.weights, arguments.models or packaged.names)
     content = {
         "dataset": packaged.about["dataset"],
-        **report({case.arch: compare(case, arguments.rounds, arguments.seconds) for case in chosen}, packaged.default),
+        **report(
+            {case.arch: compare(case, arguments.rounds, arguments.seconds) for case in selected}, packaged.default
+        ),
     }
     records.write("benchmarks.serving", content, arguments.out)
 

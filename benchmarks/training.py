@@ -77,7 +77,7 @@ def parameters(size: int) -> Params:
 
 
 def write_images(count: int, folder: Path) -> None:
-    """`count` JPEGs and index.csv below `folder`."""
+    """Write `count` JPEGs and index.csv to `folder`."""
     params = parameters(96)
     download(params.data.source, params.data.options, params.data.classes, folder, params.seed)
     frame = dataset.read_index(folder)
@@ -115,7 +115,7 @@ class Files(Dataset):
 
 
 def usual(params: Params, arch: str, folder: Path) -> dict[str, float]:
-    """Images/s of the usual loop's second epoch."""
+    """Run the usual loop and return the images/s of its second epoch."""
     frame, batch = dataset.read_index(folder), params.train.batch
     network = models.build(params.architecture(arch), len(params.data.classes), params.train.seed).network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=params.train.lr)
@@ -134,14 +134,14 @@ def usual(params: Params, arch: str, folder: Path) -> dict[str, float]:
 
 
 def decoded(params: Params, arch: str, folder: Path) -> dict[str, float]:
-    """Decode all images for `ours`, and say in how many seconds."""
+    """Decode all images for `ours` and return the seconds it took."""
     started = time.perf_counter()
     decode(folder, dataset.read_index(folder), params.size, params.audit.size, folder / f"decoded{params.size}")
     return {"decoding_seconds": time.perf_counter() - started}
 
 
 def ours(params: Params, arch: str, folder: Path) -> dict[str, Any]:
-    """Images/s of our loop's second epoch, and its number format."""
+    """Run our loop and return the images/s of its second epoch, and its number format."""
     frame = dataset.read_index(folder)
     pixels = np.load(folder / f"decoded{params.size}" / IMAGES, mmap_mode="r")
     part = Part(frame, pixels, frame["label"].map(params.data.classes.index).to_numpy(np.int64))
@@ -154,7 +154,7 @@ def ours(params: Params, arch: str, folder: Path) -> dict[str, Any]:
 
 
 def pace(params: Params, arch: str, dtype: torch.dtype) -> dict[str, float]:
-    """Multiply-adds per second, in 10^9: of forward and backward passes, and of a matrix product in `dtype`."""
+    """Measure 10^9 multiply-adds per second, of forward and backward passes and of a matrix product in `dtype`."""
     model = models.build(params.architecture(arch), len(params.data.classes), params.train.seed)
     model = model.train().to(memory_format=torch.channels_last)
     images = torch.rand(params.train.batch, 1, params.size, params.size).to(memory_format=torch.channels_last)
@@ -181,7 +181,7 @@ def _seconds(call: Any, repeats: int = 3) -> float:
 
 
 class PeakMemory(threading.Thread):
-    """Watches how much memory this process and those that it started use together."""
+    """Watches how much memory this process and its descendants use together."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -217,7 +217,7 @@ def run_one(loop: str, arch: str, size: int, folder: Path) -> dict[str, Any]:
 
 
 def run_apart(loop: str, arch: str, size: int, folder: Path) -> dict[str, Any]:
-    """`run_one` in a process of its own."""
+    """Call `run_one` in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.training", "--one", loop, arch, str(size), str(folder)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result = json.loads(done.stdout.splitlines()[-1])
@@ -226,21 +226,21 @@ def run_apart(loop: str, arch: str, size: int, folder: Path) -> dict[str, Any]:
 
 
 def measure(cases: list[tuple[str, int]], steps: int, repeats: int) -> dict[str, Any]:
-    """{"resnet50_224": {"usual": {figure: median over repeats}, "ours": ...}}"""
-    found: dict[str, Any] = {}
+    """Run all cases: {"resnet50_224": {"usual": {figure: median over repeats}, "ours": ...}}."""
+    results: dict[str, Any] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(steps * parameters(96).train.batch, folder)
         for arch, size in cases:
             decoding = run_apart("decoded", arch, size, folder)["decoding_seconds"]
             rounds = [{loop: run_apart(loop, arch, size, folder) for loop in LOOPS} for _ in range(repeats)]
-            found[f"{arch}_{size}"] = {loop: medians([one[loop] for one in rounds]) for loop in LOOPS}
-            found[f"{arch}_{size}"]["ours"]["decoding_seconds"] = decoding
-    return found
+            results[f"{arch}_{size}"] = {loop: medians([one[loop] for one in rounds]) for loop in LOOPS}
+            results[f"{arch}_{size}"]["ours"]["decoding_seconds"] = decoding
+    return results
 
 
 def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
-    """The median of every number, and the speed of every run beside it."""
+    """Return the median of every number, and the speed of every run."""
     kept = {
         key: statistics.median(run[key] for run in runs) if isinstance(value, int | float) else value
         for key, value in runs[0].items()
@@ -249,12 +249,12 @@ def medians(runs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def ratios(runs: dict[str, Any], figure: str) -> dict[str, float]:
-    """Ours over the usual loop's."""
+    """Return our figure over the usual loop's, by case."""
     return {case: both["ours"][figure] / both["usual"][figure] for case, both in runs.items()}
 
 
 def profile(arch: str, size: int) -> None:
-    """Print which operators one step of ours takes its time in, after a step to warm up."""
+    """Print which operators take the time of our training step, after a step to warm up."""
     params = parameters(size)
     model = models.build(params.architecture(arch), len(params.data.classes), params.train.seed)
     random = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from mri.data import images
-from mri.inference.package import Opinion, Package
+from mri.inference.package import Opinion, Package, Reason
 from service.explainer import Explainer, ExplanationMap
 
 
