@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from mri.base import cli
+from mri.base import cli, deselected
 from mri.base.files import read_json, write_json
 from mri.base.params import FILE, Params
 from mri.base.paths import DAGSHUB, DETAILS, PLOTS, PREDICTIONS, SCORES, SPLITS
@@ -52,6 +52,8 @@ def select(params: Params) -> None:
     dagshub.write(DAGSHUB, params.model_dump(mode="json"), headlines, history)
     _track(params, content, headlines)
     print(f"winner: {winner.name} (test macro-F1 {headlines[winner.name]['macro_f1']:.3f})")
+    if gone := deselected.note(names):
+        print(gone)
 
 
 def _runtime(params: Params, export: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-from mri.base.paths import DAGSHUB, LOCK, METRICS, PLOTS, repository
+from mri.base.paths import DAGSHUB, DETAILS, LOCK, METRICS, PLOTS, repository
 
 
 def note(selected: Iterable[str]) -> str:
@@ -21,7 +21,7 @@ def note(selected: Iterable[str]) -> str:
         return ""
     command = ["git", "ls-files", "--deleted", "--", METRICS.as_posix()]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    networks = {Path(line).stem for line in done.stdout.splitlines() if Path(line).parent == METRICS / "evaluate"}
+    networks = {Path(line).stem for line in done.stdout.splitlines() if Path(line).parent == DETAILS / "evaluate"}
     if not (gone := sorted(networks - set(selected))):
         return ""
     tracked = " ".join(str(path) for path in (LOCK, METRICS, PLOTS, DAGSHUB))
