@@ -164,7 +164,7 @@ def test_every_program_has_the_same_command_line():
     for name in PROGRAMS:
         path = ROOT / name.replace(".", "/")
         text = (path / "__main__.py" if path.is_dir() else path.with_suffix(".py")).read_text()
-        assert "Parser(" in text or "cli.run_stage(" in text or "experiments.arguments(" in text, name
+        assert "Parser(" in text or "cli.run_stage(" in text or "parse_arguments(" in text, name
         assert "argparse.ArgumentParser" not in text
 
 
