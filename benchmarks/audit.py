@@ -86,7 +86,7 @@ def loop(stack: np.ndarray) -> set[tuple[int, int]]:
 
 
 def search(stack: np.ndarray, threshold: float = THRESHOLD) -> set[tuple[int, int]]:
-    pairs = similar_pairs(stack, threshold)
+    pairs = similar_pairs(stack, threshold, cells=20)
     return set(zip(pairs["a"].tolist(), pairs["b"].tolist(), strict=True))
 
 

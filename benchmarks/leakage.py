@@ -71,9 +71,8 @@ def scores(params: Params, frame: pd.DataFrame, decoded: Decoded, pixels: np.nda
 
 
 def network_score(params: Params, data: dataset.Dataset, seed: int) -> float:
-    spec = params.architecture(ARCHITECTURE).model_copy(update={"input_size": params.size})
-    model = models.build(spec, len(data.classes), derived_seed(seed, "weights"))
-    initialise(model, spec, params.train.weights)
+    model = models.build(params.architecture(ARCHITECTURE), len(data.classes), derived_seed(seed, "weights"))
+    initialise(model, params.train.weights)
     settings = params.train.model_copy(update={"seed": seed})
     with tempfile.TemporaryDirectory() as folder:
         Trainer(model, data.part("train"), data.part("val"), settings).fit(Checkpoint({}, Path(folder)))

@@ -40,9 +40,9 @@ class Usual:
     def __init__(self, folder: Path, size: int):
         saved = models.load(folder)
         self.network, self.classes = saved.model.network.eval(), saved.classes
-        self.layer = self.network.get_submodule(saved.spec.feature_layer)
+        self.layer = self.network.get_submodule(saved.model.spec.feature_layer)
         self.resize = transforms.Resize((size, size))
-        normalise = transforms.Normalize(saved.spec.mean, saved.spec.std)
+        normalise = transforms.Normalize(saved.model.spec.mean, saved.model.spec.std)
         self.transform = transforms.Compose([transforms.ToTensor(), normalise])
         self.methods: dict[str, Callable[[Image.Image, torch.Tensor], np.ndarray]] = {
             "gradcam": self.gradcam,

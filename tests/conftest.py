@@ -42,9 +42,21 @@ def params() -> Params:
 
 @pytest.fixture
 def small_spec() -> ArchitectureSpec:
-    """A real network that is quick: ResNet18 for 32-pixel images."""
+    """A real network that is quick: ResNet18."""
+    return architecture("small", "resnet18", "layer4", "layer3")
+
+
+def architecture(name: str, builder: str, feature_layer: str, fine_layer: str) -> ArchitectureSpec:
+    """A torchvision network without pre-trained weights, with ImageNet's mean and standard deviation."""
     return ArchitectureSpec(
-        name="small", builder="resnet18", feature_layer="layer4", fine_layer="layer3", input_size=32
+        name=name,
+        builder=builder,
+        options={},
+        weights="",
+        feature_layer=feature_layer,
+        fine_layer=fine_layer,
+        mean=(0.485, 0.456, 0.406),
+        std=(0.229, 0.224, 0.225),
     )
 
 

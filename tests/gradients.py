@@ -6,13 +6,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mri.base.params import ArchitectureSpec
 from mri.networks import models
 from mri.training import distributed
 from mri.training.trainer import to_batch
-from tests.conftest import blobs
+from tests.conftest import architecture, blobs
 
-SPEC = ArchitectureSpec(name="small", builder="resnet18", feature_layer="layer4", fine_layer="layer3")
+SPEC = architecture("small", "resnet18", "layer4", "layer3")
 
 
 def gradients(batch: int = 8) -> torch.Tensor:

@@ -15,7 +15,6 @@ from fastapi import FastAPI
 from PIL import Image
 
 from mri.base.files import read_json
-from mri.base.params import ArchitectureSpec
 from mri.evaluation.gate_fitting import fit_gate
 from mri.export.guided import export_guided
 from mri.export.openvino import export
@@ -29,7 +28,7 @@ from mri.networks.predict import to_tensor
 from service import api
 from service.predictor import Predictor
 from service.settings import Settings
-from tests.conftest import blobs
+from tests.conftest import architecture, blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 SIZE = 32
@@ -37,7 +36,7 @@ SIZE = 32
 
 def network(seed: int, name: str = "small") -> Classifier:
     """Return a small ResNet that was never trained; its batch norm has statistics such as training leaves."""
-    spec = ArchitectureSpec(name=name, builder="resnet18", feature_layer="layer4", fine_layer="layer3")
+    spec = architecture(name, "resnet18", "layer4", "layer3")
     return settled(models.build(spec, len(CLASSES), seed), SIZE)
 
 

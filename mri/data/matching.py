@@ -113,9 +113,7 @@ def _pictures(pixels: np.ndarray, cells: int) -> _Pictures:
     return _Pictures(pixels, mean, norm, reduced * np.float32(size // cells))
 
 
-def similar_pairs(
-    pictures: np.ndarray, threshold: float, cells: int = 20, others: np.ndarray | None = None
-) -> pd.DataFrame:
+def similar_pairs(pictures: np.ndarray, threshold: float, cells: int, others: np.ndarray | None = None) -> pd.DataFrame:
     """Every pair of pictures whose NCC reaches `threshold` in either view, under the best of all `TRANSFORMS`.
 
     pictures: uint8 (N, 2, S, S) from `views`; may be memory-mapped. others: the same of M other pictures; without it
@@ -172,7 +170,7 @@ def _correlations(left: _Pictures, right: _Pictures, a: np.ndarray, b: np.ndarra
     return np.divide(products, scale, out=np.zeros_like(products), where=scale > 0)
 
 
-def match(pictures: np.ndarray, references: np.ndarray, threshold: float, cells: int = 20) -> pd.DataFrame:
+def match(pictures: np.ndarray, references: np.ndarray, threshold: float, cells: int) -> pd.DataFrame:
     """For each picture the most similar reference picture, if any reaches `threshold`.
 
     pictures: uint8 (N, 2, S, S), references: uint8 (M, 2, S, S), both from `views`.

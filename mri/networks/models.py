@@ -27,7 +27,7 @@ from mri.base.params import ArchitectureSpec
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
-FORMAT = 1
+FORMAT = 2
 
 
 class Classifier(nn.Module):
@@ -221,35 +221,35 @@ def gmac(model: nn.Module, size: int) -> float:
 
 
 class SavedModel(NamedTuple):
-    """What `load` returns: the model in eval mode on the CPU, the names of its classes, and what else was noted."""
+    """What `load` returns: the model in eval mode on the CPU, the names of its classes, and `extra` as it was saved."""
 
     model: Classifier
-    spec: ArchitectureSpec
     classes: list[str]
     extra: dict[str, Any]
 
 
 def save(
-    model: Classifier, spec: ArchitectureSpec, classes: Sequence[str], folder: Path, extra: dict[str, Any] | None = None
+    model: Classifier, classes: Sequence[str], size: int, folder: Path, extra: dict[str, Any] | None = None
 ) -> None:
     """Write the weights (safetensors, torchvision's own names) and model.json, which says how to use them.
 
-    `extra` is anything JSON can hold that a user of the model needs: the data's name, the temperature, the metrics.
+    size: side in pixels of the images that the model is meant for. extra: anything JSON can hold that a user of the
+    model needs, such as the data's name.
     """
     folder.mkdir(parents=True, exist_ok=True)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
     safetensors.torch.save_file(weights, folder / WEIGHTS_FILE)
     card = {
         "format": FORMAT,
-        "architecture": spec.model_dump(mode="json"),
+        "architecture": model.spec.model_dump(mode="json"),
         "classes": list(classes),
         "parameters": parameter_count(model),
         "input": {
             "layout": "N,1,H,W",
             "dtype": "float32",
             "range": [0.0, 1.0],
-            "size": spec.input_size,
-            "normalisation": {"mean": spec.mean, "std": spec.std, "applied_by": "the model"},
+            "size": size,
+            "normalisation": {"mean": model.spec.mean, "std": model.spec.std, "applied_by": "the model"},
         },
         "weights": {"file": WEIGHTS_FILE, "sha256": sha256(folder / WEIGHTS_FILE)},
         "extra": extra or {},
@@ -276,7 +276,7 @@ def load(folder: Path) -> SavedModel:
         network.load_state_dict(safetensors.torch.load_file(path), assign=True)
     except (safetensors.SafetensorError, RuntimeError) as error:
         raise UserError(f"{path} does not hold the weights of {spec.builder} for {len(classes)} classes") from error
-    return SavedModel(Classifier(network, spec).eval(), spec, classes, card["extra"])
+    return SavedModel(Classifier(network, spec).eval(), classes, card["extra"])
 
 
 def _read_card(path: Path) -> dict[str, Any]:

@@ -13,7 +13,6 @@ from torchvision.models import get_model_weights
 
 from mri.base.errors import UserError
 from mri.base.files import sha256
-from mri.base.params import ArchitectureSpec
 from mri.networks.models import CARD_FILE, WEIGHTS_FILE, Classifier, load
 
 WITHOUT_DOWNLOAD = "train.weights=none (random), lite (EfficientNets) or a folder of trained models need no download"
@@ -26,7 +25,7 @@ LITE = {
 LITE_EPSILON = 1e-3
 
 
-def initialise(model: Classifier, spec: ArchitectureSpec, weights: str) -> str:
+def initialise(model: Classifier, weights: str) -> str:
     """Put the initial weights that `weights` names into `model`; returns what it started from, for the record.
 
     "none": leave the random ones. "imagenet": torchvision's, checked by hash. "lite": ImageNet weights of
@@ -38,25 +37,27 @@ def initialise(model: Classifier, spec: ArchitectureSpec, weights: str) -> str:
     if weights == "none":
         return "random"
     if weights == "imagenet":
-        return _imagenet(model, spec)
+        return _imagenet(model)
     if weights == "lite":
-        return _lite(model, spec)
-    return _trained(model, spec, Path(weights))
+        return _lite(model)
+    return _trained(model, Path(weights))
 
 
-def _trained(model: Classifier, spec: ArchitectureSpec, folder: Path) -> str:
-    own = folder if (folder / CARD_FILE).is_file() else folder / spec.name
-    if not own.is_dir():
+def _trained(model: Classifier, folder: Path) -> str:
+    name = model.spec.name
+    saved_at = folder if (folder / CARD_FILE).is_file() else folder / name
+    if not saved_at.is_dir():
         raise UserError(
-            f"train.weights={folder}: no model of {spec.name} there; legal are none, imagenet, lite, or a folder with "
+            f"train.weights={folder}: no model of {name} there; legal are none, imagenet, lite, or a folder with "
             f"{CARD_FILE} of one model, or one such folder per architecture"
         )
-    found = load(own)
-    _take(model, found.model.network.state_dict(), str(own))
-    return f"{own} ({found.extra.get('data', 'data unknown')}, SHA-256 {sha256(own / WEIGHTS_FILE)[:12]})"
+    saved = load(saved_at)
+    _take(model, saved.model.network.state_dict(), str(saved_at))
+    return f"{saved_at} ({saved.extra.get('data', 'data unknown')}, SHA-256 {sha256(saved_at / WEIGHTS_FILE)[:12]})"
 
 
-def _imagenet(model: Classifier, spec: ArchitectureSpec) -> str:
+def _imagenet(model: Classifier) -> str:
+    spec = model.spec
     offered = {entry.name: entry for entry in get_model_weights(spec.builder)}
     if spec.weights not in offered:
         raise UserError(
@@ -93,15 +94,17 @@ def _checked(path: Path, otherwise: str) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def _lite(model: Classifier, spec: ArchitectureSpec) -> str:
+def _lite(model: Classifier) -> str:
     """EfficientNet-Lite is EfficientNet without squeeze-and-excitation, with ReLU6, and single first and last blocks.
 
     Convolutions and batch norms match in order. Squeeze-and-excitation starts near identity (a gate of 0.98), and a
     block that Lite doesn't have starts as an identity (its residual branch ends in a zero scale).
     """
-    if spec.builder not in LITE:
-        return f"random (there are no lite weights for {spec.builder})"
-    state = _lite_state(*LITE[spec.builder])
+    builder = model.spec.builder
+    if builder not in LITE:
+        return f"random (there are no lite weights for {builder})"
+    package, name = LITE[builder]
+    state = _lite_state(package, name)
     features: Any = model.network.features
     _copy_layer(features[0], state, "_conv_stem", "_bn0")
     number = 0
@@ -113,7 +116,7 @@ def _lite(model: Classifier, spec: ArchitectureSpec) -> str:
             _copy_block(block.block, state, f"_blocks.{number}.")
             number += 1
     _copy_layer(features[8], state, "_conv_head", "_bn1")
-    return f"EfficientNet-Lite ImageNet weights ({LITE[spec.builder][0]})"
+    return f"EfficientNet-Lite ImageNet weights ({package})"
 
 
 def _lite_state(package: str, name: str) -> dict[str, torch.Tensor]:
@@ -137,16 +140,18 @@ def _copy_block(layers: Any, state: dict[str, torch.Tensor], prefix: str) -> Non
 
 @torch.no_grad()
 def _copy_layer(layer: Any, state: dict[str, torch.Tensor], convolution: str, norm: str) -> None:
-    own_convolution, own_norm = layer[0], layer[1]
-    own_convolution.weight.copy_(state[f"{convolution}.weight"])
+    target_convolution, target_norm = layer[0], layer[1]
+    target_convolution.weight.copy_(state[f"{convolution}.weight"])
     for name in ("weight", "bias", "running_mean", "running_var"):
-        getattr(own_norm, name).copy_(state[f"{norm}.{name}"])
-    own_norm.running_var += LITE_EPSILON - own_norm.eps
+        getattr(target_norm, name).copy_(state[f"{norm}.{name}"])
+    target_norm.running_var += LITE_EPSILON - target_norm.eps
 
 
 def _take(model: Classifier, state: dict[str, torch.Tensor], origin: str) -> None:
-    own = model.network.state_dict()
-    fitting = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
-    if len(fitting) < len(own) // 2:
+    initial = model.network.state_dict()
+    fitting = {
+        name: tensor for name, tensor in state.items() if name in initial and initial[name].shape == tensor.shape
+    }
+    if len(fitting) < len(initial) // 2:
         raise UserError(f"the weights of {origin} are of another architecture than {model.spec.name}")
-    model.network.load_state_dict(own | fitting)
+    model.network.load_state_dict(initial | fitting)

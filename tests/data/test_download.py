@@ -16,7 +16,9 @@ FILES = {f"{label}/{n:02}.png": picture(100 * i + n) for i, label in enumerate(C
 
 
 def fetch(folder, **options):
-    return download.download("local", {"folder": str(folder)} | options, CLASSES, folder.parent / "out", 0)
+    return download.download(
+        "local", {"folder": str(folder), "source": "local"} | options, CLASSES, folder.parent / "out", 0
+    )
 
 
 @pytest.fixture
@@ -127,7 +129,7 @@ def test_what_a_source_may_not_yield(monkeypatch, tmp_path, samples, message):
 
 def test_unknown_or_wrong_option_lists_the_legal_ones(monkeypatch, tmp_path):
     with pytest.raises(UserError, match=r"data\.options\.folders of source 'local'.*\(options: folder, source\)"):
-        download.download("local", {"folders": "x"}, CLASSES, tmp_path, 0)
+        download.download("local", {"folder": "x", "source": "x", "folders": "x"}, CLASSES, tmp_path, 0)
     with pytest.raises(UserError, match=r"data\.options\.wanted of source 'made': Input should be a valid integer"):
         run(monkeypatch, tmp_path, [], wanted="many")
 

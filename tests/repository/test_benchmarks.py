@@ -88,7 +88,7 @@ def test_a_network_that_is_not_there_cannot_be_timed(tmp_path):
 @pytest.mark.slow
 def test_both_servers_answer_the_same_requests_and_say_how_fast(tmp_path):
     (network,) = packages.package(tmp_path / "package", ("winner",)).values()
-    models.save(network, network.spec, packages.CLASSES, tmp_path / "weights/winner")
+    models.save(network, packages.CLASSES, packages.SIZE, tmp_path / "weights/winner")
     (case,) = serving.cases(Package(tmp_path / "package"), tmp_path / "weights", ["winner"])
     found = serving.compare(case, rounds=1, seconds=0.1)
     for server in serving.SERVERS:

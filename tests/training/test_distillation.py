@@ -47,7 +47,7 @@ def test_a_teacher_that_was_loaded_says_what_its_network_says(small_spec, tmp_pa
     network = models.build(small_spec, 4, seed=0).train()
     images = torch.rand(8, 1, 32, 32)
     network(images)  # batch norm gets statistics that are not its first ones
-    models.save(network.eval(), small_spec, list("abcd"), tmp_path / "one")
+    models.save(network.eval(), list("abcd"), 32, tmp_path / "one")
     with torch.no_grad():
         expected = (network(images) / TEMPERATURE).softmax(1)
     said = load(tmp_path)(images)
@@ -68,7 +68,7 @@ def test_a_student_learns_what_its_teacher_says_rather_than_its_labels(small_spe
     right, val = blobs(128), blobs(16, seed=1)
     teaching = Trainer(models.build(small_spec, 4, 0), right, val, settings)
     teaching.fit(Checkpoint({}, tmp_path / "teacher"))
-    models.save(teaching.model, small_spec, list("abcd"), tmp_path / "models/teaching")
+    models.save(teaching.model, list("abcd"), 32, tmp_path / "models/teaching")
     wrong = Part(right.index, right.pixels, (right.labels + 1) % 4)
     student = Trainer(models.build(small_spec, 4, 1), wrong, val, settings, load(tmp_path / "models"))
     history = student.fit(Checkpoint({}, tmp_path / "student"))

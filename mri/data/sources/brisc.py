@@ -30,8 +30,8 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     handle: str
-    folder: str = ""
-    counts: dict[str, dict[str, int]] = {}
+    folder: str
+    counts: dict[str, dict[str, int]]
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:

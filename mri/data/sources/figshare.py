@@ -44,7 +44,7 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     files: list[Archive]
-    folder: str = ""
+    folder: str
     slices: int
 
 

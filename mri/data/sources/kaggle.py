@@ -32,11 +32,11 @@ class Options(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     handle: str
-    folder: str = ""
-    counts: dict[str, dict[str, int]] = {}
-    bytes: dict[str, int] = {}
-    md5: dict[str, str] = {}
-    accept_changed: bool = False
+    folder: str
+    counts: dict[str, dict[str, int]]
+    bytes: dict[str, int]
+    md5: dict[str, str]
+    accept_changed: bool
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:

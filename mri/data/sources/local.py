@@ -35,8 +35,8 @@ class Options(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    folder: str = "data"
-    source: str = "local"
+    folder: str
+    source: str
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:

@@ -65,7 +65,7 @@ def test_tumours_have_their_mask_and_others_none(tmp_path):
 
 def test_download_from_kaggle(kaggle_server, tmp_path):
     offer(kaggle_server, archive(files()))
-    index = download.download("brisc", {"handle": HANDLE, "counts": COUNTS}, CLASSES, tmp_path, 0)
+    index = download.download("brisc", {"handle": HANDLE, "folder": "", "counts": COUNTS}, CLASSES, tmp_path, 0)
     assert len(index) == 6
     assert kaggle_server.requests[0][:2] == ("POST", API)
 

@@ -73,7 +73,7 @@ def options(server, files) -> dict:
         {"name": name, "url": f"{server.url}/{name}", "md5": hashlib.md5(content).hexdigest()}
         for name, content in files.items()
     ]
-    return {"files": listed, "slices": 4}
+    return {"files": listed, "slices": 4, "folder": ""}
 
 
 def test_download_gives_labels_patients_folds_and_masks(options, tmp_path):

@@ -47,8 +47,11 @@ def offer(server, content: bytes, md5: str = "", **behaviour) -> None:
     server.resources[API] = Resource(status=302, headers={"Location": f"{server.url}/store/archive.zip"})
 
 
+OPTIONS = {"handle": HANDLE, "folder": "", "counts": {}, "bytes": {}, "md5": {}, "accept_changed": False}
+
+
 def fetch(out: Path, **options):
-    return download.download("kaggle", {"handle": HANDLE, "counts": COUNTS} | options, CLASSES, out, 0)
+    return download.download("kaggle", OPTIONS | {"counts": COUNTS} | options, CLASSES, out, 0)
 
 
 def test_whole_download(kaggle_server, tmp_path):
@@ -140,7 +143,7 @@ def files_in(folder: Path) -> list[_folders.File]:
 
 
 def options(**values) -> kaggle.Options:
-    return kaggle.Options(handle=HANDLE, **values)
+    return kaggle.Options(**OPTIONS | values)
 
 
 def test_content_as_pinned_differs_in_nothing(tmp_path):

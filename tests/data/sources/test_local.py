@@ -19,7 +19,9 @@ SPLIT = {f"{part}/{name}": content for part in ("Training", "Testing") for name,
 
 
 def fetch(folder, **options):
-    return download.download("local", {"folder": str(folder)} | options, CLASSES, folder.parent / "out", 0)
+    return download.download(
+        "local", {"folder": str(folder), "source": "local"} | options, CLASSES, folder.parent / "out", 0
+    )
 
 
 @pytest.fixture
