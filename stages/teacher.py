@@ -1,25 +1,32 @@
 """Train the networks that the others learn from, where params.yaml names any."""
 
+from contextlib import nullcontext
+
 from mri.base import cli
 from mri.base.files import write_json
 from mri.base.params import Params
 from mri.base.paths import TEACHER
+from mri.tracking.run import Run, track
 from mri.training import distributed
-from stages.train import trained
+from mri.training.run import Training, train_network
 
 
 def teacher(params: Params) -> None:
-    """Write artifacts/teacher: one folder per teaching network, and teacher.json, how well each does."""
+    """Write artifacts/teacher: one folder per teaching network, and teacher.json, the metrics of each."""
     architectures = params.teacher.architectures
-    if architectures and params.train.devices > 1 and not distributed.started_by_torchrun():
-        distributed.launch(params.train.devices, "stages.teacher", [])
+    if architectures and distributed.launch(params.train.devices, "stages.teacher", []):
         return
     with distributed.together():
-        made = {name: trained(params, spec, TEACHER / name, None)[1:] for name, spec in architectures.items()}
-        if distributed.rank() == 0:
-            write_json({name: metrics for name, (metrics, _) in made.items()}, TEACHER / "teacher.json")
-            for _, checkpoint in made.values():
-                checkpoint.remove()
+        first = distributed.rank() == 0
+        trainings: dict[str, Training] = {}
+        for name, spec in architectures.items():
+            tags = {"stage": "teacher", "arch": name, "data": params.data.name}
+            with track(f"teacher@{name}", tags) if first else nullcontext(Run()) as run:
+                trainings[name] = train_network(params, "teacher", spec, TEACHER / name, None, run)
+        if first:
+            write_json({name: training.metrics for name, training in trainings.items()}, TEACHER / "teacher.json")
+            for training in trainings.values():
+                training.checkpoint.remove()
 
 
 if __name__ == "__main__":

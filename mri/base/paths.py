@@ -23,6 +23,7 @@ DETAILS = METRICS / "details"  # everything else that stages measured
 RESULTS = Path("results")
 PLOTS = Path("plots")
 DAGSHUB = Path("dagshub")
+PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 SHEETS = PLOTS / "sheets"  # pictures that show images of the dataset; those of real scans are not published
 

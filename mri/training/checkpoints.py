@@ -1,7 +1,8 @@
 """Training state that survives a kill: one file per run, outside the pipeline's outputs, which DVC empties.
 
-A run is named by what defines it (recipe, data, seed, code, the weights it starts and learns from), so none resumes the
-state of another. Files are written beside their final name and moved into place, so a kill leaves the old one.
+A checkpoint is named by all that decides the training's weights (recipe, data, seed, code, the weights that it starts
+and learns from), so no training resumes the state of another. Files are written beside their final name and moved into
+place, so a kill leaves the old one.
 """
 
 from __future__ import annotations
@@ -17,16 +18,35 @@ from typing import Any
 import torch
 
 from mri.base.errors import UserError
-from mri.base.paths import repository
+from mri.base.files import sha256
+from mri.base.params import parse_yaml
+from mri.base.paths import PIPELINE, repository
+
+
+def code_of_stage(stage: str) -> dict[str, str]:
+    """Return the SHA-256 of every Python file below mri/ and stages/ that dvc.yaml lists as a dependency of `stage`.
+
+    What makes DVC run the stage again is then what makes a training start anew. Raises UserError for a dependency that
+    doesn't exist.
+    """
+    if not PIPELINE.is_file():
+        raise UserError(f"{PIPELINE} not found: run from the top of the repository")
+    entry = parse_yaml(PIPELINE.read_text(encoding="utf-8"), str(PIPELINE))["stages"][stage]
+    files: list[Path] = []
+    for path in (Path(dep) for dep in entry.get("do", entry)["deps"] if dep.startswith(("mri/", "stages/"))):
+        if not path.exists():
+            raise UserError(f"{PIPELINE}: stage {stage} depends on {path}, which does not exist: correct its deps")
+        files += path.rglob("*.py") if path.is_dir() else [path]
+    return {path.as_posix(): sha256(path) for path in sorted(files)}
 
 
 def root() -> Path:
-    """Where checkpoints live: $MRI_CHECKPOINTS, or .checkpoints in the repository."""
+    """Return the folder of all checkpoints: $MRI_CHECKPOINTS, or .checkpoints in the repository."""
     return Path(os.environ.get("MRI_CHECKPOINTS") or repository() / ".checkpoints")
 
 
 class Checkpoint:
-    """The checkpoint of one run. `identity` is anything JSON can hold; equal identities are the same run."""
+    """The checkpoint of one training. `identity` is anything JSON can hold; equal identities are the same training."""
 
     def __init__(self, identity: dict[str, Any], folder: Path | None = None):
         text = json.dumps(identity, sort_keys=True, default=str)
@@ -39,7 +59,7 @@ class Checkpoint:
 
         Raises UserError when it can't be written; the checkpoint before it is kept.
         """
-        unfinished = self.path.with_name(f"{os.getpid()}.tmp")  # equal runs, as in two experiments, may go on at once
+        unfinished = self.path.with_name(f"{os.getpid()}.tmp")  # equal runs, as in two experiments, may save at once
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with unfinished.open("wb") as file:
@@ -47,7 +67,7 @@ class Checkpoint:
                 file.flush()
                 os.fsync(file.fileno())
             unfinished.replace(self.path)
-        except (OSError, RuntimeError) as error:  # torch's writer covers the system's error with one of its own
+        except (OSError, RuntimeError) as error:  # torch's writer hides the system's error behind one of its own
             unfinished.unlink(missing_ok=True)
             reason = error.__context__ or error
             raise UserError(
@@ -55,7 +75,7 @@ class Checkpoint:
             ) from None
 
     def load(self) -> dict[str, Any] | None:
-        """The last saved state, or None when there is none or it can't be read (which one line on stderr says)."""
+        """Return the last saved state; None without one, or when it is damaged, which one line on stderr says."""
         if not self.path.exists():
             return None
         try:
@@ -65,4 +85,5 @@ class Checkpoint:
             return None
 
     def remove(self) -> None:
+        """Delete the checkpoint, if there is one."""
         shutil.rmtree(self.folder, ignore_errors=True)

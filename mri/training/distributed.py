@@ -85,11 +85,14 @@ def from_first(value: T) -> T:
     return box[0]
 
 
-def launch(processes: int, module: str, arguments: list[str]) -> None:
-    """Run `python -m module arguments` in `processes` processes of this machine that can train together.
+def launch(processes: int, module: str, arguments: list[str]) -> bool:
+    """Run `python -m module arguments` in `processes` processes of this machine; False where that is not needed.
 
+    It isn't where one process is enough, or where torchrun has started this one already.
     Raises UserError when one of them fails, after which the others are stopped, or when there are too few accelerators.
     """
+    if processes == 1 or started_by_torchrun():
+        return False
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import main as torchrun
@@ -108,3 +111,4 @@ def launch(processes: int, module: str, arguments: list[str]) -> None:
             f"training process {number} of {processes} ended with exit code {failure.exitcode} (its own message is "
             "above) and the others were stopped; the last checkpoint is kept"
         ) from None
+    return True

@@ -7,13 +7,13 @@ from matplotlib.figure import Figure
 
 from mri.base.files import read_json, write_json
 from mri.base.params import Params
-from mri.base.paths import PREDICTIONS, SHOWN, TEACHER
+from mri.base.paths import PREDICTIONS, SHOWN
 from mri.data import dataset
 from mri.evaluation.strange_images import FAR, NEAR
 from mri.evaluation.subgroups import COPY, NONE
 from mri.networks import models
 from mri.report.viewer import viewer
-from stages import consensus, evaluate, explain, export, robustness, train
+from stages import consensus, evaluate, explain, export, robustness
 from tests.conftest import blobs
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -107,32 +107,6 @@ def test_spoiled_test_images_are_resampled_with_the_groups_that_they_come_from(p
     for kind in ("all", "upside_down", "motion"):
         auroc = near[kind]["auroc"]
         assert auroc["low"] == auroc["value"] == auroc["high"] < 1, kind
-
-
-def test_only_a_taught_networks_run_is_named_by_the_weights_it_learns_from(params, small_spec, monkeypatch, tmp_path):
-    """Else a second teacher's checkpoint would depend on whether the first one's weights lie there again yet."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(dataset, "version", lambda folder: "0123456789ab")
-
-    def named(taught: bool) -> dict:
-        return train._identity(params, small_spec, TEACHER / "small", "random", taught)
-
-    alone, before = named(False), named(True)
-    (TEACHER / "other").mkdir(parents=True)
-    (TEACHER / "other" / models.WEIGHTS_FILE).write_bytes(b"weights")
-    assert named(False) == alone
-    assert named(True) != before
-
-
-def test_a_seed_of_training_makes_another_training_and_the_split_s_seed_does_not(params, small_spec, monkeypatch):
-    monkeypatch.setattr(dataset, "version", lambda folder: "0123456789ab")
-
-    def named(params) -> dict:
-        return train._identity(params, small_spec, TEACHER / "small", "random", False)
-
-    other = params.train.model_copy(update={"seed": params.train.seed + 1})
-    assert named(params.model_copy(update={"seed": params.seed + 1})) == named(params)
-    assert named(params.model_copy(update={"train": other})) != named(params)
 
 
 @pytest.mark.parametrize(

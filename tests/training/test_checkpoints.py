@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from mri.base.errors import UserError
-from mri.training.checkpoints import Checkpoint
+from mri.training.checkpoints import Checkpoint, code_of_stage
 from tests.conftest import file_size_limit
 from tests.workspace import ROOT
 
@@ -54,6 +54,49 @@ def test_a_removed_checkpoint_leaves_nothing(tmp_path):
     checkpoint.remove()
     assert list(tmp_path.iterdir()) == []
     checkpoint.remove()  # twice does no harm
+
+
+PIPELINE = """
+stages:
+  teacher: {cmd: x, deps: [artifacts/splits, mri/training, stages/teacher.py]}
+  train:
+    foreach: ${model.architectures}
+    do: {cmd: "x ${key}", deps: ["artifacts/models/${key}", mri/training, stages/train.py]}
+"""
+
+
+@pytest.fixture
+def pipeline(tmp_path, monkeypatch):
+    """A dvc.yaml and the code that it lists."""
+    monkeypatch.chdir(tmp_path)
+    files = ("mri/training/trainer.py", "mri/training/deep/mix.py", "mri/data/images.py", "stages/train.py")
+    for name in (*files, "stages/teacher.py", "mri/training/notes.md"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "dvc.yaml").write_text(PIPELINE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("stage", ["train", "teacher"])
+def test_the_code_of_a_stage_is_what_dvc_yaml_lists(pipeline, stage):
+    training = ["mri/training/deep/mix.py", "mri/training/trainer.py"]
+    assert list(code_of_stage(stage)) == [*training, f"stages/{stage}.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "matters"),
+    [("mri/training/deep/mix.py", True), ("stages/train.py", True), ("mri/data/images.py", False)],
+)
+def test_only_a_change_of_listed_code_changes_the_code_of_a_stage(pipeline, name, matters):
+    before = code_of_stage("train")
+    (pipeline / name).write_text("changed")
+    assert (code_of_stage("train") != before) == matters
+
+
+def test_code_that_dvc_yaml_lists_and_nobody_has_is_refused(pipeline):
+    (pipeline / "stages/train.py").unlink()
+    with pytest.raises(UserError, match=r"^dvc\.yaml: stage train depends on stages/train\.py, which does not exist"):
+        code_of_stage("train")
 
 
 def test_equal_runs_that_save_at_once_leave_a_whole_state(tmp_path):
