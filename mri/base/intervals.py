@@ -1,12 +1,11 @@
-"""Intervals around scores: how far another test set of the same kind could have moved them.
+"""Confidence intervals of scores: the range that other test sets of the same kind would give.
 
-Images of one patient or near-duplicate group rise and fall together, so whole groups are resampled (cluster bootstrap;
+Predictions on images of one patient or near-duplicate group are correlated, so whole groups are resampled (cluster bootstrap;
 Field & Welsh 2007). A resample is a vector of weights, one per image, so 2,000 of them are one matrix product.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,22 +15,22 @@ Estimate = dict[str, float]
 
 
 def resample_weights(groups: Sequence | np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """float64 (B, N): how often each image occurs in each of B resamples that draw as many groups as there are.
+    """Return float64 (B, N): how often each image occurs in each of B resamples, which draw as many groups as exist.
 
     groups: (N,) labels; images with equal labels stay together.
     """
     _, member = np.unique(np.asarray(groups), return_inverse=True)
-    count = int(member.max()) + 1
-    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=resamples)
-    return drawn.astype(np.float64)[:, member]
+    group_count = int(member.max()) + 1
+    counts = np.random.default_rng(seed).multinomial(group_count, np.full(group_count, 1 / group_count), size=resamples)
+    return counts.astype(np.float64)[:, member]
 
 
 def estimate(value: float, samples: np.ndarray, level: float = 0.95, groups: int | None = None) -> Estimate:
-    """{value, low, high}: a point value and the central `level` of its resampled values (NaN samples are left out).
+    """Return {value, low, high}: a point value and the central `level` of its resampled values, ignoring NaN.
 
-    Widened to hold the point value, which resampling biases for scores such as the calibration error.
-    groups: for a share, of how many groups of images it is one. A share that is 0, or 1, in every resample would be
-    said never to change; it gets Wilson's interval of so many independent groups.
+    The interval is widened to hold the point value, since resampling biases scores such as the calibration error.
+    groups: for a share, the number of independent groups behind it. A share that is 0, or 1, in every resample would
+    get an interval of width 0; it gets Wilson's interval for that many groups instead.
     """
     samples = samples[np.isfinite(samples)]
     low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2]) if len(samples) else (value, value)
@@ -64,15 +63,15 @@ def estimate_difference(first: np.ndarray, second: np.ndarray, weights: np.ndarr
 
 
 def value(score: Estimate | float) -> float:
-    """The point value of an estimate, or of a number that has no interval."""
+    """Return the point value of an estimate, or a number without an interval as it is."""
     return score["value"] if isinstance(score, dict) else score
 
 
-def wilson(successes: int, n: int, z: float = 1.959964) -> Estimate:
-    """Wilson's score interval of a proportion (JASA 22:209, 1927), for images that are independent of each other."""
+def wilson(successes: int, n: int) -> Estimate:
+    """Return a proportion with Wilson's 95 % score interval (JASA 22:209, 1927), for independent images."""
+    from scipy.stats import binomtest  # takes half a second to import, and few callers get here
+
     if n == 0:
         return {"value": 0.0, "low": 0.0, "high": 1.0}
-    share = successes / n
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return {"value": share, "low": max(0.0, centre - reach), "high": min(1.0, centre + reach)}
+    interval = binomtest(successes, n).proportion_ci(method="wilson")
+    return {"value": successes / n, "low": float(interval.low), "high": float(interval.high)}

@@ -8,7 +8,7 @@ from mri.base.hardware import keep_freed_memory
 FAULTS_OF_TEN_LARGE_TENSORS = """
 import resource, sys
 import torch
-from mri.memory import keep_freed_memory
+from mri.base.hardware import keep_freed_memory
 if sys.argv[1] == "kept":
     keep_freed_memory()
 for _ in range(20):

@@ -16,9 +16,8 @@ FILES = {f"{label}/{n:02}.png": picture(100 * i + n) for i, label in enumerate(C
 
 
 def fetch(folder, **options):
-    return download.download(
-        "local", {"folder": str(folder), "source": "local"} | options, CLASSES, folder.parent / "out", 0
-    )
+    options = {"folder": str(folder), "source": "local"} | options
+    return download.download("local", options, CLASSES, folder.parent / "out", 0)
 
 
 @pytest.fixture

@@ -44,10 +44,6 @@ def test_another_normalisation_makes_another_training(params, small_spec):
 
 def test_a_teacher_that_is_missing_is_asked_for_and_none_is_needed_where_none_is_named(params, small_spec):
     assert load_teacher(params) is None
-    taught = params.model_copy(
-        update={"teacher": params.teacher.model_copy(update={"architectures": {"b0": small_spec}})}
-    )
-    with pytest.raises(
-        UserError, match="artifacts/teacher has no network to learn from: run `dvc repro teacher` first"
-    ):
-        load_teacher(taught)
+    teacher = params.teacher.model_copy(update={"architectures": {"b0": small_spec}})
+    with pytest.raises(UserError, match="artifacts/teacher has no network to learn from: run `dvc repro teacher`"):
+        load_teacher(params.model_copy(update={"teacher": teacher}))

@@ -19,9 +19,8 @@ SPLIT = {f"{part}/{name}": content for part in ("Training", "Testing") for name,
 
 
 def fetch(folder, **options):
-    return download.download(
-        "local", {"folder": str(folder), "source": "local"} | options, CLASSES, folder.parent / "out", 0
-    )
+    options = {"folder": str(folder), "source": "local"} | options
+    return download.download("local", options, CLASSES, folder.parent / "out", 0)
 
 
 @pytest.fixture
