@@ -1,7 +1,7 @@
 """Confidence intervals of scores: the range that other test sets of the same kind would give.
 
-Predictions on images of one patient or near-duplicate group are correlated, so whole groups are resampled (cluster bootstrap;
-Field & Welsh 2007). A resample is a vector of weights, one per image, so 2,000 of them are one matrix product.
+Images of one patient or near-duplicate group are correlated, so whole groups are resampled (cluster bootstrap; Field &
+Welsh 2007). A resample is a vector of weights, one per image, so 2,000 of them are one matrix product.
 """
 
 from __future__ import annotations
