@@ -1,4 +1,4 @@
-"""Command lines: the stages' and the tools'. A user's mistake is one line on stderr and exit code 2."""
+"""The command lines of stages and tools. A user's mistake is one line on stderr and exit code 2."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from mri.base.hardware import keep_freed_memory
 
 
 class Parser(argparse.ArgumentParser):
-    """The command line of a module, explained by its docstring; a wrong one is one line on stderr and exit code 2."""
+    """Parse the command line of a module, whose docstring explains it; a mistake is one line and exit code 2."""
 
     def __init__(self, module: str, about: str | None, epilog: str | None = None):
         super().__init__(
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
-    """The type of an option that is a number above 0, a whole one where `kind` is int."""
+    """Return the type of an option that is a number above 0, a whole one where `kind` is int."""
 
     def parse(text: str) -> float:
         try:
@@ -44,23 +44,23 @@ def positive(kind: type[int] | type[float]) -> Callable[[str], float]:
 
 
 def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
-    """Run a stage function as a program: parameters from params.yaml, its other arguments from the command line."""
+    """Run a stage as a program, with the parameters of params.yaml and its other arguments from the command line."""
     from mri.base import params
 
     name = stage.__name__
-    others = list(inspect.signature(stage).parameters)[1:]
-    one, target = (" resnet50", "@resnet50") if others else ("", "")
-    alone = f"Usually run by `dvc repro`; this one alone: `dvc repro --single-item {name}{target}`."
-    parser = Parser(f"stages.{name}", inspect.getdoc(stage), f"Example: python -m stages.{name}{one}\n{alone}")
-    for argument in others:
+    arguments = list(inspect.signature(stage).parameters)[1:]
+    example, target = (" resnet50", "@resnet50") if arguments else ("", "")
+    alone = f"Usually run by `dvc repro`; to run it alone: `dvc repro --single-item {name}{target}`."
+    parser = Parser(f"stages.{name}", inspect.getdoc(stage), f"Example: python -m stages.{name}{example}\n{alone}")
+    for argument in arguments:
         parser.add_argument(argument)
-    arguments = vars(parser.parse_args(argv))
+    values = vars(parser.parse_args(argv))
     keep_freed_memory()
-    guarded(lambda: _after_others(lambda: stage(params.load(), **arguments)))
+    guarded(lambda: _missing_inputs_explained(lambda: stage(params.load(), **values)))
 
 
-def _after_others(stage: Callable[[], Any]) -> None:
-    """Run a stage. Raises UserError when a file is missing that another stage makes."""
+def _missing_inputs_explained(stage: Callable[[], Any]) -> None:
+    """Run a stage. Raises UserError when a file is missing that another stage writes."""
     try:
         stage()
     except FileNotFoundError as error:
@@ -70,7 +70,7 @@ def _after_others(stage: Callable[[], Any]) -> None:
         raise UserError(f"{missing} does not exist: run `dvc repro`, which makes it first") from None
 
 
-# What libraries say when the machine has no more of something; none of them has an exception of its own for it.
+# Phrases of libraries' messages when a resource is exhausted; none of them raises an exception of its own for it.
 EXHAUSTED = {
     "the disk is full": ("No space left on device", "File too large", "Disk quota exceeded"),
     "memory is exhausted": ("can't allocate memory", "not enough memory", "out of memory", "Cannot allocate memory"),
@@ -84,7 +84,7 @@ def guarded(action: Callable[[], Any]) -> None:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
-    except Exception as error:  # each library has its own for this
+    except Exception as error:  # libraries raise different ones when a resource is exhausted
         reason = _exhausted(error)
         if reason is None:
             raise
@@ -96,7 +96,7 @@ def guarded(action: Callable[[], Any]) -> None:
 
 
 def _exhausted(error: Exception) -> str | None:
-    """What the machine ran out of, with the library's own words; None when the error is another."""
+    """Return what the machine ran out of, with the library's message; None for any other error."""
     text = " ".join(str(error).split())
     if isinstance(error, MemoryError):
         return f"memory is exhausted ({text})" if text else "memory is exhausted"

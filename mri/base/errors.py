@@ -1,8 +1,8 @@
-"""The one exception that stands for a user's mistake."""
+"""The exception for mistakes of the user."""
 
 
 class UserError(Exception):
-    """Something the user can mend: one line that names the thing at fault and what to do about it.
+    """Something the user can correct; the message is one line that names what is wrong and what to do.
 
-    Command lines print it on stderr without a traceback and exit with 2.
+    Command lines print it to stderr without a traceback and exit with 2.
     """

@@ -1,4 +1,4 @@
-"""Small files that people and DVC read (JSON metrics and CSV tables), and the checksums of large ones."""
+"""Read and write JSON and CSV files, and compute checksums."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 def write_json(content: Any, path: Path) -> None:
-    """Write metrics, floats at six significant digits. Raises ValueError for NaN and infinity, which hide faults."""
+    """Write JSON, floats with six significant digits. Raises ValueError for NaN and infinity, which hide faults."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(_rounded(content, path.name), indent=2) + "\n", encoding="utf-8")
 
 
 def read_json(path: Path) -> Any:
-    """Raises UserError for a file that isn't there, and for one that isn't JSON."""
+    """Read JSON. Raises UserError when the file is missing or isn't JSON."""
     try:
         return parse_json(path.read_text(encoding="utf-8"), str(path))
     except FileNotFoundError:
@@ -31,7 +31,7 @@ def read_json(path: Path) -> Any:
 
 
 def parse_json(text: str, name: str) -> Any:
-    """What `text` holds; `name` is what an error calls it. Raises UserError when it isn't JSON."""
+    """Parse JSON; errors call it `name`. Raises UserError when it isn't JSON."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -39,12 +39,13 @@ def parse_json(text: str, name: str) -> Any:
 
 
 def write_csv(frame: pd.DataFrame, path: Path, digits: int = 6) -> None:
+    """Write a table without its row numbers, floats with `digits` significant digits."""
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, float_format=f"%.{digits}g")
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file of any size, in hexadecimal digits."""
+    """Return the SHA-256 of a file of any size, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):

@@ -1,4 +1,4 @@
-"""The machine: its name and software, for measurements, and how this process deals with the memory that it frees."""
+"""The machine: a description of it for measurements, and how this process handles freed memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import Any
 LIBRARIES = ("torch", "torchvision", "openvino", "numpy")
 CPU_EXTENSIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt(3), glibc
+NEVER = 2**31 - 1
+
 
 def describe() -> dict[str, Any]:
-    """CPU model, usable cores, the instruction sets that matter here, memory, and library versions."""
+    """Return the CPU's model, usable cores and relevant instruction sets, and the versions of Python and libraries."""
     return {
         "cpu": _cpu_field("model name") or platform.processor() or platform.machine(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -25,7 +28,7 @@ def describe() -> dict[str, Any]:
 
 
 def _cpu_field(name: str) -> str:
-    """A field of the first processor in /proc/cpuinfo; "" where there is none."""
+    """Return a field of the first processor in /proc/cpuinfo; "" where there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -40,17 +43,12 @@ def _version(package: str) -> str:
         return ""
 
 
-# mallopt(3), glibc.
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
-NEVER = 2**31 - 1
-
-
 def keep_freed_memory() -> bool:
-    """Keep what is freed for the next tensor; whether this system can be told so (glibc can).
+    """Keep freed memory for the next tensor, and return whether that is possible here (with glibc it is).
 
-    glibc gives large blocks back to the kernel the moment they are freed, and the kernel hands them out again page by
-    page, each filled with zeros. With tensors of tens of megabytes in every step that is up to a third of the time
-    that training takes. The price is a peak a tenth to a fifth higher, for holes between tensors of different sizes.
+    glibc returns large blocks to the kernel as soon as they are freed, and the kernel hands them out again page by
+    page, each filled with zeros. With tensors of tens of megabytes in every step this is up to a third of the training
+    time. The cost is a peak 10 to 20 % higher, for gaps between tensors of different sizes.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     return mallopt is not None and bool(mallopt(M_MMAP_MAX, 0) and mallopt(M_TRIM_THRESHOLD, NEVER))

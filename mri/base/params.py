@@ -1,7 +1,7 @@
-"""The parameters of a run, validated: the only reader of params.yaml.
+"""The validated parameters of a run; the only reader of params.yaml.
 
-params.yaml is composed from conf/ (`dvc exp run -S group=choice -S key=value`); comments on each value live there.
-Nothing here has a default, so what is written in params.yaml is the whole truth about a run.
+params.yaml is composed from conf/ (`dvc exp run -S group=choice -S key=value`), which has the comments on each value.
+Nothing here has a default, so params.yaml describes a run completely.
 """
 
 from __future__ import annotations
@@ -52,10 +52,10 @@ class ArchitectureSpec(_Section):
 
 
 class Data(_Section):
-    """Which images: `source` is a module of mri.data.sources, `options` are its own, `input` is what DVC watches for
-    it.
+    """The dataset.
 
-    reference: a dataset whose patients, masks and labels images inherit when they turn out to be copies of its images.
+    source: a module of mri.data.sources. options: its `Options`. input: the path that DVC watches for changes.
+    reference: a dataset whose patients, masks and labels are inherited by images that are copies of its images.
     """
 
     name: str
@@ -90,10 +90,10 @@ class TeacherOptions(_Section):
 class AuditOptions(_Section):
     """Parameters of the audit.
 
-    size: side in pixels at which pictures are compared. cells: cells a side of the search's bound, a divisor of size;
-    it changes speed, never results. near, similar: NCC from which two pictures are one, and from which they come from
-    one scan. conflicts: what becomes of an image whose label contradicts that of the same picture elsewhere: "keep"
-    its own label, take the "reference" data set's, or "drop" it.
+    size: side in pixels at which pictures are compared. cells: cells per side for the search's bound, a divisor of
+    size; affects speed only. near, similar: NCC from which two pictures are copies, and from which they come from one
+    scan. conflicts: for an image whose label contradicts that of a copy: "keep" its label, take that of the
+    "reference" dataset, or "drop" the image.
     """
 
     size: int = Field(ge=16)
@@ -115,18 +115,18 @@ class SplitOptions(_Section):
     """Parameters of a split.
 
     protocol:
-        "grouped": nothing related is in two parts; one image of each near-duplicate group counts.
-        "official": the source's own test images, all of them and however contaminated (`clean` says which aren't);
-        validation is taken from its training images, related ones kept together.
-        "patient": the source's own folds where it has them, a group that they tear apart moved to the fold with most of
-        it; otherwise like "grouped".
+        "grouped": related images are in one part; of each near-duplicate group one image is used.
+        "official": all test images of the source, however contaminated (`clean` marks those that aren't); validation
+        images are taken from its training images, related ones kept together.
+        "patient": the source's folds where it has any, each group as a whole in the fold that holds most of it;
+        otherwise like "grouped".
         "source": all images of one source are the test set (`held_out`, or the `fold`-th in alphabetical order), and
         nothing related to them is used in training.
-        "record": every image is dealt by itself, whoever its relatives are. The usual way, and wrong: it is here to
-        measure what leakage is worth (benchmarks/leakage.py).
-    val, test: shares of all images in use. folds: 0 for one split by these shares; k deals the images into k folds,
-    of which number `fold` (1 to k) is the test part, or the validation part when the test part is official.
-    keep_duplicates: use every image of a near-duplicate group (always so under "official" and "record").
+        "record": every image is assigned by itself, regardless of related ones. Usual but wrong: it is here to measure
+        the effect of leakage (benchmarks/leakage.py).
+    val, test: shares of all used images. folds: 0 for one split by these shares; k for k folds, of which number `fold`
+    (1 to k) is the test part, or the validation part when the test part is official.
+    keep_duplicates: use every image of a near-duplicate group, as "official" and "record" always do.
     """
 
     protocol: Literal["grouped", "official", "patient", "source", "record"]
@@ -149,7 +149,7 @@ class SplitOptions(_Section):
 
 
 class Augmentation(_Section):
-    """Random changes of a training image; every one keeps its class. Distances are shares of the image's side."""
+    """Random changes of training images, none of which changes the class. Distances are shares of the image's side."""
 
     flip: float = Probability
     affine: float = Probability
@@ -168,7 +168,7 @@ class Augmentation(_Section):
     cutmix: float = Probability
 
     @model_validator(mode="after")
-    def _one_kind_of_mixing_per_batch(self) -> Augmentation:
+    def _at_most_one_mixing_per_batch(self) -> Augmentation:
         if self.mixup + self.cutmix > 1:
             raise ValueError(f"mixup and cutmix must not exceed 1 together, got {self.mixup} and {self.cutmix}")
         return self
@@ -182,10 +182,10 @@ class Phase(_Section):
 
 
 class Distillation(_Section):
-    """How a network learns from a teacher. share: of the loss that follows the teacher rather than the labels.
+    """How a network learns from a teacher.
 
-    At 1 labels have no say, and with them `label_smoothing` and `balance` have none. mixup: takes the place of
-    `augment.mixup`, for the teacher can say what a mixture of two images is.
+    share: weight of the teacher in the loss, against the labels; at 1 labels have no effect, nor have `label_smoothing`
+    and `balance`. mixup: replaces `augment.mixup`, since the teacher can classify a mixture of two images.
     """
 
     share: float = Probability
@@ -193,7 +193,7 @@ class Distillation(_Section):
 
 
 class Train(_Section):
-    """The recipe; the same for every architecture."""
+    """The training recipe, the same for every architecture."""
 
     weights: str
     phases: list[Phase] = Field(min_length=1)
@@ -218,20 +218,20 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    """resamples: of the bootstrap. coverage: how often prediction sets are to hold the true class."""
+    """resamples: of the bootstrap. coverage: how often prediction sets shall contain the true class."""
 
     resamples: int = Field(ge=100)
     coverage: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
 
 
 class Robustness(_Section):
-    """images: so many test images are corrupted, and so many of each strange kind are shown to the gate."""
+    """images: number of test images that are corrupted, and of strange images of each kind."""
 
     images: int = Field(ge=2)
 
 
 class Explain(_Section):
-    """images: with a mask, that maps are made of and scored on. changed: of them, changed bit by bit (slow)."""
+    """images: number of explained images that have a mask. changed: of them, those that are perturbed (slow)."""
 
     methods: list[str] = Field(min_length=1)
     images: int = Field(ge=1)
@@ -251,7 +251,7 @@ class Select(_Section):
 
 
 class Params(_Section):
-    """All of params.yaml. `teacher` names the networks whose mean opinion those of `model` learn from; often none."""
+    """All of params.yaml. teacher: the networks from whose mean prediction those of `model` learn; may be none."""
 
     seed: int = Field(ge=0)
     size: int = Field(ge=32)
@@ -268,32 +268,32 @@ class Params(_Section):
     select: Select
 
     @model_validator(mode="after")
-    def _trained_at_the_size_that_is_evaluated(self) -> Params:
+    def _last_phase_has_the_evaluation_size(self) -> Params:
         if self.train.phases[-1].size != self.size:
             raise ValueError(f"the last phase of train.phases must have the evaluation size {self.size} (see `size`)")
         return self
 
     @model_validator(mode="after")
-    def _selects_by_a_runtime_that_is_measured(self) -> Params:
+    def _selection_runtime_is_measured(self) -> Params:
         legal = ["served", *self.benchmark.runtimes]
         if self.select.runtime not in legal:
             raise ValueError(f"select.runtime must be one of {', '.join(legal)}")
         return self
 
     @model_validator(mode="after")
-    def _measures_what_may_always_serve(self) -> Params:
+    def _fallback_runtime_is_measured(self) -> Params:
         if "openvino_fp32" not in self.benchmark.runtimes:
-            raise ValueError("benchmark.runtimes lacks openvino_fp32, which serves where nothing quicker is as good")
+            raise ValueError("benchmark.runtimes lacks openvino_fp32, which serves where nothing faster is as accurate")
         return self
 
     @model_validator(mode="after")
-    def _mixes_as_the_teacher_is_asked(self) -> Params:
+    def _teacher_excludes_cutmix(self) -> Params:
         if self.teacher.architectures and self.train.augment.cutmix:
-            raise ValueError("a teacher is asked by train.distillation.mixup alone: set train.augment.cutmix to 0")
+            raise ValueError("a teacher only works with train.distillation.mixup: set train.augment.cutmix to 0")
         return self
 
     def architecture(self, name: str) -> ArchitectureSpec:
-        """The description of one architecture. Raises UserError that lists the legal names."""
+        """Return the description of one architecture. Raises UserError that lists the legal names."""
         try:
             return self.model.architectures[name]
         except KeyError:
@@ -313,7 +313,7 @@ def load(path: Path = FILE) -> Params:
 
 
 def parse_yaml(text: str, name: str) -> Any:
-    """What `text` holds, not validated; `name` is what an error calls it. Raises UserError when it isn't YAML."""
+    """Parse YAML; errors call it `name`. Raises UserError when it isn't YAML."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:
@@ -321,7 +321,7 @@ def parse_yaml(text: str, name: str) -> Any:
 
 
 def parse(content: Any, name: str = "params") -> Params:
-    """Validate parameters that are already in memory; `name` is what an error calls them."""
+    """Validate parameters; errors call them `name`. Raises UserError that names the first wrong entry."""
     try:
         return Params.model_validate(content)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Where the pipeline's stages leave what the next ones read; dvc.yaml names the same places."""
+"""The files and folders through which stages pass results on; dvc.yaml has the same paths."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ SHEETS = PLOTS / "sheets"  # pictures that show images of the dataset; those of 
 
 
 def repository() -> Path:
-    """The repository's folder. For a run in DVC's temporary copy (`dvc exp run --temp` or `--queue`), the original's.
+    """Return the repository's folder; in DVC's temporary copy (`dvc exp run --temp` or `--queue`), the original's.
 
-    What must outlive such a copy (checkpoints, the tracking store) belongs to the original.
+    What must outlive the copy (checkpoints, the tracking store) belongs in the original.
     """
-    here = Path.cwd()
-    for folder in here.parents:
+    current = Path.cwd()
+    for folder in current.parents:
         if folder.name == "exps" and folder.parts[-3:-1] == (".dvc", "tmp"):
             return folder.parents[2]
-    return here
+    return current

@@ -1,9 +1,9 @@
-"""A dataset on disk: its index, one row per image, and, once split, every image decoded into a memory-mapped array.
+"""Datasets on disk: an index with one row per image and, once split, every image decoded into a memory-mapped array.
 
-A dataset is a folder with `index.csv` beside the files it names. The `download` stage writes one; everything
-downstream reads it and nothing else about where the images came from. The `split` stage decodes the images
-(`mri.data.decoding`) and adds to the index: row (into `images.npy`), mask_row (into `masks.npy`, -1 without a mask),
-split ("train", "val", "test", or "" for an image that no part uses), group, fold and clean.
+The `download` stage writes a folder with `index.csv` and the files that it names; later stages know nothing else about
+where images came from. The `split` stage decodes the images (`mri.data.decoding`) and adds to the index: row (in
+`images.npy`), mask_row (in `masks.npy`, -1 without a mask), split ("train", "val", "test", or "" for an image that is
+not used), group, fold and clean.
 """
 
 from __future__ import annotations
@@ -17,23 +17,25 @@ import numpy as np
 import pandas as pd
 
 from mri.base.errors import UserError
-from mri.data import dataset
 
 INDEX_FILE = "index.csv"
 SKIPPED = "skipped.csv"  # images that could not be used: id, path, reason
+IMAGES, MASKS = "images.npy", "masks.npy"
+PARTS = ("train", "val", "test")
+NUMBERS = ("width", "height", "row", "mask_row")  # columns of the index that hold whole numbers
 
 
 @dataclass(frozen=True)
 class ImageRecord:
-    """One image of a dataset, as its source describes it. Empty strings mean "not known".
+    """One image of a dataset, as its source describes it. Empty strings mean "unknown".
 
     id: unique within the dataset.
     path, mask: relative to the dataset's folder, with forward slashes.
     label: the class.
-    source: where the image came from originally (a website, a scanner, "phantom").
-    official_split: "train" or "test" where the source ships a split of its own.
-    patient: images of one patient share it.
-    group: images that the source itself knows to be one picture or one volume share it.
+    source: the image's origin (a website, a scanner, "phantom").
+    official_split: "train" or "test" where the source comes with a split.
+    patient: the same for all images of a patient.
+    group: the same for images that the source knows to be one picture or one volume.
     plane: "axial", "coronal" or "sagittal".
     fold: the source's own cross-validation fold.
     """
@@ -50,14 +52,13 @@ class ImageRecord:
     fold: str = ""
 
 
-NUMBERS = ["width", "height", "row", "mask_row"]
 COLUMNS = [*ImageRecord.__dataclass_fields__, "sha256", "width", "height"]
 
 
 def write_index(rows: Iterable[dict] | pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Write `index.csv` with rows sorted by id, so that the order of files on disk never matters.
+    """Write `index.csv`, sorted by id so that the order of files on disk doesn't matter, and return it.
 
-    Raises UserError when ids repeat.
+    Raises UserError for an id that occurs twice.
     """
     frame = rows if isinstance(rows, pd.DataFrame) else pd.DataFrame(list(rows), columns=COLUMNS)
     repeated = frame["id"][frame["id"].duplicated()]
@@ -69,29 +70,25 @@ def write_index(rows: Iterable[dict] | pd.DataFrame, folder: Path) -> pd.DataFra
 
 
 def read_index(folder: Path) -> pd.DataFrame:
-    """The index of the dataset in `folder`; text columns are strings, "" where nothing is known."""
+    """Read the index of the dataset in `folder`; text columns are strings, "" where unknown."""
     path = folder / INDEX_FILE
     if not path.is_file():
         raise UserError(f"{path} does not exist: run the stage that writes it (`dvc repro`)")
     frame = pd.read_csv(path, dtype=str, keep_default_na=False)
-    numbers = frame.columns.intersection(NUMBERS)
+    numbers = frame.columns.intersection(list(NUMBERS))
     if "clean" in frame:
         frame["clean"] = frame["clean"] == "True"
     return frame.astype(dict.fromkeys(numbers, int))
 
 
-def index_row(sample: ImageRecord, sha256: str, width: int, height: int) -> dict:
-    """An index row: what the source says of the image plus what its file says (pixels, SHA-256 of its bytes)."""
-    return asdict(sample) | {"sha256": sha256, "width": width, "height": height}
-
-
-IMAGES, MASKS = "images.npy", "masks.npy"
-PARTS = ("train", "val", "test")
+def index_row(record: ImageRecord, sha256: str, width: int, height: int) -> dict:
+    """Return an index row: the source's description, the SHA-256 of the file's bytes, and its size in pixels."""
+    return asdict(record) | {"sha256": sha256, "width": width, "height": height}
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some of a dataset's images.
+    """The images of one part of a dataset.
 
     index: one row per image. pixels: uint8 (N, S, S). labels: int64 (N,), positions in the list of classes.
     """
@@ -106,7 +103,7 @@ class Part:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A folder that the split stage made. pixels: uint8 (N, S, S); masks: bool (M, S, S); both memory-mapped."""
+    """A dataset as the split stage wrote it. pixels: uint8 (N, S, S); masks: bool (M, S, S); both memory-mapped."""
 
     index: pd.DataFrame
     pixels: np.ndarray
@@ -114,7 +111,7 @@ class Dataset:
     classes: list[str]
 
     def part(self, split: str) -> Part:
-        """The images of "train", "val" or "test". Raises UserError when there are none."""
+        """Return the images of "train", "val" or "test". Raises UserError when there are none."""
         frame = self.index[self.index["split"] == split].reset_index(drop=True)
         if frame.empty:
             raise UserError(f"the split has no {split} images: check split.* in params.yaml")
@@ -122,19 +119,19 @@ class Dataset:
         return Part(frame, self.pixels[frame["row"].to_numpy()], labels)
 
     def masks_of(self, frame: pd.DataFrame) -> np.ndarray:
-        """bool (N, S, S): the masks of the rows of `frame`, all of which must have one."""
+        """Return the masks, bool (N, S, S), of the rows of `frame`, all of which must have one."""
         return self.masks[frame["mask_row"].to_numpy()]
 
     def outlines(self, frame: pd.DataFrame) -> np.ndarray:
-        """bool (N, S, S): the masks of the rows of `frame`, empty where there is none."""
+        """Return the masks, bool (N, S, S), of the rows of `frame`, empty for images without one."""
         masks = np.zeros((len(frame), *self.pixels.shape[1:]), bool)
-        known = (frame["mask_row"] >= 0).to_numpy()
-        masks[known] = self.masks_of(frame[known])
+        masked = (frame["mask_row"] >= 0).to_numpy()
+        masks[masked] = self.masks_of(frame[masked])
         return masks
 
 
 def read(folder: Path, classes: list[str]) -> Dataset:
-    """The dataset that the split stage wrote to `folder`."""
+    """Open the dataset that the split stage wrote to `folder`."""
     frame = read_index(folder)
     pixels = np.load(folder / IMAGES, mmap_mode="r")
     masks = np.load(folder / MASKS, mmap_mode="r") if (frame["mask_row"] >= 0).any() else np.zeros((0, 1, 1), bool)
@@ -142,10 +139,10 @@ def read(folder: Path, classes: list[str]) -> Dataset:
 
 
 def version(folder: Path) -> str:
-    """Twelve hex digits that name the split data: the SHA-256 of its index, which holds every image's own SHA-256."""
-    return hashlib.sha256((folder / dataset.INDEX_FILE).read_bytes()).hexdigest()[:12]
+    """Return 12 hex digits that identify the split data: of the SHA-256 of its index, which lists every image's."""
+    return hashlib.sha256((folder / INDEX_FILE).read_bytes()).hexdigest()[:12]
 
 
 def batches(n: int, size: int) -> Iterator[slice]:
-    """Consecutive slices of at most `size` that cover range(n)."""
+    """Return consecutive slices of at most `size` that cover range(n)."""
     return (slice(start, min(start + size, n)) for start in range(0, n, size))

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from mri.base.errors import UserError
-from mri.base.params import SplitOptions as SplitOptions
+from mri.base.params import SplitOptions
 from mri.data.dataset import PARTS
 
 KEEPS_DUPLICATES = ("official", "record")  # protocols that show what duplicates do

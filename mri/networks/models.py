@@ -1,7 +1,7 @@
-"""Architectures: build a network, look inside it, save it, load it.
+"""Networks: build, inspect, save and load them.
 
-Every network of torchvision that is a chain of modules around one global pooling works: ResNet, ResNeXt, EfficientNet
-and MobileNetV3. A new one takes a few lines of conf/model and no code.
+Every torchvision network that is a chain of modules around one global pooling works: ResNet, ResNeXt, EfficientNet and
+MobileNetV3. A new one takes a few lines in conf/model and no code.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ FORMAT = 2
 
 
 class Classifier(nn.Module):
-    """A torchvision network that takes grey images: float32 (N, 1, H, W) in [0, 1] to logits (N, C).
+    """A torchvision network for grey images: float32 (N, 1, H, W) in [0, 1] to logits (N, C).
 
-    `network` is torchvision's own module with its own parameter names; normalisation and the copy to three channels
-    happen here, so nothing outside can forget them.
+    `network` is torchvision's module with its parameter names; normalisation and the copy to three channels happen
+    here, so no caller can forget them.
     """
 
     mean: torch.Tensor
@@ -48,7 +48,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).reshape(1, 3, 1, 1), persistent=False)
 
     def normalise(self, images: torch.Tensor) -> torch.Tensor:
-        """(N, 1, H, W) in [0, 1] to the (N, 3, H, W) that the torchvision network reads."""
+        """Turn (N, 1, H, W) in [0, 1] into the torchvision network's input, (N, 3, H, W)."""
         if images.ndim != 4 or images.shape[1] != 1:
             raise ValueError(f"expected grey images of shape (N, 1, H, W), got {tuple(images.shape)}")
         return (images - self.mean) / self.std
@@ -57,37 +57,37 @@ class Classifier(nn.Module):
         return self.network(self.normalise(images))
 
     def features(self, images: torch.Tensor, layer: str = "") -> torch.Tensor:
-        """Activations (N, K, h, w) at the end of `layer` (default: the feature layer)."""
+        """Return activations (N, K, h, w) at the end of `layer` (default: the feature layer)."""
         activations = self.normalise(images)
         for _, step in self._steps()[: self._end(layer)]:
             activations = step(activations)
         return activations
 
     def head(self, features: torch.Tensor, layer: str = "") -> torch.Tensor:
-        """Logits (N, C) from the activations at the end of `layer`: the rest of the network."""
+        """Return logits (N, C) from the activations at the end of `layer`: the rest of the network."""
         steps = self._steps()[self._end(layer) :]
-        # An activation that works in place would overwrite the caller's features.
+        # An in-place activation would overwrite the caller's features.
         activations = features.clone() if getattr(steps[0][1], "inplace", False) else features
         for _, step in steps:
             activations = step(activations)
         return activations
 
     def features_and_logits(self, images: torch.Tensor, layer: str = "") -> tuple[torch.Tensor, torch.Tensor]:
-        """Activations (N, K, h, w) at the end of `layer` and logits (N, C), in one pass, without hooks."""
+        """Return activations (N, K, h, w) at the end of `layer` and logits (N, C), in one pass, without hooks."""
         features = self.features(images, layer)
         return features, self.head(features, layer)
 
     def cells(self, layer: str = "") -> tuple[float, float]:
-        """Where the cells at the end of `layer` are centred: the first one's pixel and the step to the next, in pixels.
+        """Return the centre of the first cell at the end of `layer` and the distance to the next, in pixels.
 
-        By the arithmetic of receptive fields (Araujo, Norris and Sim, Distill 2019), the same on both axes.
-        A convolution with a stride of 2 and the same padding on both sides centres its first cell on the first pixel,
-        so after five of them cell i looks at pixel 32 i. An even grid has it half a cell further, at 32 i + 15.5.
+        Computed by receptive-field arithmetic (Araujo, Norris and Sim, Distill 2019), equal on both axes.
+        A convolution with stride 2 and equal padding on both sides centres its first cell on the first pixel, so after
+        five of them cell i is centred on pixel 32 i; a regular grid would have it half a cell further, at 32 i + 15.5.
         """
         first, step = 0.0, 1.0
         for _, stage in self._steps()[: self._end(layer)]:
             for name, module in stage.named_modules():
-                if "downsample" in name or not hasattr(module, "kernel_size"):  # the shortcut strides beside the path
+                if "downsample" in name or not hasattr(module, "kernel_size"):  # the shortcut runs parallel
                     continue
                 kernel, stride, padding, dilation = (
                     _of_one_axis(getattr(module, key, 1)) for key in ("kernel_size", "stride", "padding", "dilation")
@@ -98,14 +98,14 @@ class Classifier(nn.Module):
 
     @property
     def classes(self) -> int:
-        """C, the number of classes."""
+        """Return C, the number of classes."""
         linear = self._steps()[-1][1]
         assert isinstance(linear, nn.Linear)
         return linear.out_features
 
     @property
     def is_linear_head(self) -> bool:
-        """Whether global average pooling and one linear layer are all that follows the feature layer."""
+        """Check whether only global average pooling and one linear layer follow the feature layer."""
         pool, *rest = [step for _, step in self._steps()[self._end("") :] if not isinstance(step, nn.Dropout)]
         return (
             isinstance(pool, nn.AdaptiveAvgPool2d)
@@ -115,7 +115,7 @@ class Classifier(nn.Module):
 
     @property
     def head_weights(self) -> torch.Tensor:
-        """(C, K) weights of the linear head, detached. Raises ValueError where the head is not linear."""
+        """Return the weights (C, K) of the linear head, detached. Raises ValueError where the head is not linear."""
         if not self.is_linear_head:
             raise ValueError(f"{self.spec.name} ends in more than one linear layer: it has no closed form")
         linear = self._steps()[-1][1]
@@ -123,7 +123,7 @@ class Classifier(nn.Module):
         return linear.weight.detach()
 
     def _steps(self) -> list[tuple[str, nn.Module]]:
-        """The network as a chain of named modules, read afresh so that a replaced module is seen."""
+        """Return the network as a chain of named modules, read anew each time in case a module was replaced."""
         steps: list[tuple[str, nn.Module]] = []
         for name, child in self.network.named_children():
             steps += _unrolled(name, child)
@@ -132,13 +132,13 @@ class Classifier(nn.Module):
         return steps
 
     def _end(self, layer: str) -> int:
-        """Index of the first step after `layer`."""
+        """Return the index of the first step after `layer`."""
         layer = layer or self.spec.feature_layer
         names = [name for name, _ in self._steps()]
         inside = [i for i, name in enumerate(names) if name == layer or name.startswith(f"{layer}.")]
         if not inside or inside[-1] >= names.index("flatten"):
-            known = sorted({name.rsplit(".", 1)[0] for name in names[: names.index("flatten") - 1]})
-            raise UserError(f"{self.spec.name} has no convolutional layer {layer!r}; it has {', '.join(known)}")
+            layers = sorted({name.rsplit(".", 1)[0] for name in names[: names.index("flatten") - 1]})
+            raise UserError(f"{self.spec.name} has no convolutional layer {layer!r}; it has {', '.join(layers)}")
         return inside[-1] + 1
 
 
@@ -153,9 +153,9 @@ def _unrolled(name: str, module: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def build(spec: ArchitectureSpec, classes: int, seed: int) -> Classifier:
-    """An untrained network for `classes` classes. The same seed gives the same weights; no global random state moves.
+    """Build an untrained network. The same seed gives the same weights; global random state is not touched.
 
-    Raises UserError for a builder that torchvision doesn't have (naming near matches), for one that isn't a chain of
+    Raises UserError for a builder that torchvision doesn't have (naming close matches), for one that isn't a chain of
     modules, and for a layer that the network doesn't have.
     """
     _check_builder(spec)
@@ -174,9 +174,9 @@ def _network(spec: ArchitectureSpec, classes: int) -> nn.Module:
 
 
 def _check_builder(spec: ArchitectureSpec) -> None:
-    known = torchvision.models.list_models(module=torchvision.models)
-    if spec.builder not in known:
-        near = difflib.get_close_matches(spec.builder, known, n=3) or [*sorted(known)[:3], "..."]
+    builders = torchvision.models.list_models(module=torchvision.models)
+    if spec.builder not in builders:
+        near = difflib.get_close_matches(spec.builder, builders, n=3) or [*sorted(builders)[:3], "..."]
         raise UserError(
             f"architecture {spec.name!r}: torchvision.models has no {spec.builder!r}; "
             f"near it are {', '.join(near)} (set `builder` in conf/model)"
@@ -184,7 +184,7 @@ def _check_builder(spec: ArchitectureSpec) -> None:
 
 
 def _check_chain(model: Classifier) -> None:
-    """The chain of modules must compute what the network computes; tried on one small image."""
+    """Raise UserError unless the chain of modules gives the network's logits on one small image."""
     image = torch.linspace(0, 1, 64 * 64).reshape(1, 1, 64, 64)
     was_training = model.training
     model.eval()
@@ -204,15 +204,14 @@ def _check_chain(model: Classifier) -> None:
 
 
 def parameter_count(model: nn.Module) -> int:
-    """Trainable and frozen parameters together; buffers are not counted."""
+    """Count trainable and frozen parameters, not buffers."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def gmac(model: nn.Module, size: int) -> float:
-    """Multiply-accumulates of one forward pass of one `size` x `size` image, in 10^9.
+    """Return the multiply-accumulates, in 10^9, of one forward pass of one `size` x `size` image.
 
-    Counted on shapes alone (half of PyTorch's FLOP count: convolutions and matrix products), so it takes no time,
-    needs no eval mode, and leaves the model as it was.
+    Half of PyTorch's FLOP count (convolutions and matrix products), from shapes alone on a copy of the model.
     """
     shapes = copy.deepcopy(model).to("meta").eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -221,7 +220,7 @@ def gmac(model: nn.Module, size: int) -> float:
 
 
 class SavedModel(NamedTuple):
-    """What `load` returns: the model in eval mode on the CPU, the names of its classes, and `extra` as it was saved."""
+    """The result of `load`: the model in eval mode on the CPU, its class names, and `extra` as it was saved."""
 
     model: Classifier
     classes: list[str]
@@ -258,7 +257,7 @@ def save(
 
 
 def load(folder: Path) -> SavedModel:
-    """The model that `save` wrote, in eval mode on the CPU. Nothing is unpickled.
+    """Load the model that `save` wrote, in eval mode on the CPU. Nothing is unpickled.
 
     Raises UserError naming the file when one is missing, damaged, or not of this format.
     """
@@ -270,7 +269,7 @@ def load(folder: Path) -> SavedModel:
     if sha256(path) != card["weights"]["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not the one in {CARD_FILE}): run `dvc checkout --force`")
     _check_builder(spec)
-    with torch.device("meta"):  # shapes only: random weights that are replaced at once would cost a second
+    with torch.device("meta"):  # shapes only: initialising weights that are replaced at once would take a second
         network = _network(spec, len(classes))
     try:
         network.load_state_dict(safetensors.torch.load_file(path), assign=True)

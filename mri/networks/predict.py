@@ -1,4 +1,4 @@
-"""A trained PyTorch network over many images: the reference that every faster runtime is compared with."""
+"""Inference with a PyTorch network: the reference with which every faster runtime is compared."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from mri.networks.models import Classifier
 
 
 def to_tensor(pixels: np.ndarray, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 (N, S, S) to float32 (N, 1, S, S) in [0, 1], channels-last, on `device`."""
+    """Convert uint8 (N, S, S) to float32 (N, 1, S, S) in [0, 1], channels-last, on `device`."""
     images = torch.from_numpy(np.ascontiguousarray(pixels)).to(device).unsqueeze(1).float().div_(255)
     return images.contiguous(memory_format=torch.channels_last)
 
 
 def folded(model: Classifier) -> Classifier:
-    """A copy of a model in eval mode with its batch norms made part of the convolutions: the same answers, sooner."""
+    """Return a faster copy of a model in eval mode, with its batch norms folded into the convolutions."""
     return Classifier(fuse(model.network), model.spec).eval().to(memory_format=torch.channels_last)
 
 
 def predict_logits(model: Classifier, pixels: np.ndarray, batch: int = 32) -> np.ndarray:
-    """float32 (N, C) logits of uint8 (N, S, S) images, in full precision, whatever training used."""
+    """Return the logits, float32 (N, C), of uint8 (N, S, S) images, in fp32 whatever precision training used."""
     model = model.eval().to(memory_format=torch.channels_last)
     with torch.inference_mode():
         return np.concatenate([model(to_tensor(pixels[part])).numpy() for part in batches(len(pixels), batch)])

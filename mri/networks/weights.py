@@ -1,4 +1,4 @@
-"""Where training starts: random weights, ImageNet's, or those of a model trained before."""
+"""The initial weights of a training: random, ImageNet's, or those of a trained model."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ LITE_EPSILON = 1e-3
 
 
 def initialise(model: Classifier, weights: str) -> str:
-    """Put the initial weights that `weights` names into `model`; returns what it started from, for the record.
+    """Set the initial weights of `model`, and return a description of where they come from.
 
-    "none": leave the random ones. "imagenet": torchvision's, checked by hash. "lite": ImageNet weights of
-    EfficientNet-Lite for EfficientNet-B0 and B1; other architectures stay random, which the returned text says.
-    Anything else: a folder that holds what `mri.networks.models.save` wrote, or a folder of that for each architecture,
-    as artifacts/models of another run. Only tensors of equal shape are taken, so the head stays random when classes
-    differ in number. Raises UserError when weights can't be had.
+    "none": keep the random ones. "imagenet": torchvision's, checked by hash. "lite": ImageNet weights of
+    EfficientNet-Lite for EfficientNet-B0 and B1; other architectures stay random, as the description says.
+    Anything else: a folder that `mri.networks.models.save` wrote, or one with such a folder per architecture, as
+    artifacts/models of another run. Only tensors of equal shape are copied, so the head stays random when the number
+    of classes differs. Raises UserError when the weights are not available.
     """
     if weights == "none":
         return "random"
@@ -83,22 +83,23 @@ def _download(url: str, path: Path, name: str) -> None:
 
 
 def _digits(path: Path) -> str:
-    """The first digits of a file's SHA-256, in which its name ends by PyTorch's custom."""
+    """Return the first digits of a file's SHA-256, with which names of PyTorch's weight files end."""
     return path.stem.rsplit("-", 1)[1]
 
 
 def _checked(path: Path, otherwise: str) -> dict[str, torch.Tensor]:
-    """The weights in a file that is what its name says; `otherwise` is what an error advises."""
+    """Load weights from a file whose SHA-256 matches its name; `otherwise` is what the error message advises."""
     if not sha256(path).startswith(_digits(path)):
         raise UserError(f"{path} is damaged (its SHA-256 does not begin with {_digits(path)}): {otherwise}")
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def _lite(model: Classifier) -> str:
-    """EfficientNet-Lite is EfficientNet without squeeze-and-excitation, with ReLU6, and single first and last blocks.
+    """Copy EfficientNet-Lite's ImageNet weights.
 
+    Lite is EfficientNet without squeeze-and-excitation, with ReLU6, and with single blocks in the first and last stage.
     Convolutions and batch norms match in order. Squeeze-and-excitation starts near identity (a gate of 0.98), and a
-    block that Lite doesn't have starts as an identity (its residual branch ends in a zero scale).
+    block that Lite lacks starts as an identity (its residual branch ends in a scale of zero).
     """
     builder = model.spec.builder
     if builder not in LITE:
@@ -128,7 +129,7 @@ def _lite_state(package: str, name: str) -> dict[str, torch.Tensor]:
 
 
 def _copy_block(layers: Any, state: dict[str, torch.Tensor], prefix: str) -> None:
-    """One inverted bottleneck: [expand,] depthwise, squeeze-and-excitation, project."""
+    """Copy one inverted bottleneck: [expand,] depthwise, squeeze-and-excitation, project."""
     *expand, depthwise, gate, project = layers
     for layer in expand:
         _copy_layer(layer, state, f"{prefix}_expand_conv", f"{prefix}_bn0")

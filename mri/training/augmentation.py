@@ -1,8 +1,7 @@
-"""Random changes of a batch of training images, as tensors, all images of a batch at once.
+"""Random augmentation of whole batches of training images, as tensors.
 
-Every image draws its own changes from one generator, which lies on the images' device, so the same generator state
-gives the same batch. Geometry
-(flip, rotation, zoom, translation, elastic) is one sampling grid and one interpolation.
+The changes of all images are drawn from one generator on the images' device, so the same generator state gives the same
+batch. Geometry (flip, rotation, zoom, translation, elastic) is one sampling grid and one interpolation.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from mri.base.params import Augmentation
 
 
 def augment(images: torch.Tensor, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """float32 (N, 1, H, W) in [0, 1] to the same shape and range, changed at random."""
+    """Augment images, float32 (N, 1, H, W) in [0, 1], keeping shape and range."""
     images = _geometry(images, settings, generator)
     images = _intensity(images, settings, generator)
     return images.clamp_(0, 1)
@@ -25,9 +24,9 @@ def augment(images: torch.Tensor, settings: Augmentation, generator: torch.Gener
 def mix(
     images: torch.Tensor, targets: torch.Tensor, settings: Augmentation, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """MixUp (Zhang et al. 2018) of a whole batch with probability `mixup`, CutMix (Yun et al. 2019) with `cutmix`.
+    """Mix the images of a batch: MixUp (Zhang et al. 2018) or CutMix (Yun et al. 2019), as `settings` ask.
 
-    Both draw their share from Beta(0.2, 0.2). targets: float32 (N, C), probabilities.
+    Both draw the share of the second image from Beta(0.2, 0.2). targets: float32 (N, C), probabilities.
     """
     draw, mixup = float(torch.rand((), generator=generator, device=generator.device)), settings.mixup
     if draw >= mixup + settings.cutmix:
@@ -43,24 +42,24 @@ def mix(
 
 
 def _window(side: int, share: float, generator: torch.Generator) -> tuple[slice, slice]:
-    """A square with `share` of an image's area about a random point, cut off at the image's edges."""
+    """Return a square with `share` of an image's area around a random point, clipped at the image's edges."""
     half = round(side * math.sqrt(share) / 2)
     y, x = (int(torch.randint(side, (), generator=generator, device=generator.device)) for _ in range(2))
     return slice(max(0, y - half), min(side, y + half)), slice(max(0, x - half), min(side, x + half))
 
 
 def _uniform(n: int, reach: float, generator: torch.Generator) -> torch.Tensor:
-    """(N,) uniform in [-reach, reach]."""
+    """Return (N,) uniform in [-reach, reach]."""
     return (2 * torch.rand(n, generator=generator, device=generator.device) - 1) * reach
 
 
-def _chosen(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
-    """(N,) of 0.0 and 1.0."""
+def _selected(n: int, probability: float, generator: torch.Generator) -> torch.Tensor:
+    """Return (N,) of 0.0 and 1.0, the latter with the given probability."""
     return (torch.rand(n, generator=generator, device=generator.device) < probability).float()
 
 
 def _beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
-    """One draw from Beta(alpha, alpha) by Johnk's method, which needs only uniform numbers."""
+    """Draw from Beta(alpha, alpha) by Jöhnk's method, which needs only uniform numbers."""
     while True:
         x, y = torch.rand(2, generator=generator, dtype=torch.float64, device=generator.device).pow(1 / alpha)
         if 0 < x + y <= 1:
@@ -69,11 +68,11 @@ def _beta(alpha: float, generator: torch.Generator) -> torch.Tensor:
 
 def _geometry(images: torch.Tensor, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
     n = len(images)
-    moved = _chosen(n, settings.affine, generator)
+    moved = _selected(n, settings.affine, generator)
     angle = _uniform(n, math.radians(settings.rotation_degrees), generator) * moved
     scale = 1 + _uniform(n, settings.zoom, generator) * moved
     shift = torch.stack([_uniform(n, 2 * settings.translation, generator) * moved for _ in range(2)], 1)
-    mirror = 1 - 2 * _chosen(n, settings.flip, generator)
+    mirror = 1 - 2 * _selected(n, settings.flip, generator)
     cos, sin = torch.cos(angle) / scale, torch.sin(angle) / scale
     matrix = torch.stack([cos * mirror, -sin, shift[:, 0], sin * mirror, cos, shift[:, 1]], 1).view(n, 2, 3)
     grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
@@ -82,20 +81,20 @@ def _geometry(images: torch.Tensor, settings: Augmentation, generator: torch.Gen
 
 
 def _elastic(shape: torch.Size, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Smooth random displacement (N, H, W, 2) in the grid's units: a 5x5 field, bicubically enlarged."""
+    """Return smooth random displacements (N, H, W, 2) in the grid's units: a 5x5 field, enlarged bicubically."""
     n, _, height, width = shape
     field = _uniform(n * 2 * 25, 2 * settings.elastic_displacement, generator).view(n, 2, 5, 5)
-    field = field * _chosen(n, settings.elastic, generator).view(n, 1, 1, 1)
+    field = field * _selected(n, settings.elastic, generator).view(n, 1, 1, 1)
     return F.interpolate(field, (height, width), mode="bicubic", align_corners=True).permute(0, 2, 3, 1)
 
 
 def _intensity(images: torch.Tensor, settings: Augmentation, generator: torch.Generator) -> torch.Tensor:
-    """Gamma, contrast about the image's mean, a smooth bias field and white noise."""
+    """Apply gamma, contrast around the image's mean, a smooth bias field and white noise."""
     n = len(images)
 
     def factor(reach: float, *shape: int) -> torch.Tensor:
-        chosen = _chosen(n, settings.intensity, generator).view(n, 1, 1, 1)
-        return torch.exp(_uniform(n * math.prod(shape), reach, generator).view(n, 1, *shape) * chosen)
+        selected = _selected(n, settings.intensity, generator).view(n, 1, 1, 1)
+        return torch.exp(_uniform(n * math.prod(shape), reach, generator).view(n, 1, *shape) * selected)
 
     images = images.clamp(0, 1).pow(factor(settings.gamma, 1, 1))
     mean = images.mean((2, 3), keepdim=True)
@@ -105,7 +104,7 @@ def _intensity(images: torch.Tensor, settings: Augmentation, generator: torch.Ge
     sigma = (
         torch.rand(n, generator=generator, device=generator.device)
         * settings.noise_sigma
-        * _chosen(n, settings.noise, generator)
+        * _selected(n, settings.noise, generator)
     )
     noisy = torch.randn(images.shape, generator=generator, device=generator.device)
     return images.add_(noisy.mul_(sigma.view(n, 1, 1, 1)))

@@ -1,8 +1,8 @@
-"""Knowledge distillation (Hinton et al. 2015): a network learns what trained ones say of an image beside its label.
+"""Knowledge distillation (Hinton et al. 2015): a network learns from the predictions of trained ones.
 
-What a teacher says of the other classes is worth most to networks that start at random on few images. It sees the very
-images that its student sees, cropped, distorted and mixed alike, and a student that only follows it needs no labels
-(Beyer et al. 2022, "a good teacher is patient and consistent").
+A teacher's probabilities of the other classes help most with random initial weights and few images. The teacher sees
+exactly the images that its student sees, equally augmented and mixed, and a student that only follows it needs no
+labels (Beyer et al. 2022, "a good teacher is patient and consistent").
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ TEMPERATURE = 2.0
 
 
 class Teacher:
-    """Trained networks whose mean opinion is taught."""
+    """Trained networks from whose mean prediction a student learns."""
 
     def __init__(self, networks: Iterable[nn.Module]):
         self.networks = list(networks)
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """float32 (N, 1, H, W) in [0, 1] to probabilities float32 (N, C), softened by `TEMPERATURE`."""
-        opinions = [(network(images) / TEMPERATURE).softmax(1) for network in self.networks]
-        return torch.stack(opinions).mean(0)
+        """Return probabilities, float32 (N, C), softened by `TEMPERATURE`, of images (N, 1, H, W) in [0, 1]."""
+        probabilities = [(network(images) / TEMPERATURE).softmax(1) for network in self.networks]
+        return torch.stack(probabilities).mean(0)
 
 
 def load(folder: Path, device: torch.device | str = "cpu") -> Teacher | None:
     """Load the models in the folders below `folder` (see `mri.networks.models.save`) as a teacher; None without any."""
-    found = [models.load(path.parent).model for path in sorted(folder.glob(f"*/{models.CARD_FILE}"))]
-    return Teacher(folded(model).to(device) for model in found) if found else None
+    networks = [models.load(path.parent).model for path in sorted(folder.glob(f"*/{models.CARD_FILE}"))]
+    return Teacher(folded(network).to(device) for network in networks) if networks else None
 
 
 def distillation_loss(logits: torch.Tensor, taught: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy to the teacher's softened probabilities, on the scale of the loss of hard labels.
+    """Return the mean cross-entropy to the teacher's softened probabilities, on the scale of the loss of hard labels.
 
-    logits, taught: (N, C). The square of the temperature undoes its effect on the size of gradients.
+    logits, taught: (N, C). The squared temperature compensates for its effect on the size of gradients.
     """
     return F.cross_entropy(logits / TEMPERATURE, taught) * TEMPERATURE**2

@@ -1,9 +1,9 @@
-"""Training in several processes, one per device, that torchrun starts (or the train stage itself, see `train.devices`).
+"""Training in several processes, one per device, started by torchrun or by the stage itself (`train.devices`).
 
 Every process holds the whole network and computes the gradients of its share of each batch; PyTorch averages them
-(DDP). So n processes with one n-th of the batch each take the steps that one process would take with all of it. What
-differs is batch norm, whose statistics are of each process's own share (PyTorch can't synchronise them on CPUs), and
-the random changes of images, which each process draws for itself.
+(DDP). So n processes with one n-th of the batch each take the steps of one process with the whole batch. Two things
+differ: batch-norm statistics, which are of each process's share (PyTorch can't synchronise them on CPUs), and
+augmentation, which each process draws for itself.
 """
 
 from __future__ import annotations
@@ -22,36 +22,37 @@ from torch.nn.parallel import DistributedDataParallel
 
 from mri.base.errors import UserError
 
-# How long processes wait for one another: the longest that the first may take to validate.
+# How long processes wait for one another: a limit on the first process's validation.
 TIMEOUT = timedelta(minutes=30)
 
 T = TypeVar("T")
 
 
 def device() -> torch.device:
-    """This process's accelerator, or the CPU."""
+    """Return this process's accelerator, or the CPU."""
     if torch.cuda.is_available():
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     return torch.device("cpu")
 
 
 def started_by_torchrun() -> bool:
+    """Check whether torchrun has started this process."""
     return "TORCHELASTIC_RUN_ID" in os.environ
 
 
 def rank() -> int:
-    """This process's number among all; the one with 0 validates, reports and writes."""
+    """Return this process's number; number 0 validates, reports and writes."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
-    """How many processes train together."""
+    """Return the number of processes that train together."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 @contextmanager
 def together() -> Iterator[None]:
-    """Join the processes that torchrun started, for as long as the context lasts. Alone, it does nothing."""
+    """Join the processes that torchrun started while the context lasts; do nothing in a single process."""
     if not started_by_torchrun():
         yield
         return
@@ -65,19 +66,19 @@ def together() -> Iterator[None]:
 
 
 def parallel(model: nn.Module) -> nn.Module:
-    """`model` with gradients averaged over all processes by every backward pass; alone, `model` itself."""
+    """Wrap `model` so that backward passes average gradients over all processes; a single process gets `model`."""
     return DistributedDataParallel(model) if size() > 1 else model
 
 
 def share(batch: np.ndarray) -> np.ndarray:
-    """What of a whole batch this process computes. Raises UserError when it can't be divided evenly."""
+    """Return this process's share of a batch. Raises UserError when the batch can't be divided evenly."""
     if len(batch) % size():
         raise UserError(f"train.batch {len(batch)} can't be divided evenly among {size()} processes")
     return batch[rank() :: size()]
 
 
 def from_first(value: T) -> T:
-    """What the first process gave, in every process."""
+    """Return the first process's value in every process."""
     if size() == 1:
         return value
     box: list[Any] = [value]
@@ -86,10 +87,10 @@ def from_first(value: T) -> T:
 
 
 def launch(processes: int, module: str, arguments: list[str]) -> bool:
-    """Run `python -m module arguments` in `processes` processes of this machine; False where that is not needed.
+    """Run `python -m module arguments` in several processes of this machine, and return whether that was needed.
 
-    It isn't where one process is enough, or where torchrun has started this one already.
-    Raises UserError when one of them fails, after which the others are stopped, or when there are too few accelerators.
+    It is not with one process, nor in a process that torchrun has started. Raises UserError when one of the processes
+    fails, after which the others are stopped, and when there are too few accelerators.
     """
     if processes == 1 or started_by_torchrun():
         return False

@@ -1,8 +1,8 @@
-"""Batch normalisation and SiLU as one step of training, which keeps half as much for the backward pass.
+"""Batch normalisation and SiLU as one training step, which stores half as much for the backward pass.
 
-Alone, each keeps its input: a SiLU that works in place keeps a copy of it. What is normalised costs little to compute
-again, so together they keep only what is to be normalised (the checkpointing that Rota Bulò, Porzi and Kontschieder
-start from in "In-Place Activated BatchNorm", CVPR 2018).
+Separately, each stores its input (an in-place SiLU stores a copy). Normalised values are cheap to recompute, so
+together they store only the input of the normalisation (the checkpointing that Rota Bulò, Porzi and Kontschieder start
+from in "In-Place Activated BatchNorm", CVPR 2018).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import nn
 
 
 class BatchNormSiLU(nn.BatchNorm2d):
-    """A BatchNorm2d with running statistics whose output (N, C, H, W) goes through SiLU: the same names and values."""
+    """A BatchNorm2d with running statistics, followed by SiLU; parameters and buffers keep their names."""
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         if not self.training:
@@ -59,7 +59,7 @@ class _NormSiLU(torch.autograd.Function):
 
 
 def join_norm_and_silu(model: nn.Module) -> None:
-    """Replace, in every chain of modules, a BatchNorm2d and the SiLU after it by one step; names of weights stay."""
+    """Replace every BatchNorm2d that a SiLU follows in a chain of modules by one step; names of weights stay."""
     for chain in [module for module in model.modules() if isinstance(module, nn.Sequential)]:
         for i, (norm, activation) in enumerate(pairwise(list(chain))):
             if type(norm) is nn.BatchNorm2d and isinstance(activation, nn.SiLU):

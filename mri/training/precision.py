@@ -1,4 +1,4 @@
-"""Which number format a network trains fastest in on this machine: fp32, or bf16 by autocast."""
+"""Choose the number format in which a network trains fastest on this machine: fp32, or bf16 by autocast."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from mri.base.params import Train
 from mri.networks.models import Classifier
 from mri.training import distributed
 
-# How often the two formats are timed after one turn that warms up.
-TURNS = 7
+TURNS = 7  # how often the two formats are timed, after one turn for warm-up
 FEW = 8  # images
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """Return the context for forward passes in `dtype`, float32 or bfloat16."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
 
 
 def choose_dtype(model: Classifier, settings: Train, device: torch.device) -> torch.dtype:
-    """The dtype to run in: `settings.precision`, or for "auto" the faster of fp32 and bf16 autocast on this machine.
+    """Return the dtype of `settings.precision`; for "auto" the faster of fp32 and bf16 autocast on this machine.
 
-    Measured on a copy with forward and backward passes at the size of the first phase, of a small batch on a CPU and of
-    this process's share of a batch on an accelerator, where small ones only wait; bf16 must win by a tenth, because it
-    costs precision. The two take turns and each turn is judged by itself, so that a moment in
-    which the machine is busy doesn't decide what a training's weights will be.
+    Timed on a copy by forward and backward passes at the size of the first phase: of a small batch on a CPU, and of
+    this process's share of a batch on an accelerator, which small ones leave idle. bf16 must be faster by a tenth,
+    because it costs precision. The two take turns and each turn is judged separately, so that a moment in which the
+    machine is busy doesn't decide the weights of a training.
     """
     if settings.precision != "auto":
         return {"fp32": torch.float32, "bf16": torch.bfloat16}[settings.precision]
@@ -41,7 +41,7 @@ def choose_dtype(model: Classifier, settings: Train, device: torch.device) -> to
 
 
 def _seconds(model: nn.Module, images: torch.Tensor, dtype: torch.dtype) -> float:
-    """One pass forward and back."""
+    """Return the seconds that one forward and backward pass takes."""
     started = time.perf_counter()
     with autocast(images.device, dtype):
         logits = model(images.contiguous(memory_format=torch.channels_last))

@@ -1,8 +1,8 @@
-"""The training loop: one function, the same for every architecture and device.
+"""The training loop, the same for every architecture and device.
 
-Images come decoded from one array, are resized and augmented as whole batches, and run channels-last in whichever
-of fp32 and bf16 this machine does faster. Everything random in an epoch is seeded from (seed, epoch), so a run that was
-killed and resumed ends with the same weights as one that was not.
+Images come decoded from one array, are resized and augmented as whole batches, and run channels-last in whichever of
+fp32 and bf16 is faster on this machine. All random numbers of an epoch are seeded from (seed, epoch), so a training
+that was killed and resumed ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ HISTORY = ["epoch", "size", "lr", "train_loss", "val_loss", "val_accuracy", "val
 
 
 class TrainingError(UserError):
-    """Training can't go on; the message says why and what to change."""
+    """Training can't continue; the message says why and what to change."""
 
 
 def to_batch(pixels: np.ndarray, size: int, device: torch.device | str = "cpu") -> torch.Tensor:
-    """uint8 (N, S, S) to float32 (N, 1, size, size) in [0, 1], channels-last, resized with antialiasing."""
+    """Convert uint8 (N, S, S) to float32 (N, 1, size, size) in [0, 1], channels-last, resized with antialiasing."""
     images = to_tensor(pixels, device)
     if images.shape[-1] == size:
         return images
@@ -48,26 +48,57 @@ def to_batch(pixels: np.ndarray, size: int, device: torch.device | str = "cpu") 
 
 
 def derived_seed(seed: int, purpose: str, epoch: int = 0) -> int:
-    """A seed of its own for each purpose ("weights", "order", "augmentation", ...) and epoch."""
+    """Return a different seed for each purpose ("weights", "order", "augmentation", ...) and epoch."""
     words = np.random.SeedSequence([seed, epoch, *purpose.encode()]).generate_state(2)
     return int(words[0]) << 31 | int(words[1]) >> 1
 
 
-class Trainer:
-    """One run: the model, its running average, the optimiser, and where training stands.
+class Progress:
+    """A progress bar, in a terminal only. Steps are weighted by image area, to which their time is proportional."""
 
-    `fit` trains (or goes on from the checkpoint) and returns the history, a list of dicts with the keys HISTORY;
-    afterwards `model` holds the best weights: those of the running average at the epoch of the last phase with the
+    def __init__(self, settings: Train, steps_per_epoch: int, epochs_done: int, hidden: bool = False):
+        self.epochs, self.batch = settings.epochs, settings.batch
+        work = [phase.size**2 for phase in settings.phases for _ in range(phase.epochs)]
+        self.bar = tqdm(
+            total=steps_per_epoch * sum(work),
+            initial=steps_per_epoch * sum(work[:epochs_done]),
+            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
+            leave=False,
+            disable=True if hidden else None,
+        )
+        self.score = ""
+        self.last = time.perf_counter()
+
+    def step(self, epoch: int, phase: Phase, loss: float) -> None:
+        now = time.perf_counter()
+        rate, self.last = self.batch / (now - self.last), now
+        self.bar.set_description_str(f"epoch {epoch}/{self.epochs} at {phase.size} px", refresh=False)
+        self.bar.set_postfix_str(f"loss {loss:.3f}{self.score}, {rate:.0f} images/s", refresh=False)
+        self.bar.update(phase.size**2)
+
+    def epoch(self, macro_f1: float) -> None:
+        self.score = f", validation macro-F1 {macro_f1:.3f}"
+        self.last = time.perf_counter()
+
+    def close(self) -> None:
+        self.bar.close()
+
+
+class Trainer:
+    """One training: the model, its running average, the optimiser, and the history so far.
+
+    `fit` trains, or resumes from the checkpoint, and returns the history, a list of dicts with the keys HISTORY.
+    Afterwards `model` has the best weights: those of the running average at the epoch of the last phase with the
     highest validation macro-F1.
     """
 
     def __init__(self, model: Classifier, train: Part, val: Part, settings: Train, teacher: Teacher | None = None):
         self.train, self.val, self.settings, self.teacher = train, val, settings, teacher
-        self.augment = settings.augment if teacher is None else _students_augmentation(settings)
+        self.augment = settings.augment if teacher is None else _augmentation_of_student(settings)
         self.device = distributed.device()
-        torch.backends.cudnn.deterministic = True  # GPUs too are to give the same weights again
+        torch.backends.cudnn.deterministic = True  # so that GPUs too give the same weights again
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
-        if self.device.type == "cpu":  # where it was measured
+        if self.device.type == "cpu":  # its benefit was measured on CPUs only
             join_norm_and_silu(self.model)
         self.parallel = distributed.parallel(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=_average(settings.ema), use_buffers=True)
@@ -82,9 +113,9 @@ class Trainer:
     def fit(
         self, checkpoint: Checkpoint, on_epoch: Callable[[dict[str, float]], None] = lambda row: None
     ) -> list[dict[str, float]]:
-        """Train to the end. Raises TrainingError when the loss stops being finite.
+        """Train to the end. Raises TrainingError when the loss is no longer finite.
 
-        Of several processes only the first calls `on_epoch` and writes checkpoints; all return the same.
+        Of several processes only the first calls `on_epoch` and writes checkpoints; all return the same history.
         """
         first = distributed.rank() == 0
         state = distributed.from_first(checkpoint.load() if first else None)
@@ -108,7 +139,7 @@ class Trainer:
         return self.history
 
     def _remaining(self) -> Iterator[tuple[int, Phase]]:
-        """The epochs still to do, leaving a phase early when its score has stopped improving."""
+        """Yield the remaining epochs, ending a phase early when its score has stopped improving."""
         epoch = 0
         for phase in self.settings.phases:
             for _ in range(phase.epochs):
@@ -124,7 +155,7 @@ class Trainer:
         return bool(scores) and len(scores) - 1 - int(np.argmax(scores)) >= self.settings.patience
 
     def _is_best(self) -> bool:
-        """Whether the newest epoch is the one to keep. Only the last phase runs at the size that is evaluated."""
+        """Check whether the latest epoch is the best so far. Only the last phase has the evaluation size."""
         last = self.settings.phases[-1]
         if self.history[-1]["size"] != last.size:
             return False
@@ -133,7 +164,7 @@ class Trainer:
 
     def _epoch(self, epoch: int, phase: Phase, progress: Progress) -> dict[str, float]:
         started = time.perf_counter()
-        torch.manual_seed(self._own_seed("dropout", epoch))
+        torch.manual_seed(self._process_seed("dropout", epoch))
         losses = []
         for i, batch in enumerate(self._batches(epoch, phase)):
             losses.append(self._step(*batch, epoch, i))
@@ -142,7 +173,7 @@ class Trainer:
         return distributed.from_first(self._row(epoch, phase, losses, seconds) if distributed.rank() == 0 else {})
 
     def _row(self, epoch: int, phase: Phase, losses: list[float], seconds: float) -> dict[str, float]:
-        """What the history says of an epoch that took `seconds`."""
+        """Validate, and return the history's row of an epoch whose training took `seconds`."""
         started = time.perf_counter()
         logits = self._validate(phase)
         loss = float(F.cross_entropy(logits, torch.from_numpy(self.val.labels)))
@@ -161,19 +192,19 @@ class Trainer:
         return dict(zip(HISTORY, values, strict=True))
 
     def _batches(self, epoch: int, phase: Phase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Augmented images (B, 1, size, size) and target probabilities (B, C) of one epoch, in random order."""
+        """Yield augmented images (B, 1, size, size) and target probabilities (B, C) of one epoch, in random order."""
         order = np.random.default_rng(derived_seed(self.settings.seed, "order", epoch)).permutation(len(self.train))
-        generator = torch.Generator(self.device).manual_seed(self._own_seed("augmentation", epoch))
+        generator = torch.Generator(self.device).manual_seed(self._process_seed("augmentation", epoch))
         full = list(batches(len(order), self.settings.batch))[: self.steps_per_epoch]  # batch norm wants full batches
         for batch in full:
-            # Sorted, for neighbours in memory; which images meet is random all the same.
-            chosen = distributed.share(np.sort(order[batch]))
-            images = to_batch(self.train.pixels[chosen], phase.size, self.device)
-            targets = F.one_hot(torch.from_numpy(self.train.labels[chosen]), self.classes).float().to(self.device)
+            # Sorted for faster reading; the composition of a batch remains random.
+            rows = distributed.share(np.sort(order[batch]))
+            images = to_batch(self.train.pixels[rows], phase.size, self.device)
+            targets = F.one_hot(torch.from_numpy(self.train.labels[rows]), self.classes).float().to(self.device)
             yield mix(augment(images, self.augment, generator), targets, self.augment, generator)
 
-    def _own_seed(self, purpose: str, epoch: int) -> int:
-        """A seed for what every process draws for itself; the first process's is that of a run alone."""
+    def _process_seed(self, purpose: str, epoch: int) -> int:
+        """Return a seed for what each process draws for itself; the first has the seed of a single process."""
         rank = distributed.rank()
         return derived_seed(self.settings.seed, f"{purpose} of {rank}" if rank else purpose, epoch)
 
@@ -181,7 +212,7 @@ class Trainer:
         self._set_lr(epoch - 1 + index / self.steps_per_epoch)
         self.model.train()
         images = images.contiguous(memory_format=torch.channels_last)
-        self.optimiser.zero_grad(set_to_none=True)  # before the activations fill the memory
+        self.optimiser.zero_grad(set_to_none=True)  # before activations take up memory
         with autocast(self.device, self.dtype):
             logits = self.parallel(images)
         loss = self._loss(logits.float(), images, targets)
@@ -213,7 +244,7 @@ class Trainer:
             group["lr"] = settings.lr * factor * warmup
 
     def _validate(self, phase: Phase) -> torch.Tensor:
-        """Logits (N, C) of the averaged model on the validation images."""
+        """Return the averaged model's logits (N, C) on the validation images."""
         self.average.eval()
         with torch.inference_mode(), autocast(self.device, self.dtype):
             parts = [self.val.pixels[batch] for batch in batches(len(self.val), 64)]
@@ -237,12 +268,12 @@ class Trainer:
         self.dtype = torch.bfloat16 if state["bf16"] else torch.float32
 
 
-def _students_augmentation(settings: Train) -> Augmentation:
+def _augmentation_of_student(settings: Train) -> Augmentation:
     return settings.augment.model_copy(update={"mixup": settings.distillation.mixup, "cutmix": 0.0})
 
 
 def _optimiser(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
-    """AdamW; weights decay, biases and normalisation do not."""
+    """Return AdamW with weight decay, except for biases and normalisation."""
     matrices = [parameter for parameter in model.parameters() if parameter.ndim > 1]
     vectors = [parameter for parameter in model.parameters() if parameter.ndim <= 1]
     groups = [{"params": matrices, "weight_decay": settings.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
@@ -250,7 +281,7 @@ def _optimiser(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
 
 
 def _average(decay: float) -> Callable:
-    """Exponential moving average whose decay grows towards `decay`, so that random first weights are soon forgotten."""
+    """Return an exponential moving average whose decay grows to `decay`, so that initial weights fade soon."""
 
     def update(averaged: list[torch.Tensor], current: list[torch.Tensor], count: torch.Tensor | int) -> None:
         if not averaged[0].is_floating_point():
@@ -264,51 +295,20 @@ def _average(decay: float) -> Callable:
 
 
 def _class_weights(labels: np.ndarray, classes: int) -> torch.Tensor:
-    """float32 (C,): inversely proportional to each class's frequency, 1 on average over the images."""
+    """Return float32 (C,), inversely proportional to class frequency, 1 on average over the images."""
     counts = np.bincount(labels, minlength=classes)
     return torch.tensor(len(labels) / (np.maximum(counts, 1) * np.count_nonzero(counts)), dtype=torch.float32)
 
 
 def _plateaus(scores: list[float], patience: int) -> int:
-    """How often `patience` epochs in a row have brought no better score."""
-    found, best, since = 0, -math.inf, 0
+    """Count how often `patience` epochs in a row have brought no better score."""
+    count, best, since = 0, -math.inf, 0
     for score in scores:
         best, since = (score, 0) if score > best else (best, since + 1)
         if since == patience:
-            found, since = found + 1, 0
-    return found
+            count, since = count + 1, 0
+    return count
 
 
 def _copy(model: nn.Module) -> dict[str, torch.Tensor]:
     return {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-
-
-class Progress:
-    """Shown in a terminal only. A step counts by its images' area, which is what its time goes by."""
-
-    def __init__(self, settings: Train, steps_per_epoch: int, epochs_done: int, hidden: bool = False):
-        self.epochs, self.batch = settings.epochs, settings.batch
-        work = [phase.size**2 for phase in settings.phases for _ in range(phase.epochs)]
-        self.bar = tqdm(
-            total=steps_per_epoch * sum(work),
-            initial=steps_per_epoch * sum(work[:epochs_done]),
-            bar_format="{desc} {percentage:3.0f}%|{bar}| {elapsed}, {remaining} left{postfix}",
-            leave=False,
-            disable=True if hidden else None,
-        )
-        self.score = ""
-        self.last = time.perf_counter()
-
-    def step(self, epoch: int, phase: Phase, loss: float) -> None:
-        now = time.perf_counter()
-        rate, self.last = self.batch / (now - self.last), now
-        self.bar.set_description_str(f"epoch {epoch}/{self.epochs} at {phase.size} px", refresh=False)
-        self.bar.set_postfix_str(f"loss {loss:.3f}{self.score}, {rate:.0f} images/s", refresh=False)
-        self.bar.update(phase.size**2)
-
-    def epoch(self, macro_f1: float) -> None:
-        self.score = f", validation macro-F1 {macro_f1:.3f}"
-        self.last = time.perf_counter()
-
-    def close(self) -> None:
-        self.bar.close()

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from mri.data.dataset import ImageRecord
+from mri.data.dataset import ImageRecord, index_row, write_index
 from mri.data.decoding import decode_masks
 
 
@@ -28,10 +28,10 @@ def folders(tmp_path):
     picture(dataset / "a-mask.png", (0, 0, 32, 64))
     picture(reference / "slice.png")
     picture(reference / "slice-mask.png", (0, 0, 16, 64))
-    rows = [dataset.index_row(ImageRecord(name, f"{name}.png", "glioma", "made"), "", 64, 64) for name in "abc"]
+    rows = [index_row(ImageRecord(name, f"{name}.png", "glioma", "made"), "", 64, 64) for name in "abc"]
     frame = pd.DataFrame(rows).assign(mask=["a-mask.png", "", ""])
-    known = dataset.index_row(ImageRecord("slice", "slice.png", "glioma", "made", mask="slice-mask.png"), "", 64, 64)
-    dataset.write_index([known], reference)
+    known = index_row(ImageRecord("slice", "slice.png", "glioma", "made", mask="slice-mask.png"), "", 64, 64)
+    write_index([known], reference)
     return dataset, frame, reference
 
 

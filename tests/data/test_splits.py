@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mri.base.errors import UserError
-from mri.data.splits import PARTS, SplitOptions, deal, representatives, split
+from mri.base.params import SplitOptions
+from mri.data.dataset import PARTS
+from mri.data.splits import deal, representatives, split
 
 DEFAULTS = {
     "protocol": "grouped",
