@@ -1,4 +1,4 @@
-"""Find what leaks, split so that it can't, and say how much trivial classifiers score."""
+"""Find related images, split without leakage, and score trivial classifiers."""
 
 import numpy as np
 import pandas as pd
@@ -41,26 +41,26 @@ def split(params: Params) -> None:
 
 
 def _matched(params: Params, frame: pd.DataFrame, decoded: Decoded) -> tuple[pd.DataFrame, dict]:
-    """The index with what it inherits from the reference dataset, where there is one, and what was found there."""
+    """Return the index with what it inherits from the reference dataset, if any, and a summary of the matches."""
     if not (REFERENCE / dataset.INDEX_FILE).exists():
         return frame, {}
     reference = dataset.read_index(REFERENCE)
-    known = decode_views(REFERENCE, reference, params.audit.size)
-    matches = matching.match(decoded.views, known, params.audit.similar, params.audit.cells)
+    references = decode_views(REFERENCE, reference, params.audit.size)
+    matches = matching.match(decoded.views, references, params.audit.similar, params.audit.cells)
     frame = matching.inherit(frame, matches, reference, params.audit.near)
     return frame, matching.describe(frame, matches, params.audit.near)
 
 
 def _thresholds(options: AuditOptions) -> list[float]:
-    """The audit's own two and every hundredth between and above them."""
+    """Return the audit's two thresholds and every hundredth above the lower one."""
     hundredths = (round(float(value), 2) for value in np.arange(0.5, 1, 0.01))
     return sorted({options.similar, options.near, *(value for value in hundredths if value > options.similar)})
 
 
 def _baselines(params: Params, frame: pd.DataFrame, decoded: Decoded) -> dict[str, dict]:
-    """The scores of trivial classifiers by protocol: of the split in use, and of the source's own where it has one.
+    """Score trivial classifiers by protocol: on the split in use, and on the source's own split if it has one.
 
-    They learn from the validation part too, of which networks use only the scores.
+    They also learn from the validation part, since nothing of them is chosen by validation scores.
     """
     part, official = frame["split"].to_numpy(), frame["official_split"].to_numpy()
     parts = {params.split.protocol: (np.isin(part, ("train", "val")), part == "test")}
@@ -81,7 +81,7 @@ def _by_id(frame: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
 def _draw(params: Params, frame: pd.DataFrame, copies: pd.DataFrame) -> None:
     folder = PLOTS / "data"
     (SHEETS / "data").mkdir(parents=True, exist_ok=True)
-    (SHEETS / "data/.gitkeep").touch()  # git loses a folder without files, and DVC would make it anew
+    (SHEETS / "data/.gitkeep").touch()  # git doesn't keep empty folders, and DVC would restore it
     save(class_counts(frame, params.data.classes), folder / "classes.png")
     save(images_per_patient(frame), folder / "images_per_patient.png")
     crossing = relations.across(frame, copies, "official_split")

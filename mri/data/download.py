@@ -1,12 +1,10 @@
-"""Fetching a dataset: what a source yields becomes a folder whose every file has been decoded once.
+"""Fetch a dataset from a source into a folder, decoding every file once.
 
-Two kinds of fault, two answers:
-
-- A fault of the whole (no folder, a class without images, a name used twice, a table that names unknown files, an
-  archive with the wrong checksum) stops the run with one line: guessing would change what is measured.
+- A fault of the dataset (a missing folder, a class without images, a name used twice, a table that names unknown files,
+  an archive with the wrong checksum) stops the run with one line: guessing would change what is measured.
 - A fault of one image (unreadable, truncated, empty, refused by `mri.data.images`, a mask that is unreadable or of
   another size) skips that image. It is listed in `skipped.csv` (id, path, reason) and counted on stderr. More than
-  `MAX_SKIPPED` of all images is a fault of the whole.
+  `MAX_SKIPPED` of all images is a fault of the dataset.
 """
 
 from __future__ import annotations
@@ -44,19 +42,18 @@ class _Skip:
 
 
 def download(source: str, options: dict[str, Any], classes: list[str], out: Path, seed: int) -> pd.DataFrame:
-    """Fetch `source` into the folder `out`; returns the index that it wrote there (columns:
-    `mri.data.dataset.COLUMNS`).
+    """Fetch `source` into the folder `out`, and return the index written there (`mri.data.dataset.COLUMNS`).
 
-    options: what the source's module takes (its `Options`). classes: labels that may and must occur.
-    Files that lie outside `out` are put below it: PNG and JPEG byte for byte, DICOM and NIfTI as 8-bit PNG, so that no
-    header, and no patient's name, gets into the dataset. Raises UserError for what the user can mend.
+    options: the fields of the source module's `Options`. classes: the labels, each of which must occur.
+    Files outside `out` are copied below it: PNG and JPEG byte for byte, DICOM and NIfTI as 8-bit PNG, so that no header
+    and no patient's name gets into the dataset. Raises UserError for faults that the user can correct.
     """
     module = sources.load(source)
-    chosen = _options(module.Options, options, source)
+    validated = _options(module.Options, options, source)
     out.mkdir(parents=True, exist_ok=True)
-    samples = _checked(module.fetch(chosen, classes, out, seed), classes)
+    records = _checked(module.fetch(validated, classes, out, seed), classes)
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release the interpreter lock
-        results = pool.map(lambda sample: _store(sample, out), samples)
+        results = pool.map(lambda record: _store(record, out), records)
         rows = list(tqdm(results, desc=f"reading {source}", unit=" images", disable=None))
     skipped = [row for row in rows if isinstance(row, _Skip)]
     _report(skipped, len(rows), out)
@@ -75,37 +72,37 @@ def _options(model: type[BaseModel], options: dict[str, Any], source: str) -> Ba
         raise UserError(f"data.options.{where} of source {source!r}: {first['msg']} (options: {legal})") from None
 
 
-def _checked(samples: Iterator[ImageRecord], classes: list[str]) -> Iterator[ImageRecord]:
-    """The samples of a source, each with a known label and an id of its own."""
+def _checked(records: Iterator[ImageRecord], classes: list[str]) -> Iterator[ImageRecord]:
+    """Yield the records of a source. Raises UserError for an unknown label and for an id that occurs twice."""
     seen: set[str] = set()
-    for sample in samples:
-        if sample.label not in classes:
-            raise UserError(f"{sample.path}: class {sample.label!r} is not one of data.classes ({', '.join(classes)})")
-        if sample.id in seen:
-            raise UserError(f"{sample.path}: duplicate image id {sample.id!r}: rename one of the files")
-        seen.add(sample.id)
-        yield sample
+    for record in records:
+        if record.label not in classes:
+            raise UserError(f"{record.path}: class {record.label!r} is not one of data.classes ({', '.join(classes)})")
+        if record.id in seen:
+            raise UserError(f"{record.path}: duplicate image id {record.id!r}: rename one of the files")
+        seen.add(record.id)
+        yield record
 
 
-def _store(sample: ImageRecord, out: Path) -> dict | _Skip:
-    """Decode one image and its mask, put them below `out`, and return the index row; or why it is skipped."""
-    path = out / sample.path  # joining keeps an absolute path as it is
+def _store(record: ImageRecord, out: Path) -> dict | _Skip:
+    """Decode one image and its mask, put them below `out`, and return the index row, or why the image is skipped."""
+    path = out / record.path  # joining keeps an absolute path as it is
     try:
         data, pixels = _read(path)
-        if sample.mask:
-            mask_data, mask = _read(out / sample.mask)
-            images.check_mask(mask.shape, pixels.shape, _shown(out / sample.mask))
-            sample = replace(sample, mask=_place(mask_data, mask, sample.mask, f"masks/{sample.id}", out))
+        if record.mask:
+            mask_data, mask = _read(out / record.mask)
+            images.check_mask(mask.shape, pixels.shape, _shown(out / record.mask))
+            record = replace(record, mask=_place(mask_data, mask, record.mask, f"masks/{record.id}", out))
     except images.ImageError as error:
-        return _Skip(sample.id, _shown(path), str(error))
-    sample = replace(sample, path=_place(data, pixels, sample.path, f"images/{sample.id}", out))
-    digest = hashlib.sha256((out / sample.path).read_bytes()).hexdigest()
+        return _Skip(record.id, _shown(path), str(error))
+    record = replace(record, path=_place(data, pixels, record.path, f"images/{record.id}", out))
+    digest = hashlib.sha256((out / record.path).read_bytes()).hexdigest()
     height, width = pixels.shape
-    return dataset.index_row(sample, digest, width, height)
+    return dataset.index_row(record, digest, width, height)
 
 
 def _read(path: Path) -> tuple[bytes, np.ndarray]:
-    """A file's bytes and pixels."""
+    """Read a file's bytes and pixels."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -114,11 +111,11 @@ def _read(path: Path) -> tuple[bytes, np.ndarray]:
 
 
 def _place(data: bytes, pixels: np.ndarray, path: str, stem: str, out: Path) -> str:
-    """The path below `out` of a file, copied to `stem` there if it lies elsewhere.
+    """Return a file's path below `out`, where it is copied to `stem` if it lies elsewhere.
 
-    A copy, not a link: DVC moves a stage's outputs into its cache and makes them read-only. Through a hard link that
-    would happen to the user's own file, and a symbolic link breaks when the folder it points to moves.
-    Where data/ is under DVC too, its cache holds the bytes once all the same.
+    A copy, not a link: DVC moves a stage's outputs into its cache and makes them read-only, which through a hard link
+    would happen to the user's file, and a symbolic link breaks when its target moves. Where data/ is under DVC too,
+    the cache stores the bytes only once.
     """
     if not Path(path).is_absolute():
         return path
@@ -134,12 +131,12 @@ def _place(data: bytes, pixels: np.ndarray, path: str, stem: str, out: Path) -> 
 
 
 def _shown(path: Path) -> str:
-    """A path as messages and tables give it: from the working folder where possible, the same on every machine."""
+    """Return a path relative to the working folder where possible, so that messages are the same on every machine."""
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def _report(skipped: list[_Skip], total: int, out: Path) -> None:
-    """Write `skipped.csv`, say how many images are in it, and raise UserError when they are too many."""
+    """Write `skipped.csv` and print how many images it lists. Raises UserError when there are too many."""
     table = out / dataset.SKIPPED
     pd.DataFrame(skipped, columns=["id", "path", "reason"]).sort_values("id").to_csv(table, index=False)
     if not skipped:

@@ -1,15 +1,15 @@
-"""Which pictures are the same picture: pairs of images that correlate, also when mirrored, turned, framed or rescaled.
+"""Find copies: pairs of images that correlate, even when mirrored, turned, reframed or rescaled.
 
-An image is compared in two views. "whole" is its frame squeezed into a square, so two copies whose frames were resized
-alike agree pixel by pixel. "centred" is a window placed by the head's centre of mass and spread, so a copy with another
-border or crop agrees too. Two pictures are as similar as the better view says, by normalised cross-correlation (NCC):
-1 for equal pictures whatever their brightness and contrast, 0 for unrelated ones.
+An image is compared in two views. "whole" is its frame resized to a square, so copies whose frames were resized alike
+agree pixel by pixel. "centred" is a window placed by centre of mass and spread of the head, so copies with another
+border or crop agree too. Similarity is the larger normalised cross-correlation (NCC) of the two views: 1 for equal
+pictures whatever their brightness and contrast, 0 for unrelated ones.
 
-The search is exact. NCC is the inner product of two images scaled to mean 0 and length 1. Divide both into the same
-cells: a cell's share of that product is the product of its means plus what the variation inside it adds, and by
-Cauchy-Schwarz that is at most the product of its standard deviations. So the inner product of two short vectors, the
-cells' means and standard deviations, is never below the NCC: one blocked matrix product rules out nearly all pairs, and
-no pair above the threshold is missed.
+The search is exact. NCC is the inner product of two images scaled to mean 0 and length 1. With both divided into the
+same cells, a cell contributes the product of its means plus a term from the variation inside it, which by
+Cauchy-Schwarz is at most the product of its standard deviations. So the inner product of two short vectors, the cells'
+means and standard deviations, is never below the NCC: one blocked matrix product excludes nearly all pairs, and no pair
+above the threshold is missed.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ import pandas as pd
 from PIL import Image
 
 VIEWS = ("whole", "centred")
-# All eight ways to lay a square on itself. "mirror_" flips left and right first, then it is turned anticlockwise.
+# The eight symmetries of a square: "mirror_" first flips left and right, then the square is turned anticlockwise.
 TRANSFORMS = ("none", "mirror", "turn180", "mirror_turn180", "turn90", "turn270", "mirror_turn90", "mirror_turn270")
 
-# What is darker than this share of the head's own brightness says nothing about where the head lies: JPEG noise.
+# Pixels darker than this share of the head's brightness don't locate the head: they may be JPEG noise.
 DARK = 0.2
-# Half the side of the centred window in standard deviations of the brightness about its centre: the whole head.
+# Half the side of the centred window, in standard deviations of brightness around its centre: the whole head.
 REACH = 2.4
-# Elements of the largest temporary array in the search: 64 MB of float32, and of the pairs confirmed at a time.
+# Elements of the largest temporary array, in the search and in the confirmation of pairs: 64 MB of float32.
 BLOCK = 2**24
-# What float32 may lose in the bound of one pair.
+# Rounding error of float32 in the bound of one pair.
 SLACK = 1e-4
 
 
 def transform(array: np.ndarray, name: str) -> np.ndarray:
-    """`array` (..., S, S) with its last two axes mirrored and turned as one of `TRANSFORMS` says (a view, no copy)."""
+    """Return a view of `array` (..., S, S), its last two axes mirrored and turned as one of `TRANSFORMS` says."""
     mirrored = array[..., ::-1] if name.startswith("mirror") else array
     turns = int(name.partition("turn")[2] or 0) // 90
     return np.rot90(mirrored, turns, axes=(-2, -1))
 
 
 def views(pixels: np.ndarray, size: int) -> np.ndarray:
-    """Both views of one image, uint8 (2, size, size), in the order of `VIEWS`.
+    """Return both views of one image, uint8 (2, size, size), in the order of `VIEWS`.
 
-    pixels: uint8 (H, W), the whole frame as the file holds it; a prepared (cropped) image has lost its frame.
+    pixels: uint8 (H, W), the whole frame as in the file; a prepared image is cropped.
     """
     whole = np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BILINEAR))
     box = _head_window(whole, pixels.shape)
@@ -61,9 +61,9 @@ def views(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _head_window(whole: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
-    """Left, top, right and bottom, in pixels of an image of `shape`, of a square window about the head.
+    """Return left, top, right and bottom, in pixels of an image of `shape`, of a square window around the head.
 
-    Sums over the whole picture place it, not its outermost bright pixels, so compression noise can't move it.
+    It is placed by sums over the whole picture, not by the outermost bright pixels, so compression noise can't move it.
     """
     light = whole.astype(np.float64)
     if np.ptp(light) == 0:
@@ -114,12 +114,12 @@ def _pictures(pixels: np.ndarray, cells: int) -> _Pictures:
 
 
 def similar_pairs(pictures: np.ndarray, threshold: float, cells: int, others: np.ndarray | None = None) -> pd.DataFrame:
-    """Every pair of pictures whose NCC reaches `threshold` in either view, under the best of all `TRANSFORMS`.
+    """Find every pair of pictures whose NCC reaches `threshold` in either view, under the best of all `TRANSFORMS`.
 
     pictures: uint8 (N, 2, S, S) from `views`; may be memory-mapped. others: the same of M other pictures; without it
-    pairs within `pictures` are found, with a < b. cells: cells a side of the bound, a divisor of S: fewer make the
-    search cheaper and the bound looser, and never change the result.
-    Returns columns a and b (row numbers; b of `others`), transform (what turns b into a), whole and centred (NCC, -1 to
+    pairs within `pictures` are found, with a < b. cells: cells per side for the bound, a divisor of S; affects speed
+    only: fewer cells make the search cheaper and the bound looser.
+    Returns columns a and b (row numbers; b of `others`), transform (turns b into a), whole and centred (NCC, -1 to
     1, of each view under it) and correlation (the larger), sorted by a and b.
     """
     left = _pictures(pictures, cells)
@@ -143,7 +143,7 @@ def similar_pairs(pictures: np.ndarray, threshold: float, cells: int, others: np
 def _candidates(
     left: np.ndarray, right: np.ndarray, threshold: float, within: bool
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """(view, a, b): rows of pairs whose bound reaches `threshold` in that view, a block at a time."""
+    """Yield (view, a, b), rows of pairs whose bound reaches `threshold` in that view, block by block."""
     x, y = (np.ascontiguousarray(side.reshape(*side.shape[:2], -1).swapaxes(0, 1)) for side in (left, right))
     step = max(1, BLOCK // max(1, len(right)))
     for start in range(0, len(left), step):
@@ -155,12 +155,12 @@ def _candidates(
 
 
 def _correlations(left: _Pictures, right: _Pictures, a: np.ndarray, b: np.ndarray, view: int) -> np.ndarray:
-    """float32 (P,): NCC of pictures a of `left` and b of `right` in one view; 0 where one is blank."""
+    """Return the NCC, float32 (P,), of pictures a of `left` and b of `right` in one view; 0 where one is blank."""
     products = np.zeros(len(a), np.float32)
     step = max(1, BLOCK // (4 * left.pixels[0, 0].size))
     for start in range(0, len(a), step):
         i, j = a[start : start + step], b[start : start + step]
-        # In C order, or the turned pictures would be copied once more to be laid out in a row.
+        # In C order, or reshaping would copy turned pictures once more.
         x, y = (
             side[k, view].astype(np.float32, order="C").reshape(len(k), -1)
             for side, k in ((left.pixels, i), (right.pixels, j))
@@ -171,11 +171,11 @@ def _correlations(left: _Pictures, right: _Pictures, a: np.ndarray, b: np.ndarra
 
 
 def match(pictures: np.ndarray, references: np.ndarray, threshold: float, cells: int) -> pd.DataFrame:
-    """For each picture the most similar reference picture, if any reaches `threshold`.
+    """Find the most similar reference picture of each picture, if any reaches `threshold`.
 
     pictures: uint8 (N, 2, S, S), references: uint8 (M, 2, S, S), both from `views`.
-    Returns N rows: reference (row of `references`, -1 for none), transform (what turns the reference into the picture;
-    "" for none), whole and correlation (NCC as in `similar_pairs`, 0 for none).
+    Returns N rows: reference (row of `references`, -1 for none), transform (turns the reference into the picture; ""
+    for none), whole and correlation (NCC as in `similar_pairs`, 0 for none).
     """
     pairs = similar_pairs(pictures, threshold, cells, references)
     best = pairs.sort_values(["a", "correlation", "b"], ascending=[True, False, True], kind="stable")
@@ -191,14 +191,14 @@ def match(pictures: np.ndarray, references: np.ndarray, threshold: float, cells:
 
 
 def inherit(index: pd.DataFrame, matches: pd.DataFrame, reference: pd.DataFrame, same: float) -> pd.DataFrame:
-    """`index` with what its images inherit from the reference pictures they were copied from.
+    """Return `index` with what its images inherit from the reference pictures that they are copies of.
 
     index, reference: columns of `mri.data.dataset`. matches: from `match`, one row per row of `index`. same: the NCC
-    from which two pictures are one. A match below it is doubtful and hands on nothing.
+    from which two pictures are copies; from a match below it nothing is inherited.
     Adds columns, "" where there is no match: reference (its id), transform, reference_label; and mask_from, the id of
-    the reference whose mask fits (`inherited_mask`): only where the image has none, and only when the whole frames
-    agree, because otherwise one is a crop of the other. `patient` is filled in where the index doesn't know it, and
-    `source` becomes the reference's.
+    the reference whose mask fits (`inherited_mask`): only for an image without a mask, and only when the whole frames
+    agree, because otherwise one is a crop of the other. Unknown patients are filled in, and `source` becomes the
+    reference's.
     """
     sure = (matches["correlation"] >= same).to_numpy()
     rows = matches["reference"].to_numpy()[sure]
@@ -208,10 +208,10 @@ def inherit(index: pd.DataFrame, matches: pd.DataFrame, reference: pd.DataFrame,
         values[sure] = reference[column].to_numpy()[rows]
         return values
 
-    own = index["patient"].to_numpy()
+    patient = index["patient"].to_numpy()
     masked = (index["mask"] == "").to_numpy() & (inherited("mask") != "") & (matches["whole"] >= same).to_numpy()
     return index.assign(
-        patient=np.where(own == "", inherited("patient"), own),
+        patient=np.where(patient == "", inherited("patient"), patient),
         source=inherited("source", index["source"].to_numpy()),
         reference=inherited("id"),
         transform=np.where(sure, matches["transform"].to_numpy(), ""),
@@ -221,10 +221,10 @@ def inherit(index: pd.DataFrame, matches: pd.DataFrame, reference: pd.DataFrame,
 
 
 def describe(index: pd.DataFrame, matches: pd.DataFrame, same: float) -> dict[str, Any]:
-    """What the matching found: matched images in all and per class, how each lies on its reference, and how sure it is.
+    """Summarise the matching: matched images in all, per class and per transform, and how clear the matches are.
 
-    index: from `inherit`. lowest: the weakest match, NCC. doubtful: images whose best reference is similar without
-    being the same picture; 0 says that no image was hard to tell. references: how many reference pictures were met.
+    index: from `inherit`. lowest: NCC of the weakest match. doubtful: images whose best reference is similar but not a
+    copy; 0 means that no image was ambiguous. references: number of reference pictures with a match.
     """
     sure = index["reference"] != ""
     return {
@@ -239,10 +239,10 @@ def describe(index: pd.DataFrame, matches: pd.DataFrame, same: float) -> dict[st
 
 
 def inherited_mask(mask: np.ndarray, name: str, shape: tuple[int, int]) -> np.ndarray:
-    """A reference picture's mask as its copy needs it, bool `shape`.
+    """Transform a reference picture's mask to its copy's frame, bool `shape`.
 
-    mask: (H, W), non-zero inside the tumour. name: the match's transform. A pixel belongs to the tumour when half of it
-    does; a tumour smaller than that keeps the pixel it covers most.
+    mask: (H, W), non-zero inside the tumour. name: the match's transform. A pixel belongs to the tumour when at least
+    half of it does; a smaller tumour keeps the pixel that it covers most.
     """
     cover = Image.fromarray(np.where(transform(np.asarray(mask), name), np.uint8(255), np.uint8(0)))
     resized = np.asarray(cover.resize((shape[1], shape[0]), Image.Resampling.BILINEAR))

@@ -1,4 +1,4 @@
-"""What a file and its grey levels tell without the picture being looked at: the evidence of a cheat."""
+"""Properties of a file and its grey levels that ignore the picture's content: the features of trivial classifiers."""
 
 from __future__ import annotations
 
@@ -14,15 +14,13 @@ GREY_STATISTICS = (
     *("percentile_5", "percentile_25", "percentile_50", "percentile_75", "percentile_95"),
     *("dark_share", "bright_share"),
 )
-
-
 # Grey levels up to which a pixel counts as dark (background), and from which as bright.
 DARK, BRIGHT = 15, 200
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What the cheats see of N images.
+    """The features that trivial classifiers use, of N images.
 
     thumbnails: (N, T, T) grey levels. files: N rows of `file_properties`. grey_levels: float32 (N, 12).
     """
@@ -33,7 +31,7 @@ class Evidence:
 
 
 def file_properties(pixels: np.ndarray, mode: str, size_bytes: int) -> dict[str, Any]:
-    """What a file tells without its picture being looked at, and its mean brightness and contrast (0 to 255).
+    """Return properties of a file besides its picture's content, and mean and standard deviation of its grey levels.
 
     pixels: uint8 (H, W) as decoded, neither cropped nor resized. mode: how the file stores colour ("L", "RGB").
     """
@@ -50,7 +48,7 @@ def file_properties(pixels: np.ndarray, mode: str, size_bytes: int) -> dict[str,
 
 
 def grey_statistics(pixels: np.ndarray) -> np.ndarray:
-    """`GREY_STATISTICS` of one image uint8 (H, W), float32 (12,): equal for any rearrangement of its pixels.
+    """Return `GREY_STATISTICS`, float32 (12,), of one image, uint8 (H, W); the order of pixels has no effect.
 
     Grey levels are 0 to 255, entropy is in bits, kurtosis 0 for a normal distribution.
     """

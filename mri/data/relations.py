@@ -1,15 +1,14 @@
-"""How images of a dataset depend on each other, and what of that leaks from a training part into a test part.
+"""Relations between images of a dataset, and how much leaks through them from a training part into a test part.
 
-Four relations, each coarser than the one before (all of them symmetric and carried on: what is related to one picture
-of a group is related to the whole group):
+Four relations, each coarser than the one before, all symmetric and transitive (what is related to one picture of a
+group is related to the whole group):
 
 - exact: equal decoded pixels;
 - near: the same picture saved again, mirrored, turned, brightened or with another border (NCC of at least
   `near`, see `mri.data.matching`);
-- similar: NCC of at least `similar`. For images whose patient is not known it stands for "from one source picture or
-  one scan", because neighbouring slices and filtered copies are what reaches it. Between two images whose patients are
-  both known, the patients decide;
-- group: near, similar, one patient or one group of the source. Nothing of a group may be in two parts of a split.
+- similar: NCC of at least `similar`, which neighbouring slices and filtered copies reach. For an image of an unknown
+  patient it means "from one source picture or one scan"; between two images of known patients, the patients decide;
+- group: near, similar, one patient or one group of the source. A group may not be divided between parts of a split.
 """
 
 from __future__ import annotations
@@ -29,31 +28,31 @@ RELATIONS = ("exact", "near", "group")
 
 
 def content_hash(pixels: np.ndarray) -> str:
-    """SHA-256 of decoded pixels, uint8 (H, W), and their shape: equal for equal pictures in whatever kind of file."""
+    """Return the SHA-256 of decoded pixels, uint8 (H, W), and their shape; the file format has no effect."""
     return hashlib.sha256(f"{pixels.shape}".encode() + np.ascontiguousarray(pixels).tobytes()).hexdigest()
 
 
 def relations(index: pd.DataFrame, hashes: Sequence[str], pairs: pd.DataFrame, near: float) -> pd.DataFrame:
-    """Who belongs together: columns `RELATIONS`, one row per row of `index`.
+    """Return the groups of related images: columns `RELATIONS`, one row per row of `index`.
 
     index: columns of `mri.data.dataset`; id, patient and group are read. hashes: `content_hash` per image. pairs: from
     `mri.data.matching.similar_pairs`, row numbers of `index`, down to the threshold `similar`.
-    Images belong together when their entries are equal. An entry is the smallest id among those that belong together,
-    so it depends neither on the order of rows nor on what else is in the dataset.
+    Images are related when their entries are equal. An entry is the smallest id of the related images, so it depends
+    neither on the order of rows nor on other images.
     """
     ends = pairs[["a", "b"]].to_numpy(np.int64).reshape(-1, 2)
     close = pairs["correlation"].to_numpy(np.float64) >= near
     unknown = (index["patient"] == "").to_numpy()
-    telling = close | unknown[ends].any(axis=1)
+    same_scan = close | unknown[ends].any(axis=1)
     exact = _equal(pd.Series(hashes))
     one_picture = np.concatenate([exact, ends[close]])
-    one_group = np.concatenate([exact, ends[telling], _equal(index["patient"]), _equal(index["group"])])
+    one_group = np.concatenate([exact, ends[same_scan], _equal(index["patient"]), _equal(index["group"])])
     links = dict(zip(RELATIONS, (exact, one_picture, one_group), strict=True))
     return pd.DataFrame({name: _name_components(index["id"], pairs) for name, pairs in links.items()})
 
 
 def _equal(values: pd.Series) -> np.ndarray:
-    """(K, 2) row numbers that link every value which isn't "" to its first occurrence."""
+    """Return (K, 2) row numbers that link every value except "" to its first occurrence."""
     values = values.reset_index(drop=True)
     rows = np.flatnonzero(values != "")
     first = pd.Series(rows).groupby(values.iloc[rows].to_numpy()).transform("min").to_numpy()
@@ -61,7 +60,7 @@ def _equal(values: pd.Series) -> np.ndarray:
 
 
 def _name_components(ids: pd.Series, links: np.ndarray) -> np.ndarray:
-    """For each row the smallest id in its connected component. links: (K, 2) row numbers."""
+    """Return for each row the smallest id in its connected component. links: (K, 2) row numbers."""
     count = len(ids)
     graph = coo_matrix((np.ones(len(links), bool), (links[:, 0], links[:, 1])), shape=(count, count))
     component = connected_components(graph, directed=False)[1]
@@ -69,9 +68,9 @@ def _name_components(ids: pd.Series, links: np.ndarray) -> np.ndarray:
 
 
 def contradictions(index: pd.DataFrame, related: pd.DataFrame) -> pd.DataFrame:
-    """The images whose label is contradicted: by the same picture elsewhere in the dataset, or by the reference's.
+    """List the images whose label is contradicted, by a copy in the dataset or by the reference dataset.
 
-    Columns id, path, label, near (the group of copies), labels (all labels of that group) and reference_label ("" when
+    Columns: id, path, label, near (the group of copies), labels (all labels of that group) and reference_label ("" when
     the dataset was not matched, see `mri.data.matching.inherit`).
     """
     table = index[["id", "path", "label"]].assign(near=related["near"].to_numpy(), reference_label="")
@@ -90,46 +89,45 @@ def _contradicts_reference(index: pd.DataFrame) -> pd.Series:
 
 
 def resolve_labels(index: pd.DataFrame, related: pd.DataFrame, rule: str) -> tuple[pd.DataFrame, np.ndarray]:
-    """The index with contradicted labels dealt with as `AuditOptions.conflicts` says, and which rows are dropped.
+    """Resolve contradicted labels by `AuditOptions.conflicts`; return the index, and bool (N,), the rows to drop.
 
     "reference" replaces a label by the reference's where there is one and changes nothing else; "drop" drops every
-    image that `contradictions` lists. Returns (index, bool (N,)).
+    image that `contradictions` lists.
     """
-    nothing = np.zeros(len(index), bool)
+    none = np.zeros(len(index), bool)
     if rule == "drop":
         return index, index["id"].isin(contradictions(index, related)["id"]).to_numpy()
     if rule == "reference":
         wrong = _contradicts_reference(index)
-        return index.assign(label=index["label"].mask(wrong, index.get("reference_label"))), nothing
-    return index, nothing
+        return index.assign(label=index["label"].mask(wrong, index.get("reference_label"))), none
+    return index, none
 
 
 def neighbours(index: pd.DataFrame, pairs: pd.DataFrame, near: float) -> pd.DataFrame:
-    """The pairs that are similar without being copies, with the patients of both: neighbouring slices, mostly.
+    """List the pairs that are similar but not copies, mostly neighbouring slices.
 
-    Columns id_a, id_b, correlation and same_patient ("yes", "no", or "" when either patient is not known).
+    Columns: id_a, id_b, correlation and same_patient ("yes", "no", or "" when either patient is unknown).
     """
-    chosen = pairs[pairs["correlation"] < near]
-    a, b = (index.iloc[chosen[end].to_numpy(np.int64)].reset_index(drop=True) for end in ("a", "b"))
+    similar = pairs[pairs["correlation"] < near]
+    a, b = (index.iloc[similar[end].to_numpy(np.int64)].reset_index(drop=True) for end in ("a", "b"))
     known = (a["patient"] != "") & (b["patient"] != "")
     same = np.where(known, np.where(a["patient"] == b["patient"], "yes", "no"), "")
-    correlation = chosen["correlation"].to_numpy(np.float64)
+    correlation = similar["correlation"].to_numpy(np.float64)
     return pd.DataFrame({"id_a": a["id"], "id_b": b["id"], "correlation": correlation, "same_patient": same})
 
 
 def across(index: pd.DataFrame, pairs: pd.DataFrame, column: str) -> pd.DataFrame:
-    """The pairs whose two images have different values in `column`, such as parts of a split; "" is no value."""
+    """Return the pairs whose images differ in `column`, such as the part of a split; "" counts as no value."""
     a, b = (index[column].to_numpy()[pairs[end].to_numpy(np.int64)] for end in ("a", "b"))
     return pairs[(a != b) & (a != "") & (b != "")]
 
 
 def calibration(index: pd.DataFrame, pairs: pd.DataFrame, thresholds: Sequence[float]) -> list[dict[str, float]]:
-    """How well NCC tells copies of one slice from other pictures, on images that `mri.data.matching.inherit`
-    identified.
+    """Measure how well NCC separates copies of one slice from other pictures, on images with a known reference.
 
     For each threshold, of the pairs at or above it: pairs (their number), same_slice and same_patient (shares), and
-    recall, the share of all pairs of one slice that are among them. `pairs` must reach down to the lowest threshold.
-    A threshold calls copies rightly when same_slice and recall are both 1.
+    recall, the share of all pairs of one slice that are among them. `pairs` must include all down to the lowest
+    threshold. A threshold identifies copies perfectly when same_slice and recall are both 1.
     """
     known = (index["reference"] != "").to_numpy()
     slices, patients = index["reference"].to_numpy(), index["patient"].to_numpy()
@@ -157,10 +155,10 @@ def calibration(index: pd.DataFrame, pairs: pd.DataFrame, thresholds: Sequence[f
 def leakage(
     index: pd.DataFrame, related: pd.DataFrame, train: np.ndarray, test: np.ndarray, classes: Sequence[str]
 ) -> dict[str, Any]:
-    """Shares of the test images that have a relative in training: lower is better, 0 is a split that doesn't leak.
+    """Return the shares of test images that are related to a training image: lower is better, 0 is no leakage.
 
     train, test: bool (N,). Returns n (test images), exact (the same pixels are in training), near (the same picture,
-    mirrored or not), patient (anything of the same patient, source picture or near-duplicate) and per_class, the same
+    mirrored or not), patient (any image of the same patient, source picture or near-duplicate) and per_class, the same
     for each class that occurs.
     """
     seen = {
@@ -188,11 +186,11 @@ def summarise(
     classes: Sequence[str],
     baselines: dict[str, Any],
 ) -> dict[str, Any]:
-    """What metrics/details/data.json holds.
+    """Return the content of metrics/details/data.json.
 
     index: from `mri.data.splits.split`. related: from `relations`. similar: from `neighbours`. contradicted: from
     `contradictions`, before labels were resolved. baselines: from `mri.evaluation.trivial_classifiers.score`, by
-    protocol. `duplicates` counts groups of two or more images, `distinct` what is left when each group counts once.
+    protocol. `duplicates` counts groups of two or more images, `distinct` the groups of any size.
     `leakage` holds `split` (the test part in use against training and validation), `validation` (against training) and,
     where the source ships a split of its own, `official` (its test images against its training images).
     """
@@ -225,5 +223,5 @@ def summarise(
 
 
 def _counts(part: np.ndarray) -> dict[str, int]:
-    """Images of each part, and those that none uses."""
+    """Count the images of each part, and the unused ones."""
     return {**{name: int((part == name).sum()) for name in PARTS}, "unused": int((part == "").sum())}

@@ -1,8 +1,8 @@
-"""Splits that don't leak: whole groups of related images go to one part, and every class is spread evenly.
+"""Splits without leakage: groups of related images stay together, and every class is divided evenly.
 
-Groups come from `mri.data.relations.relations`. Dealing them out is done here rather than by scikit-learn's
-StratifiedGroupKFold, which makes equal folds only, and whose outcome depends on the order of rows and on its version: a
-published split must come out the same on every machine, in whatever order files lie on disk.
+Groups come from `mri.data.relations.relations`. They are assigned here rather than by scikit-learn's
+StratifiedGroupKFold, which only makes equal folds and whose result depends on the order of rows and on its version: a
+published split must be the same on every machine, whatever the order of files on disk.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ KEEPS_DUPLICATES = ("official", "record")  # protocols that show what duplicates
 def split(
     index: pd.DataFrame, related: pd.DataFrame, options: SplitOptions, seed: int, dropped: np.ndarray | None = None
 ) -> pd.DataFrame:
-    """`index` with the columns near and group (of `related`), split, fold and clean.
+    """Return `index` with the columns near and group (of `related`), split, fold and clean.
 
     index: columns of `mri.data.dataset`, and those of `mri.data.matching.inherit` where it was applied. related: from
-    `mri.data.relations.relations`, row by row. dropped: bool (N,), images not to use at all.
-    split: "train", "val", "test", or "" for an image that no part uses. fold: number of the fold, as text, "" without
-    folds. clean: true for test images that nothing in training or validation is related to.
-    The outcome depends on the images, the options and the seed; never on the order of rows.
+    `mri.data.relations.relations`, row by row. dropped: bool (N,), images not to use.
+    split: "train", "val", "test", or "" for an unused image. fold: number of the fold, as text, "" without
+    folds. clean: true for test images that are related to nothing in training or validation.
+    The result depends on the images, the options and the seed, not on the order of rows.
     Raises UserError when the dataset lacks what the protocol needs, or a class has too few groups.
     """
     frame = index.assign(near=related["near"].to_numpy(), group=related["group"].to_numpy())
@@ -44,24 +44,26 @@ def split(
 
 
 def representatives(frame: pd.DataFrame, used: np.ndarray) -> np.ndarray:
-    """The one image of each near-duplicate group that counts, as bool (N,): if possible with a mask, then as its
-    source has it rather than mirrored or turned, then the first by id. Only rows of `used` come into question."""
-    nothing = pd.Series("", frame.index)
+    """Select one image of each near-duplicate group, as bool (N,), among the rows of `used`.
+
+    Preferred are images with a mask, then those that are neither mirrored nor turned, then the first by id.
+    """
+    empty = pd.Series("", frame.index)
     candidates = frame[["id", "near"]].assign(
-        no_mask=(frame["mask"] == "") & (frame.get("mask_from", nothing) == ""),
-        changed=~frame.get("transform", nothing).isin(("", "none")),
+        no_mask=(frame["mask"] == "") & (frame.get("mask_from", empty) == ""),
+        changed=~frame.get("transform", empty).isin(("", "none")),
     )[used]
     first = candidates.sort_values(["no_mask", "changed", "id"], kind="stable").drop_duplicates("near")
     return frame["id"].isin(first["id"]).to_numpy()
 
 
 def deal(groups: np.ndarray, labels: np.ndarray, shares: Sequence[float], seed: int) -> np.ndarray:
-    """Deal whole groups to parts so that every class is divided as nearly as possible by `shares` (sum 1).
+    """Assign whole groups to parts so that every class is divided as closely as possible by `shares` (sum 1).
 
     groups, labels: (N,) of strings. Returns the part's number for each image, int64 (N,).
-    Each group goes where it lowers the squared relative error of the class counts most; large groups first, because
-    small ones can still even them out, and among groups of like size (within a factor of two) in an order drawn by
-    hashing their names with the seed.
+    Each group goes where it reduces the squared relative error of the class counts most; large groups first, because
+    small ones can still compensate for them; groups of similar size (within a factor of two) in an order given by
+    hashes of their names and the seed.
     """
     table = pd.crosstab(groups, labels)
     names, counts = list(table.index), table.to_numpy(np.float64)
@@ -73,7 +75,7 @@ def deal(groups: np.ndarray, labels: np.ndarray, shares: Sequence[float], seed: 
     part = np.zeros(len(names), np.int64)
     for i in order:
         change = counts[i] * (counts[i] + 2 * (filled - target)) / (target * total)
-        # Rounded, so that the last bit of a sum, which differs between processors, decides no tie.
+        # Rounded, so that ties aren't decided by the last bit of a sum, which differs between processors.
         part[i] = np.round(change.sum(axis=1), 9).argmin()
         filled[part[i]] += counts[i]
     return part[table.index.get_indexer(pd.Index(groups))]
@@ -101,15 +103,15 @@ def _dealt(frame: pd.DataFrame, groups: np.ndarray, labels: np.ndarray, options:
         return np.array(PARTS)[deal(groups, labels, shares, seed)], np.full(len(frame), "")
     _check_groups(groups, labels, options.folds, "folds")
     fold = 1 + deal(groups, labels, [1 / options.folds] * options.folds, seed)
-    return _beside(fold == options.fold, groups, labels, options, seed), fold.astype(str)
+    return _divide(fold == options.fold, groups, labels, options, seed), fold.astype(str)
 
 
 def _hold_out(frame: pd.DataFrame, test: np.ndarray, options: SplitOptions, seed: int) -> np.ndarray:
-    return _beside(test, *_columns(frame), options, seed)
+    return _divide(test, *_columns(frame), options, seed)
 
 
-def _beside(test: np.ndarray, groups: np.ndarray, labels: np.ndarray, options: SplitOptions, seed: int) -> np.ndarray:
-    """Parts when the test images are given: validation is dealt from the rest."""
+def _divide(test: np.ndarray, groups: np.ndarray, labels: np.ndarray, options: SplitOptions, seed: int) -> np.ndarray:
+    """Return the parts when the test images are given: validation images are taken from the rest."""
     part = np.where(test, "test", "train").astype(object)
     groups, labels = groups[~test], labels[~test]
     _check_groups(groups, labels, 2, "parts beside the test images")
@@ -125,10 +127,10 @@ def _official(frame: pd.DataFrame, options: SplitOptions, seed: int) -> Parts:
     if not {"train", "test"} <= set(given):
         raise UserError("split.protocol is official but the dataset has no split of its own: choose grouped")
     part, fold = np.where(given == "test", "test", "").astype(object), np.full(len(frame), "", object)
-    ours = frame[given == "train"]
+    trainable = frame[given == "train"]
     if options.folds:
-        _check_groups(*_columns(ours), options.folds, "folds")
-        number = 1 + deal(*_columns(ours), [1 / options.folds] * options.folds, seed)
+        _check_groups(*_columns(trainable), options.folds, "folds")
+        number = 1 + deal(*_columns(trainable), [1 / options.folds] * options.folds, seed)
         part[given == "train"] = np.where(number == options.fold, "val", "train")
         fold[given == "train"] = number.astype(str)
     else:
@@ -153,7 +155,7 @@ def _patient(frame: pd.DataFrame, options: SplitOptions, seed: int) -> Parts:
 def _source(frame: pd.DataFrame, options: SplitOptions, seed: int) -> Parts:
     names = sorted(set(frame["source"]))
     if len(names) < 2:
-        raise UserError(f"split.protocol is source but all images come from one, {names[0]!r}: choose grouped")
+        raise UserError(f"split.protocol is source but all images come from one source, {names[0]!r}: choose grouped")
     if options.held_out not in ("", *names):
         raise UserError(f"split.held_out is {options.held_out!r}: choose one of the sources {', '.join(names)}")
     if not options.held_out and options.fold > len(names):
@@ -181,7 +183,7 @@ _PROTOCOLS: dict[str, Callable[[pd.DataFrame, SplitOptions, int], Parts]] = {
 
 
 def _columns(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Group and class of every row."""
+    """Return group and class of every row."""
     return frame["group"].to_numpy(), frame["label"].to_numpy()
 
 
@@ -197,7 +199,7 @@ def _check_groups(groups: np.ndarray, labels: np.ndarray, needed: int, what: str
 
 
 def _check_classes(labels: np.ndarray, part: np.ndarray, options: SplitOptions) -> None:
-    """Raise UserError when a part lacks a class; only a test set that is given may."""
+    """Raise UserError when a part lacks a class, which only a given test set may."""
     for needed in PARTS[:2] if options.protocol in ("official", "source") else PARTS:
         missing = sorted(set(labels) - set(labels[part == needed]))
         if missing:

@@ -1,4 +1,4 @@
-"""From tissue to picture: what the scanner and the export to 8 bit add."""
+"""From tissue to picture: the effects of the scanner and of the export to 8 bit."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from mri.data.phantom.geometry import Slab
 
 
 def acquire(rng: np.random.Generator, image: np.ndarray, slab: Slab) -> np.ndarray:
-    """`image` (n, H, W), brightness 0 to 1, as the scanner would show it; uint8.
+    """Return `image` (n, H, W), brightness 0 to 1, as a scanner would show it, uint8.
 
     Blur of 0.4 to 0.8 pixels, bias field of about 8 % that varies over 90 mm, a ghost of up to 3 % shifted by half the
-    picture, Rician noise of 1 to 3.5 % of fat, gamma 0.85 to 1.2 and a window of its own. Nothing is measured on the
-    picture, so a tumour cannot change how the rest of it looks.
+    picture, Rician noise of 1 to 3.5 % of fat, gamma 0.85 to 1.2 and a random window. Nothing depends on the picture,
+    so a tumour cannot change the look of the rest.
     """
     blur = rng.uniform(0.4, 0.8)
     image = ndimage.gaussian_filter(image, (0, blur, blur))
@@ -28,8 +28,10 @@ def acquire(rng: np.random.Generator, image: np.ndarray, slab: Slab) -> np.ndarr
 
 
 def _ghost(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
-    """Every second line of k-space scaled: a faint copy half a picture away along the phase direction (Zhuo and
-    Gullapalli, RadioGraphics 26(1), 2006)."""
+    """Add a ghost, as from scaling every second line of k-space: a faint copy half a picture away in phase direction.
+
+    Source: Zhuo and Gullapalli, RadioGraphics 26(1), 2006.
+    """
     axis = int(rng.integers(1, 3))
     strength = rng.uniform(0, 0.03)
     return (1 - strength) * image + strength * np.roll(image, image.shape[axis] // 2, axis=axis)

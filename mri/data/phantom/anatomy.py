@@ -1,8 +1,8 @@
 """A head in template space: the MNI152 brain inside a drawn skull, scalp, face and neck.
 
 Coordinates are MNI millimetres: x to the right, y to the front, z up. The brain comes from the templates in the
-nilearn wheel (ICBM 152 2009a symmetric, see NOTICE), which are skull-stripped; all else is drawn from ellipsoids and
-tapered tubes, with positions read off ordinary anatomy. It has to look right, not to be metrically right.
+nilearn wheel (ICBM 152 2009a symmetric, see NOTICE), which are skull-stripped; everything else is drawn from ellipsoids
+and tapered tubes at ordinary anatomical positions. It has to look right, not to be metrically exact.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SHELL = 22  # mm: how far from the inner table skull and scalp are described lay
 
 
 class Tissue(IntEnum):
-    """Codes of the head map below SHELL_START: everything whose brightness is one number per patient."""
+    """Codes of the head map below SHELL_START: tissues whose brightness is one number per patient."""
 
     AIR = 0
     CSF = 1
@@ -72,7 +72,7 @@ class Head:
 
 @cache
 def head() -> Head:
-    """Build the head; once per process."""
+    """Build the head, once per process."""
     t1, white = _template()
     brain = t1 > 0
     inside = _depth(brain)
@@ -91,18 +91,18 @@ def head() -> Head:
 
 
 def sample(volume: np.ndarray, points: np.ndarray, corner: np.ndarray = ORIGIN) -> np.ndarray:
-    """A 1 mm `volume` with first voxel at `corner`, at `points` (3, ...) in mm; linear; beyond the edge, the edge."""
+    """Interpolate a 1 mm `volume` with first voxel at `corner` linearly at `points` (3, ...) in mm, edges repeated."""
     index = points - np.reshape(corner, (3,) + (1,) * (points.ndim - 1))
     return ndimage.map_coordinates(volume, index, order=1, mode="nearest", output=np.float64)
 
 
 def _template() -> tuple[np.ndarray, np.ndarray]:
-    """On the grid: sharpened T1 levels (uint16, 1 to 255, 0 outside the brain) and white-matter probability (uint8)."""
+    """Return sharpened T1 levels (uint16, 1 to 255, 0 outside the brain) and white-matter probability (uint8)."""
     t1 = np.asanyarray(datasets.load_mni152_template(resolution=1).dataobj)
     white = np.asanyarray(datasets.load_mni152_wm_template(resolution=1).dataobj)
     parts, _ = ndimage.label(t1 > 0)
-    brain = parts == np.bincount(parts.ravel())[1:].argmax() + 1  # without crumbs such as the olfactory bulbs
-    # An average of 152 brains is blurred; unsharp masking gives back some of one brain's contrast.
+    brain = parts == np.bincount(parts.ravel())[1:].argmax() + 1  # without small parts such as the olfactory bulbs
+    # An average of 152 brains is blurred; unsharp masking restores some of a single brain's contrast.
     sharp = t1 + 1.2 * (t1 - ndimage.gaussian_filter(t1, 2.0))
     levels = np.where(brain, np.clip(np.round(sharp * 230), 1, 255), 0).astype(np.uint16)
     _narrow_fissure(levels)
@@ -110,7 +110,7 @@ def _template() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _narrow_fissure(levels: np.ndarray) -> None:
-    """Bring the medial walls of the hemispheres together: averaging has blurred the fissure to a black sheet."""
+    """Move the medial walls of the hemispheres together: averaging has blurred the fissure to a black sheet."""
     middle = -ORIGIN[0]
     for side in (1, -1):
         wall = levels[middle + 3 * side] * 0.92
@@ -120,20 +120,20 @@ def _narrow_fissure(levels: np.ndarray) -> None:
 
 
 def _on_grid(volume: np.ndarray) -> np.ndarray:
-    """A template volume on the head's larger grid: the face in front and the neck below are zero."""
+    """Pad a template volume to the head's larger grid: the face in front and the neck below are zero."""
     room = [(0, 0), (0, SHAPE[1] - volume.shape[1]), (SHAPE[2] - volume.shape[2], 0)]
     return np.pad(volume, room)
 
 
 def _signed_distance(mask: np.ndarray) -> np.ndarray:
-    """Distance to the border of `mask` in voxels, positive inside."""
+    """Return the distance to the border of `mask` in voxels, positive inside."""
     inner = ndimage.distance_transform_edt(mask)
     outer = ndimage.distance_transform_edt(~mask)
     return np.where(mask, inner - 0.5, 0.5 - outer)
 
 
 def _depth(brain: np.ndarray) -> np.ndarray:
-    """Millimetres below the inner table of the skull (float32; negative outside): a smooth hull around the brain."""
+    """Return millimetres below the inner table of the skull (float32; negative outside), a smooth hull of the brain."""
     coarse = brain[::2, ::2, ::2]
     closed = _signed_distance(_signed_distance(coarse) > -HULL_GAP / 2) > HULL_GAP / 2
     distance = 2 * _signed_distance(closed | coarse) + CSF_RIM
@@ -141,13 +141,13 @@ def _depth(brain: np.ndarray) -> np.ndarray:
 
 
 def _millimetres(step: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Open grids of x, y and z in mm for the head's voxels, every `step`-th of them."""
+    """Return open grids of x, y and z in mm for every `step`-th voxel of the head."""
     x, y, z = (ORIGIN[axis] + np.arange(0, SHAPE[axis], step, dtype=np.float32) for axis in range(3))
     return x[:, None, None], y[None, :, None], z[None, None, :]
 
 
 def _soft_parts(inside: np.ndarray) -> np.ndarray:
-    """Codes of skin, subcutaneous fat and muscle for the whole head and neck; brain, bones and cavities come later."""
+    """Return codes of skin, subcutaneous fat and muscle of head and neck; brain, bones and cavities come later."""
     coarse = np.zeros(tuple((size + 1) // 2 for size in SHAPE), np.uint16)
     outline = Painter(coarse, step=2)
     outline.ellipsoid((0, 36, -62), (69, 60, 70), 1)  # face
@@ -171,7 +171,7 @@ def _soft_parts(inside: np.ndarray) -> np.ndarray:
 
 
 def _marbling(shape: tuple[int, ...]) -> np.ndarray:
-    """Muscle with planes of fat between, 0 (muscle) to SOFT_STEPS - 1 (fat), on the 1 mm grid; `shape`: every 2 mm."""
+    """Return muscle with layers of fat, 0 to SOFT_STEPS - 1 (fat), on the 1 mm grid; `shape`: of a 2 mm grid."""
     noise = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     ridge = np.abs(ndimage.gaussian_filter(noise, (1.6, 1.6, 4.0)))  # muscles run up and down
     ridge = refine(ridge / ridge.std(), SHAPE)
@@ -179,7 +179,7 @@ def _marbling(shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _shell(codes: np.ndarray, inside: np.ndarray) -> None:
-    """Skull and scalp over the vault; under the base of the skull only bone."""
+    """Draw skull and scalp over the vault, and bone alone under the base of the skull."""
     x, y, z = _millimetres()
     # Lower at the temples and behind the ears than in front and at the nape.
     vault = z > np.where(y > 0, -12 + 0.1 * y, -12 + 0.22 * y) - np.clip(1.6 * np.abs(x) - 72, 0, 36)
@@ -192,7 +192,7 @@ def _shell(codes: np.ndarray, inside: np.ndarray) -> None:
 
 
 class Painter:
-    """Draws solids of one code into a head map; coordinates and sizes in mm, every solid on both sides."""
+    """Draw solids of one code into a head map, mirrored to both sides; coordinates and sizes in mm."""
 
     def __init__(self, codes: np.ndarray, step: int = 1):
         self.codes = codes
@@ -200,7 +200,7 @@ class Painter:
         self.grid = _millimetres(step)
 
     def ellipsoid(self, centre: tuple, radii: tuple, code: int, only: tuple[int, ...] = ()) -> None:
-        """An axis-parallel ellipsoid; with `only`, over voxels that have one of these codes."""
+        """Draw an axis-parallel ellipsoid; with `only`, over voxels that have one of these codes."""
         lateral, *middle = centre
         for side in {lateral, -lateral}:
             box, axes = self._box((side, *middle), (side, *middle), max(radii))
@@ -208,7 +208,7 @@ class Painter:
             self._fill(box, distance < 1, code, only)
 
     def tube(self, start: tuple, end: tuple, r0: float, r1: float, code: int, only: tuple[int, ...] = ()) -> None:
-        """A tube with round ends, radius r0 at `start` to r1 at `end`."""
+        """Draw a tube with round ends, radius r0 at `start` to r1 at `end`."""
         for side in (1, -1):
             a, b = (np.array([side * p[0], p[1], p[2]], float) for p in (start, end))
             box, axes = self._box(a, b, max(r0, r1))
@@ -222,7 +222,7 @@ class Painter:
                 break
 
     def _box(self, a, b, margin: float) -> tuple[tuple, list[np.ndarray]]:
-        """The slices that hold a solid between two points, and the grids inside them."""
+        """Return the slices that contain a solid between two points, and the grids inside them."""
         low = np.floor((np.minimum(a, b) - margin - ORIGIN) / self.step).astype(int)
         high = np.ceil((np.maximum(a, b) + margin - ORIGIN) / self.step).astype(int) + 1
         box = tuple(slice(max(0, lo), max(0, hi)) for lo, hi in zip(low, high, strict=True))
@@ -234,7 +234,7 @@ class Painter:
 
 
 def _skull_base(draw: Painter) -> None:
-    """Sphenoid, petrous bones with their air cells, clivus, and the bone under the frontal lobes."""
+    """Draw sphenoid, petrous bones with their air cells, clivus, and the bone under the frontal lobes."""
     draw.ellipsoid((0, 22, -36), (26, 20, 16), Tissue.BONE)
     draw.ellipsoid((0, 24, -40), (19, 16, 15), Tissue.MUCOSA)
     draw.ellipsoid((8, 23, -41), (9.5, 13, 11), Tissue.SINUS)
@@ -248,7 +248,7 @@ def _skull_base(draw: Painter) -> None:
 
 
 def _face(draw: Painter) -> None:
-    """Orbits, ethmoid cells, nose, and the maxillary and frontal sinuses."""
+    """Draw orbits, ethmoid cells, nose, and the maxillary and frontal sinuses."""
     draw.tube((32, 62, -36), (14, 26, -30), 18, 4.5, Tissue.BONE)
     draw.tube((32, 62, -36), (14, 26, -30), 17, 3, Tissue.FAT)
     draw.tube((32, 46, -36), (14, 26, -30), 11, 3, Tissue.MUSCLE)
@@ -275,7 +275,7 @@ def _face(draw: Painter) -> None:
 
 
 def _mouth_and_neck(draw: Painter) -> None:
-    """Jaws, palate, tongue, throat, chewing muscles, spine and cord."""
+    """Draw jaws, palate, tongue, throat, chewing muscles, spine and cord."""
     scalp = tuple(range(SHELL_START + 5, SHELL_START + 10))
     draw.ellipsoid((70, 8, -20), (16, 36, 44), Tissue.MUSCLE, (Tissue.FAT, *scalp))  # temporalis
     draw.tube((54, 14, -60), (48, 10, -108), 6, 6, Tissue.BONE)
@@ -298,7 +298,7 @@ def _mouth_and_neck(draw: Painter) -> None:
 
 
 def _sella(draw: Painter) -> None:
-    """The fossa with the normal gland and stalk, the cavernous sinuses and the carotids."""
+    """Draw the fossa with the normal gland and stalk, the cavernous sinuses and the carotids."""
     draw.ellipsoid((0, 4, -32), (15, 9, 8), Tissue.BONE)
     draw.ellipsoid((0, 3, -24), (14, 11, 6), Tissue.CSF)
     draw.ellipsoid((13, 2, -33), (5, 11, 7), Tissue.CAVERNOUS)
@@ -310,7 +310,7 @@ def _sella(draw: Painter) -> None:
 
 
 def _vessels(draw: Painter, inside: np.ndarray) -> None:
-    """Dural sinuses along the inner table, falx, straight sinus, basilar and middle cerebral arteries."""
+    """Draw dural sinuses along the inner table, falx, straight sinus, basilar and middle cerebral arteries."""
     x, y, z = draw.grid
     rim = (inside > -1.5) & (inside < 5)
     vault = (z > -8) & ~((y > 30) & (z < 0))

@@ -1,4 +1,4 @@
-"""Bright and dark things that are no tumours, in every class alike: not every spot may mean a tumour."""
+"""Bright and dark structures that are no tumours, equally in every class, so that not every spot is a tumour."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from mri.data.phantom.geometry import Site
 
 
 def add_distractors(rng: np.random.Generator, image: np.ndarray, site: Site, csf: float) -> np.ndarray:
-    """`image` (n, H, W) with small enhancing spots, lacunes or cysts, and patches of pale white matter."""
+    """Return `image` (n, H, W) with small enhancing spots, lacunes or cysts, and patches of pale white matter."""
     for _ in range(rng.poisson(1.5)):
         image = _blob(rng, image, site, rng.uniform(1.5, 4.0), rng.uniform(0.6, 0.95))
     for _ in range(rng.poisson(0.6)):
@@ -21,7 +21,7 @@ def add_distractors(rng: np.random.Generator, image: np.ndarray, site: Site, csf
 
 
 def _blob(rng: np.random.Generator, image: np.ndarray, site: Site, radius: float, value: float) -> np.ndarray:
-    """`image` with a rounded spot of `radius` mm somewhere inside the skull."""
+    """Return `image` with a rounded spot of `radius` mm at a random place inside the skull."""
     k = rng.integers(len(image))
     rows, columns = np.nonzero(site.depth[k] > 1)
     pick = rng.integers(len(rows))

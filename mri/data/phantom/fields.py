@@ -1,4 +1,4 @@
-"""Random smooth scalar fields: warps, textures, bias fields and ragged edges are all drawn from these."""
+"""Random smooth scalar fields, from which warps, textures, bias fields and ragged edges are made."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ import numpy as np
 
 Axes = tuple[np.ndarray, np.ndarray, np.ndarray]
 
-# Mean over one lattice cell of the sum of squared cubic B-spline weights: the variance that smoothing leaves of
-# independent unit coefficients, per axis.
+# Mean over one lattice cell of the sum of squared cubic B-spline weights: the variance of the smoothed field per axis
+# when coefficients are independent with unit variance.
 VARIANCE_PER_AXIS = 151 / 315
 
 
 def smooth_field(rng: np.random.Generator, axes: Axes, pitch: float) -> np.ndarray:
-    """A zero-mean, unit-variance random field on the regular grid spanned by `axes` (mm, ascending); float64.
+    """Draw a zero-mean, unit-variance random field on the regular grid spanned by `axes` (mm, ascending); float64.
 
     A cubic B-spline with independent normal coefficients every `pitch` mm, as in free-form deformation
-    (Rueckert et al., IEEE TMI 18(8), 1999): details are about `pitch` mm wide, and neighbouring slices agree.
+    (Rueckert et al., IEEE TMI 18(8), 1999): details are about `pitch` mm wide and continue across slices.
     """
     planes, rows, columns = (_spline_basis(axis, pitch) for axis in axes)
     coefficients = rng.standard_normal((planes.shape[1], rows.shape[1], columns.shape[1]))
@@ -24,7 +24,7 @@ def smooth_field(rng: np.random.Generator, axes: Axes, pitch: float) -> np.ndarr
 
 
 def _spline_basis(positions: np.ndarray, pitch: float) -> np.ndarray:
-    """Uniform cubic B-spline weights of `positions` on a lattice of `pitch`, (len(positions), K); rows sum to one."""
+    """Return cubic B-spline weights (len(positions), K) on a uniform lattice of `pitch`; rows sum to one."""
     cells = (positions - positions[0]) / pitch
     first = np.floor(cells).astype(int)
     t = cells - first
@@ -35,21 +35,21 @@ def _spline_basis(positions: np.ndarray, pitch: float) -> np.ndarray:
 
 
 def ramp(values: np.ndarray, start: float | np.ndarray, stop: float | np.ndarray) -> np.ndarray:
-    """0 before `start`, 1 beyond `stop`, straight in between; falling where `start` is the larger."""
+    """Return 0 before `start`, 1 beyond `stop`, and linear values in between; decreasing where `start` is larger."""
     return np.clip((values - start) / (stop - start), 0, 1)
 
 
 def refine(coarse: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """`coarse`, which has every second sample along the axes where `shape` is larger, linearly interpolated to `shape`.
+    """Interpolate `coarse` linearly to `shape`; it has every second sample along the axes where `shape` is larger.
 
-    Beyond the last coarse sample, its value goes on.
+    Beyond the last coarse sample its value is repeated.
     """
     for axis, size in enumerate(shape):
         if coarse.shape[axis] == size:
             continue
-        known = np.moveaxis(coarse, axis, 0)
-        fine = np.repeat(known, 2, axis=0)[:size]
-        fine[1 : 2 * len(known) - 1 : 2] += known[1:]
-        fine[1 : 2 * len(known) - 1 : 2] *= 0.5
+        samples = np.moveaxis(coarse, axis, 0)
+        fine = np.repeat(samples, 2, axis=0)[:size]
+        fine[1 : 2 * len(samples) - 1 : 2] += samples[1:]
+        fine[1 : 2 * len(samples) - 1 : 2] *= 0.5
         coarse = np.moveaxis(fine, 0, axis)
     return np.ascontiguousarray(coarse)

@@ -1,4 +1,4 @@
-"""Where the pixels of a synthetic patient's slices lie in the template: plane, slab, pose and warp."""
+"""Positions of the pixels of a synthetic patient's slices in the template: plane, slab, pose and warp."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ DIRECTIONS = {
     "sagittal": ((1, 0, 0), (0, 0, -1), (0, -1, 0)),
 }
 PLANES = tuple(DIRECTIONS)
-# mm from the sella to the middle of the picture, along rows and columns: what puts the head in the middle.
+# mm from the sella to the middle of the picture, along rows and columns, so that the head is centred.
 CENTRES = {"axial": (18.0, 0.0), "coronal": (-13.0, 0.0), "sagittal": (-13.0, 8.0)}
-# mm from the sella to the middle slice. Every class draws from the same range, or position would give a class away;
-# a pituitary tumour has to be within reach from all of it.
+# mm from the sella to the middle slice. The range is the same for every class, so that position reveals nothing, and
+# small enough for a pituitary tumour to be within reach.
 OFFSETS = {"axial": (-5.0, 9.0), "coronal": (-5.0, 5.0), "sagittal": (-5.0, 5.0)}
 FIELD_OF_VIEW = (220.0, 250.0)  # mm, side of the picture
 
@@ -48,18 +48,18 @@ class Slab:
         return len(self.axes[0]) // 2
 
     def offsets(self, centre: np.ndarray) -> Axes:
-        """Slice, row and column distances in mm from `centre` (slab coordinates, (3,)) as open grids."""
+        """Return slice, row and column distances in mm from `centre` (slab coordinates, (3,)) as open grids."""
         slices, rows, columns = (axis - c for axis, c in zip(self.axes, centre, strict=True))
         return slices[:, None, None], rows[:, None], columns
 
     def distance(self, centre: np.ndarray) -> np.ndarray:
-        """Distance in mm from `centre` (slab coordinates, (3,)) of every pixel; (n, H, W)."""
+        """Return every pixel's distance in mm from `centre` (slab coordinates, (3,)), (n, H, W)."""
         return np.sqrt(sum(offset**2 for offset in self.offsets(centre)))
 
 
 @dataclass(frozen=True)
 class Site:
-    """A slab with what tumours and distractors need to know of the head at its pixels; all (n, H, W).
+    """A slab with the properties of the head that tumours and distractors depend on, (n, H, W) each.
 
     depth: mm below the inner table of the skull, negative outside; white: white-matter probability, 0 to 1.
     radius: mm, of the circle with the area that a tumour of this patient has on the middle slice.
@@ -72,23 +72,23 @@ class Site:
 
     @classmethod
     def of(cls, slab: Slab, radius: float) -> Site:
-        """The site that `slab` cuts out of the head."""
-        # Both vary slowly enough for every second row and column; sampling them is a third of the work otherwise.
+        """Sample the head at the pixels of `slab`."""
+        # Both vary slowly enough for every second row and column; full sampling would be a third of all the work.
         coarse, shape = slab.points[:, :, ::2, ::2], slab.points.shape[1:]
         depth, white = (refine(sample(volume, coarse), shape) for volume in (head().depth, head().white))
         return cls(slab, depth / 100, white / 255, radius)
 
     @property
     def area(self) -> float:
-        """Pixels that a tumour has on the middle slice."""
+        """The tumour's area on the middle slice in pixels."""
         return np.pi * self.radius**2 / self.slab.pixel**2
 
 
 def draw_slab(rng: np.random.Generator, plane: str, slices: int, canvas: int, thickness: float) -> Slab:
-    """A slab of `slices` pictures of `canvas` pixels a side, `thickness` mm from first to last, in a head of its own.
+    """Draw a patient's slab: `slices` pictures of `canvas` pixels a side, `thickness` mm from first to last.
 
     The head differs from the template by rotation (12 degrees in the picture, 4 out of it), scale (7 %), position
-    (6 mm) and a random warp of about 3 mm. All of it passes near the sella, whatever the class.
+    (6 mm) and a random warp of about 3 mm. Every slab passes near the sella, whatever the class.
     """
     pixel = rng.uniform(*FIELD_OF_VIEW) / canvas
     middle = (np.arange(canvas) - (canvas - 1) / 2) * pixel
@@ -105,7 +105,7 @@ def draw_slab(rng: np.random.Generator, plane: str, slices: int, canvas: int, th
 
 
 def _pose(rng: np.random.Generator, plane: str) -> np.ndarray:
-    """(3, 3): slab directions to template directions, with this patient's rotation and scale."""
+    """Draw a rotation and scale; return (3, 3), from slab directions to template directions."""
     tilt = np.radians([rng.uniform(-12, 12), rng.uniform(-4, 4), rng.uniform(-4, 4)])
     rotation = np.eye(3)
     for (a, b), angle in zip(((1, 2), (0, 2), (0, 1)), tilt, strict=True):

@@ -1,10 +1,10 @@
-"""The tumours: where they grow, their shape, what they look like, and the exact mask.
+"""The tumours: position, shape, appearance and exact mask.
 
-Each kind gives a level function (mm, growing with the distance from a seed) and a region it may fill; the tumour is
-the part of the region below that level which makes its cross-section on the middle slice as large as the patient drew.
-So the sizes of all kinds follow one distribution. Appearance after doi:10.1007/s13244-013-0302-4 (meningioma) and
-PMC10366287 (pituitary adenoma); compartments, mass effect and oedema in the manner of TumorSim (Prastawa et al.,
-Medical Image Analysis 13(2), 2009).
+Each kind has a level function (mm, increasing with the distance from a seed) and a region that it may fill; the tumour
+is the part of the region below the level at which its cross-section on the middle slice has the area drawn for the
+patient. So the sizes of all kinds follow one distribution. Appearance after doi:10.1007/s13244-013-0302-4 (meningioma)
+and PMC10366287 (pituitary adenoma); compartments, mass effect and oedema as in TumorSim (Prastawa et al., Medical Image
+Analysis 13(2), 2009).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from mri.data.phantom.fields import ramp, smooth_field
 from mri.data.phantom.geometry import Site
 
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
-SMALLEST = 0.5  # of the drawn area: what every slice of a tumour should at least show
+SMALLEST = 0.5  # of the drawn area: the least that every slice of a tumour should show
 TRIES = 10
 EDGE = 0.4  # mm on either side of a sharp border over which it fades
 
@@ -30,7 +30,7 @@ class Lesion:
 
     mask: bool, the tumour itself: core, ring, dural tail; not the oedema.
     shade: factor on the brightness of the tissue around: oedema, cleft of fluid; 1 far away.
-    push: (3, n, H, W) mm in slab axes: where the tissue that is now at a pixel comes from, relative to it.
+    push: (3, n, H, W) mm in slab axes: the original position of the tissue at a pixel, relative to the pixel.
     paints: pairs of alpha (0 to 1) and brightness, laid over the tissue in turn.
     """
 
@@ -40,7 +40,7 @@ class Lesion:
     paints: list[tuple[np.ndarray, np.ndarray | float]] = field(default_factory=list)
 
     def paint(self, image: np.ndarray) -> np.ndarray:
-        """`image` (n, H, W) with the tumour in it."""
+        """Return `image` (n, H, W) with the tumour in it."""
         image = image * self.shade
         for alpha, value in self.paints:
             image = image + alpha * (value - image)
@@ -48,9 +48,9 @@ class Lesion:
 
 
 def draw_lesion(rng: np.random.Generator, kind: str, site: Site) -> Lesion | None:
-    """A tumour of `kind`, one of CLASSES, that shows on every slice; None for "notumor".
+    """Draw a tumour of `kind`, one of CLASSES, that is visible on every slice; None for "notumor".
 
-    Where a curved skull leaves too little of it on an outer slice, another is drawn; of TRIES the best is taken.
+    Where a curved skull leaves too little of it on an outer slice, another is drawn; the best of TRIES is taken.
     """
     if kind == "notumor":
         return None
@@ -67,7 +67,7 @@ def draw_lesion(rng: np.random.Generator, kind: str, site: Site) -> Lesion | Non
 
 
 def glioma(rng: np.random.Generator, site: Site) -> Lesion:
-    """Inside the brain: an irregular enhancing ring around a necrotic core, and oedema, most in the white matter."""
+    """Draw a glioma: an irregular enhancing ring around a necrotic core, and oedema, mostly in white matter."""
     axes, r = site.slab.axes, site.radius
     seed = _intra_axial(rng, site)
     rough = smooth_field(rng, axes, 0.9 * r) + 0.5 * smooth_field(rng, axes, 0.4 * r)
@@ -88,7 +88,7 @@ def glioma(rng: np.random.Generator, site: Site) -> Lesion:
 
 
 def meningioma(rng: np.random.Generator, site: Site) -> Lesion:
-    """On the dura: a homogeneous, sharply bordered dome on a broad base, with a dural tail and a cleft of fluid."""
+    """Draw a meningioma, on the dura: a homogeneous, sharply bordered dome with a dural tail and a cleft of fluid."""
     axes, r = site.slab.axes, site.radius
     base = _dural(rng, site)
     level = _ellipsoid(rng, site, base + 0.4 * r * _inward(site, base), rng.uniform(0.9, 1.1, 3))
@@ -110,7 +110,7 @@ def meningioma(rng: np.random.Generator, site: Site) -> Lesion:
 
 
 def pituitary(rng: np.random.Generator, site: Site) -> Lesion:
-    """Out of the sella, on the midline: round or like a snowman, mildly uneven, with a cyst in one of five."""
+    """Draw a pituitary tumour: round or like a snowman, slightly uneven, with a cyst in one of five."""
     axes, r = site.slab.axes, site.radius
     seed = _sellar(rng, site)
     if rng.random() < 0.45:  # squeezed by the diaphragm between sella and brain
@@ -131,28 +131,28 @@ def pituitary(rng: np.random.Generator, site: Site) -> Lesion:
 
 
 def _intra_axial(rng: np.random.Generator, site: Site) -> np.ndarray:
-    """A seed for a glioma: deep, mostly in white matter, and too far from the sella to pass for a sellar mass."""
+    """Draw a seed for a glioma: deep, mostly in white matter, and too far from the sella to look like a sellar mass."""
     depth = np.where(_from_sella(site) > site.radius + 12, site.depth[site.slab.middle], 0)
     deep = depth >= min(0.7 * site.radius + 2, 0.8 * depth.max())
-    return _choose(rng, site, deep * (0.05 + site.white[site.slab.middle]))
+    return _draw_point(rng, site, deep * (0.05 + site.white[site.slab.middle]))
 
 
 def _dural(rng: np.random.Generator, site: Site) -> np.ndarray:
-    """A seed for a meningioma: on the inner table, with room inward, and not at the sella."""
+    """Draw a seed for a meningioma: on the inner table, with room inward, and not at the sella."""
     depth = site.depth[site.slab.middle]
     dura = (depth > 0.3) & (depth < 1.5) & (_from_sella(site) > site.radius + 14)
-    return _choose(rng, site, dura * (1e-6 + _room(depth, 1.1 * site.radius / site.slab.pixel)))
+    return _draw_point(rng, site, dura * (1e-6 + _room(depth, 1.1 * site.radius / site.slab.pixel)))
 
 
 def _sellar(rng: np.random.Generator, site: Site) -> np.ndarray:
-    """A seed for a pituitary tumour: nearest to the gland on the middle slice; the larger, the further up."""
+    """Draw a seed for a pituitary tumour: nearest to the gland on the middle slice, higher up for larger tumours."""
     place = SELLA + np.array([rng.uniform(-2.5, 2.5), rng.uniform(-1, 3), 0.25 * site.radius])
     apart = ((site.slab.points[:, site.slab.middle] - place[:, None, None]) ** 2).sum(axis=0)
-    return _choose(rng, site, apart == apart.min())
+    return _draw_point(rng, site, apart == apart.min())
 
 
-def _choose(rng: np.random.Generator, site: Site, weights: np.ndarray) -> np.ndarray:
-    """Slab coordinates (3,) of a pixel of the middle slice, drawn with `weights` (H, W), moved a little across it."""
+def _draw_point(rng: np.random.Generator, site: Site, weights: np.ndarray) -> np.ndarray:
+    """Draw a pixel of the middle slice with `weights` (H, W); return slab coordinates (3,), slightly off the slice."""
     total = np.cumsum(weights, dtype=float)
     row, column = np.unravel_index(np.searchsorted(total, rng.random() * total[-1], side="right"), weights.shape)
     across = rng.uniform(-0.15, 0.15) * site.radius
@@ -160,12 +160,12 @@ def _choose(rng: np.random.Generator, site: Site, weights: np.ndarray) -> np.nda
 
 
 def _from_sella(site: Site) -> np.ndarray:
-    """Distance of the middle slice's pixels (H, W) from the sella in mm of the template."""
+    """Return the distance of the middle slice's pixels (H, W) from the sella in mm of the template."""
     return np.sqrt(((site.slab.points[:, site.slab.middle] - SELLA[:, None, None]) ** 2).sum(axis=0))
 
 
 def _room(depth: np.ndarray, reach: float) -> np.ndarray:
-    """Pixels (H, W; bool) from which `reach` pixels straight inward are still well inside the skull."""
+    """Return pixels (H, W; bool) from which a point `reach` pixels straight inward is still well inside the skull."""
     slope = np.stack(np.gradient(ndimage.gaussian_filter(depth, 2)))
     slope /= np.linalg.norm(slope, axis=0) + 1e-9
     ahead = np.indices(depth.shape) + reach * slope
@@ -173,15 +173,15 @@ def _room(depth: np.ndarray, reach: float) -> np.ndarray:
 
 
 def _inward(site: Site, base: np.ndarray) -> np.ndarray:
-    """Unit vector in slab coordinates from `base` into the skull: up the slope of depth, over 8 mm around."""
+    """Return the unit vector in slab coordinates from `base` into the skull: the gradient of depth within 8 mm."""
     near = site.depth * (site.slab.distance(base) < 8)
     moment = np.array([(near * offset).sum() for offset in site.slab.offsets(base)])
-    moment[0] = 0  # along the slab: it is too thin to tell, and a tumour centred on it shows on every slice
+    moment[0] = 0  # along the slab, which is too thin to estimate it; a tumour centred on it is visible on every slice
     return moment / max(np.linalg.norm(moment), 1e-9)
 
 
 def _ellipsoid(rng: np.random.Generator, site: Site, centre: np.ndarray, stretch: np.ndarray) -> np.ndarray:
-    """Distance from `centre` in mm, divided by `stretch` along axes turned in the picture: level sets: ellipsoids."""
+    """Return the distance from `centre` in mm, divided by `stretch` along axes turned at random in the picture."""
     z, y, x = site.slab.offsets(centre)
     angle = rng.uniform(0, np.pi)
     u, v = np.cos(angle) * x + np.sin(angle) * y, np.cos(angle) * y - np.sin(angle) * x
@@ -189,7 +189,7 @@ def _ellipsoid(rng: np.random.Generator, site: Site, centre: np.ndarray, stretch
 
 
 def _grow(site: Site, level: np.ndarray, region: np.ndarray, already: np.ndarray | None = None) -> np.ndarray:
-    """`level` less the value below which the middle slice has the drawn area inside `region`; infinite outside it.
+    """Return `level` minus the value below which the middle slice has the drawn area in `region`; infinite elsewhere.
 
     Pixels `already` in the tumour (bool) count towards the area.
     """
@@ -200,14 +200,14 @@ def _grow(site: Site, level: np.ndarray, region: np.ndarray, already: np.ndarray
 
 
 def _tail(rng: np.random.Generator, site: Site, base: np.ndarray) -> np.ndarray:
-    """Negative inside a strip of thickened dura that tapers 5 to 14 mm beyond the tumour's base."""
+    """Return values that are negative in a strip of thickened dura, tapering 5 to 14 mm beyond the tumour's base."""
     reach = 1.1 * site.radius + rng.uniform(5, 14)
     thickness = 2.6 * np.sqrt(np.clip(1 - site.slab.distance(base) / reach, 0, None))
     return np.abs(site.depth - 0.6) - thickness
 
 
 def _lesion(rng: np.random.Generator, site: Site, s: np.ndarray, centre: np.ndarray) -> Lesion:
-    """The tumour where `s` is negative: mask and mass effect, which fades over 14 mm and spares the skull."""
+    """Return the tumour where `s` is negative: mask and mass effect, which fades over 14 mm and spares the skull."""
     strength = rng.uniform(0.15, 0.35) * site.radius * np.exp(-np.clip(s, 0, 100) / 14) * ramp(site.depth, 0, 8)
     apart = site.slab.distance(centre)
     strength *= np.clip(apart / site.radius, 0, 1) / (apart + 1e-6)

@@ -1,4 +1,4 @@
-"""One synthetic patient, from a seed to slices and masks."""
+"""Render one synthetic patient, from a seed to slices and masks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from mri.data.phantom.anatomy import Tissue
 
 @dataclass(frozen=True)
 class Recipe:
-    """What all patients of a dataset share.
+    """Settings common to all patients of a dataset.
 
     slices: per patient. canvas: side of a picture in pixels. radius: mm, least and most, of the circle with the area
-    of a tumour's cross-section. coverage: from first to last slice, in such radii.
+    of a tumour's cross-section. coverage: distance from first to last slice, in such radii.
     """
 
     slices: int
@@ -33,10 +33,10 @@ class Scan(NamedTuple):
 
 
 def render(recipe: Recipe, kind: str, plane: str, seed: int, number: int, lesion: bool = True) -> Scan:
-    """The slices of patient `number` of class `kind` (of lesions.CLASSES) in `plane` (of geometry.PLANES).
+    """Render the slices of patient `number` of class `kind` (of lesions.CLASSES) in `plane` (of geometry.PLANES).
 
-    Depends on nothing but the arguments. Pose, contrast, texture, distractors, tumour and scanner have a random stream
-    each, so `lesion=False` is the same patient without the tumour.
+    Depends only on the arguments. Pose, contrast, texture, distractors, tumour and scanner have a random stream each,
+    so `lesion=False` gives the same patient without the tumour.
     """
     entropy = np.random.SeedSequence(seed, spawn_key=(lesions.CLASSES.index(kind), number))
     pose, contrast, texture, clutter, growth, scanner = (np.random.default_rng(stream) for stream in entropy.spawn(6))

@@ -1,4 +1,4 @@
-"""How bright each tissue of a patient is, and the texture that makes it look like tissue."""
+"""The brightness of a patient's tissues, and their texture."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mri.data.phantom.anatomy import (
 from mri.data.phantom.fields import ramp, smooth_field
 from mri.data.phantom.geometry import Site
 
-# Brightness on T1-weighted images after contrast medium, subcutaneous fat near 1; each patient draws from the range.
+# Ranges of brightness on contrast-enhanced T1-weighted images, subcutaneous fat near 1; drawn for each patient.
 BRIGHTNESS = {
     Tissue.AIR: (0.0, 0.02),
     Tissue.CSF: (0.10, 0.18),
@@ -42,11 +42,11 @@ CSF_LEVEL, GREY_LEVEL, WHITE_LEVEL = 70, 140, 215  # template levels (after shar
 
 
 def draw_table(rng: np.random.Generator) -> np.ndarray:
-    """Brightness (float32, 0 to 1) of every code of the head map for one patient."""
+    """Draw one patient's brightness (float32, 0 to 1) of every code of the head map."""
     table = np.zeros(BRAIN_START + 256, np.float32)
     for tissue, (low, high) in BRIGHTNESS.items():
         table[tissue] = rng.uniform(low, high)
-    # Most sphenoid sinuses are full of air; fluid or swollen mucosa in some is a bright decoy on the midline.
+    # Most sphenoid sinuses contain air; fluid or swollen mucosa in some is a bright distractor on the midline.
     table[Tissue.SINUS] = rng.uniform(0.3, 0.75) if rng.random() < 0.2 else rng.uniform(0.0, 0.05)
     soft = slice(SOFT_START, SOFT_START + SOFT_STEPS)
     table[soft] = np.linspace(table[Tissue.MUSCLE], 0.75 * table[Tissue.FAT], SOFT_STEPS)
@@ -59,7 +59,7 @@ def draw_table(rng: np.random.Generator) -> np.ndarray:
 
 
 def _shell(rng: np.random.Generator, table: np.ndarray) -> np.ndarray:
-    """Brightness by distance from the inner table in mm, (SHELL,): bone with marrow, fat of 3 to 7 mm, skin, air."""
+    """Draw brightness by mm from the inner table, (SHELL,): bone with marrow, fat of 3 to 7 mm, skin, air."""
     bone = rng.uniform(4.0, 6.5)
     fat = bone + rng.uniform(3.0, 7.0)
     skin = fat + rng.uniform(1.5, 2.5)
@@ -74,7 +74,7 @@ def _shell(rng: np.random.Generator, table: np.ndarray) -> np.ndarray:
 
 
 def sample_tissue(table: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Brightness at template points (3, ...): `table` applied to the part of the head around them."""
+    """Return the brightness at template points (3, ...), interpolated between the `table`'s values of the voxels."""
     codes = head().codes
     low = [int(np.floor(p.min())) - o for p, o in zip(points, ORIGIN, strict=True)]
     high = [int(np.ceil(p.max())) - o + 1 for p, o in zip(points, ORIGIN, strict=True)]
@@ -84,10 +84,10 @@ def sample_tissue(table: np.ndarray, points: np.ndarray) -> np.ndarray:
 
 
 def add_texture(rng: np.random.Generator, image: np.ndarray, site: Site, csf: float) -> np.ndarray:
-    """`image` (n, H, W) with unevenness everywhere, sulci near the surface of the brain, and enhancing vessels.
+    """Return `image` (n, H, W) with unevenness everywhere, sulci near the surface of the brain, and enhancing vessels.
 
-    The template's average has lost the sulci of the single brain. Here they are the zero set of one random field and
-    vessels the curves where it meets the zero set of another: both go on from slice to slice, as real ones do.
+    The template, an average, has lost the sulci of single brains. Here they are the zero set of one random field, and
+    vessels the curves where it meets the zero set of another: both continue from slice to slice, as real ones do.
     """
     axes, depth = site.slab.axes, site.depth
     image = image * (1 + 0.03 * smooth_field(rng, axes, 2.5) + 0.03 * smooth_field(rng, axes, 9.0))

@@ -1,9 +1,9 @@
-"""Where images come from: one module per source, all with the same interface.
+"""Sources of images: one module each, all with the same interface.
 
 A source module defines
 
-    class Options(pydantic.BaseModel)   what conf/data/<source>.yaml may set under `options`
-    def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[Sample]
+    class Options(pydantic.BaseModel)   the `options` in conf/data/<source>.yaml
+    def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]
 
 `fetch` puts image (and mask) files below `out` and yields one `mri.data.dataset.ImageRecord` per image. Its paths are
 relative to `out`; a file that lies elsewhere is named by its absolute path, and `mri.data.download` copies it below
@@ -21,12 +21,12 @@ from mri.base.errors import UserError
 
 
 def sources() -> list[str]:
-    """The names of all sources: the modules of this package."""
+    """Return the names of all sources: the modules of this package."""
     return sorted(module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_"))
 
 
 def load(source: str) -> ModuleType:
-    """The module of `source`. Raises UserError that lists the legal names."""
+    """Import the module of `source`. Raises UserError that lists the legal names."""
     if source not in sources():
         raise UserError(f"unknown data source {source!r}: choose one of {', '.join(sources())}")
     return importlib.import_module(f"{__name__}.{source}")

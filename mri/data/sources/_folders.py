@@ -1,4 +1,4 @@
-"""Class folders: the layout that most image sets share, with or without a train and a test part."""
+"""Datasets with a folder per class, with or without a train and a test part."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 from mri.base.errors import UserError
 from mri.data.images import SUFFIXES
 
-# Names of the folders that hold a source's own split, in lower case.
+# Folder names of a source's split, in lower case.
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-# Left behind by file managers; hidden files are passed over too.
+# Written by file managers. Hidden files are ignored too.
 IGNORED_FILES = ("thumbs.db", "desktop.ini")
 
 
@@ -30,17 +30,17 @@ class File:
 
     @property
     def id(self) -> str:
-        """The relative path without its ending: "Training/glioma/Tr-gl_0010"."""
-        ending = next((suffix for suffix in SUFFIXES if self.relative.lower().endswith(suffix)), "")
-        return self.relative[: len(self.relative) - len(ending)]
+        """The relative path without its suffix: "Training/glioma/Tr-gl_0010"."""
+        extension = next((suffix for suffix in SUFFIXES if self.relative.lower().endswith(suffix)), "")
+        return self.relative[: len(self.relative) - len(extension)]
 
 
 def scan(root: Path, classes: Collection[str], beside: Collection[str] = ()) -> list[File]:
-    """The files of `root`/<class>/ or of `root`/{Training,Testing}/<class>/ (train and test will do), sorted.
+    """List the files of `root`/<class>/ or `root`/{Training,Testing}/<class>/ (also train and test), sorted.
 
-    beside: names of folders in `root` that are no class folders.
-    Raises UserError when the root, a class folder or its files are missing, when there is a folder more, when an image
-    lies outside the class folders, and when two files differ only in their endings.
+    beside: names of other folders that `root` may have.
+    Raises UserError when the root, a class folder or its files are missing, for an unexpected folder, for an image
+    outside the class folders, and when two files differ only in their suffixes.
     """
     if not root.is_dir():
         raise UserError(f"{root}: no such folder: put one folder per class in it ({', '.join(classes)})")
@@ -60,14 +60,14 @@ def _check_parts(root: Path, folders: list[Path], parts: dict[Path, str]) -> Non
     if stray:
         raise UserError(f"{stray[0]}: unexpected folder beside {next(iter(parts)).name}/: move or remove it")
     if sorted(parts.values()) != ["test", "train"]:
-        found = " and ".join(path.name for path in parts)
-        raise UserError(f"{root}: has {found} where one train and one test folder belong together: add or rename")
+        names = " and ".join(path.name for path in parts)
+        raise UserError(f"{root}: has {names} where one train and one test folder belong together: add or rename")
     _check_loose(root)
 
 
 def _scan_part(root: Path, part: Path, split: str, classes: Collection[str], beside: Collection[str]) -> list[File]:
-    found = [path for path in _visible(part) if path.is_dir() and (part != root or path.name not in beside)]
-    for path in found:
+    folders = [path for path in _visible(part) if path.is_dir() and (part != root or path.name not in beside)]
+    for path in folders:
         if path.name not in classes:
             near = difflib.get_close_matches(path.name.lower(), classes, n=1)
             hint = f"rename it to {near[0]}" if near and not (part / near[0]).exists() else "move or remove it"

@@ -1,4 +1,4 @@
-"""Downloads over HTTP that survive interruptions and are what they should be."""
+"""HTTP downloads that resume after interruptions and are checked by MD5."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from mri.base.errors import UserError
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds before the first repetition; doubles each time
 TIMEOUT = (10, 60)  # seconds to connect, and between two pieces of data
-CHUNK = 1 << 16  # bytes; what arrived of an unfinished one is lost when the connection breaks
+CHUNK = 1 << 16  # bytes; an unfinished one is lost when the connection breaks
 
 
 class DownloadError(UserError):
-    """A file that could not be fetched: what was tried and what came of it."""
+    """A file could not be fetched; the message says from where, and why."""
 
 
 def cache(name: str) -> Path:
-    """The folder that keeps the downloads of source `name` between runs: $XDG_CACHE_HOME or ~/.cache.
+    """Return the folder that keeps downloads of source `name` between runs, below $XDG_CACHE_HOME or ~/.cache.
 
-    Not below the stage's output: DVC empties that before each run, and an interrupted download would start over.
+    The stage's output would not do: DVC empties it before each run, and an interrupted download would start over.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     folder = Path(base) / "brain-tumour-mri" / name
@@ -34,9 +34,9 @@ def cache(name: str) -> Path:
 
 
 def fetch(url: str, path: Path, md5: str) -> Path:
-    """Download `url` to `path` unless it is there already; returns `path`, whose content has the checksum `md5`.
+    """Download `url` to `path` unless it is there already, check its MD5, and return `path`.
 
-    Bytes arrive in `path`.part. When the connection breaks, the rest is asked for (HTTP Range), a few times in this
+    Bytes are appended to `path`.part. After a broken connection the rest is requested (HTTP Range), a few times in this
     call and again in the next. Raises DownloadError.
     """
     if path.exists() and _md5(path) == md5:
@@ -50,16 +50,16 @@ def fetch(url: str, path: Path, md5: str) -> Path:
             if attempt == ATTEMPTS - 1 or final(error):
                 raise DownloadError(f"{url}: {reason(error)}") from error
             time.sleep(PAUSE * 2**attempt)
-    found = _md5(part)
-    if found != md5:
+    actual = _md5(part)
+    if actual != md5:
         part.unlink()
-        raise DownloadError(f"{url}: the download has MD5 {found} instead of {md5} and was deleted: run again")
+        raise DownloadError(f"{url}: the download has MD5 {actual} instead of {md5} and was deleted: run again")
     part.replace(path)
     return path
 
 
 def reason(error: requests.RequestException) -> str:
-    """What went wrong, in a few words."""
+    """Describe what went wrong in a few words."""
     if error.response is not None:
         return f"the server answered {error.response.status_code} {error.response.reason}"
     if isinstance(error, requests.ConnectTimeout | requests.ReadTimeout):
@@ -70,26 +70,26 @@ def reason(error: requests.RequestException) -> str:
 
 
 def _append(url: str, part: Path) -> None:
-    """Ask for what `part` lacks and append it."""
-    have = part.stat().st_size if part.exists() else 0
-    # Without `identity` a compressing server would count bytes that are not the file's.
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+    """Request what `part` lacks and append it."""
+    offset = part.stat().st_size if part.exists() else 0
+    # Without `identity` the byte counts of a compressing server would not be the file's.
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={offset}-"} if offset else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is missing; the checksum tells whether it is the right file
+            return  # nothing is missing; the caller compares the checksum
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
-            have = 0  # the server sends the whole file
-        total = have + int(response.headers.get("Content-Length", 0))
-        bar = tqdm(total=total or None, initial=have, desc=part.stem, unit="B", unit_scale=True, disable=None)
-        with part.open("ab" if have else "wb") as file, bar:
+            offset = 0  # the server sends the whole file
+        total = offset + int(response.headers.get("Content-Length", 0))
+        bar = tqdm(total=total or None, initial=offset, desc=part.stem, unit="B", unit_scale=True, disable=None)
+        with part.open("ab" if offset else "wb") as file, bar:
             for chunk in response.iter_content(CHUNK):
                 file.write(chunk)
                 bar.update(len(chunk))
 
 
 def final(error: requests.RequestException) -> bool:
-    """Whether asking again is pointless: the server refuses, rather than being busy or broken."""
+    """Check whether retrying is pointless: the server refuses, rather than being busy or broken."""
     return error.response is not None and 400 <= error.response.status_code < 500 and error.response.status_code != 429
 
 

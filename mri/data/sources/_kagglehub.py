@@ -1,4 +1,4 @@
-"""Downloads of Kaggle datasets through kagglehub: no account needed for public ones, interrupted ones are continued."""
+"""Kaggle downloads through kagglehub, which needs no account for public datasets and resumes interrupted downloads."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ PAUSE = 2.0  # seconds before the first repetition; doubles each time
 
 
 def folder(handle: str, by_hand: Path | None, layout: str) -> Path:
-    """The folder with a dataset's files: `by_hand` if given, otherwise downloaded into kagglehub's cache.
+    """Return the folder with a dataset's files: `by_hand` if given, otherwise a download in kagglehub's cache.
 
-    handle: "owner/name/versions/N". The version is part of it because only then does kagglehub serve a downloaded copy
-    without asking the network, and because a new version is another dataset.
-    layout: what a user who places the files by hand puts into that folder; it ends the message when all fails.
+    handle: "owner/name/versions/N". With a version kagglehub uses a downloaded copy without network access, and a new
+    version is another dataset.
+    layout: what the folder of a user who places the files by hand must contain, for error messages.
     Raises UserError.
     """
     if by_hand is not None:

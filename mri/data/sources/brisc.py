@@ -1,7 +1,7 @@
 """BRISC 2025 (Fateh et al., Scientific Data 13, 361, 2026; CC BY 4.0): 6,000 slices, four classes, masks, planes.
 
-Its tumour slices come from the same sources as the Kaggle set's: scores on one after training on the other say nothing
-about new patients. File names tell part, class and plane, as in brisc2025_train_00001_gl_ax_t1.jpg.
+Its tumour slices come from the same sources as the Kaggle set's, so scores on one after training on the other say
+nothing about new patients. File names contain part, class and plane, as in brisc2025_train_00001_gl_ax_t1.jpg.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from mri.data.dataset import ImageRecord
 from mri.data.sources import _kagglehub
 
 NAME = re.compile(r"brisc2025_(train|test)_(\d+)_(gl|me|pi|no|nt)_(ax|co|sa)_t1", re.IGNORECASE)
-# The set's description calls no tumour "nt", its files "no".
+# "No tumour" is "nt" in the set's description and "no" in its file names.
 LABELS = {"gl": "glioma", "me": "meningioma", "pi": "pituitary", "no": "notumor", "nt": "notumor"}
 PLANES = {"ax": "axial", "co": "coronal", "sa": "sagittal"}
 
@@ -35,19 +35,19 @@ class Options(BaseModel):
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
-    """One sample per image of the classification task, with the mask of the segmentation task; paths are absolute."""
+    """Yield a record per image of the classification task, with the mask of the segmentation task; absolute paths."""
     by_hand = Path(options.folder) if options.folder else None
     root = _kagglehub.folder(options.handle, by_hand, "classification_task/ and segmentation_task/")
     images, masks = _find(root)
     if not images:
         raise UserError(f"{root}: no brisc2025_*.jpg below classification_task/ in it: unpack the whole archive there")
-    samples = [_sample(stem, path, masks.get(stem)) for stem, path in sorted(images.items())]
-    _check_counts(samples, options.counts, root)
-    yield from samples
+    records = [_record(stem, path, masks.get(stem)) for stem, path in sorted(images.items())]
+    _check_counts(records, options.counts, root)
+    yield from records
 
 
 def _find(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Images of the classification task and masks, by their names without endings."""
+    """Return the images of the classification task and the masks, by file name without suffix."""
     images, masks = {}, {}
     for path in root.rglob("brisc2025_*"):
         if path.parent.name == "masks":
@@ -57,7 +57,7 @@ def _find(root: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     return images, masks
 
 
-def _sample(stem: str, path: Path, mask: Path | None) -> ImageRecord:
+def _record(stem: str, path: Path, mask: Path | None) -> ImageRecord:
     match = NAME.fullmatch(stem)
     if not match:
         raise UserError(f"{path}: not a name like brisc2025_train_00001_gl_ax_t1.jpg: restore the original names")
@@ -73,12 +73,12 @@ def _sample(stem: str, path: Path, mask: Path | None) -> ImageRecord:
     )
 
 
-def _check_counts(samples: list[ImageRecord], counts: dict[str, dict[str, int]], root: Path) -> None:
-    found = Counter((sample.official_split, sample.label) for sample in samples)
+def _check_counts(records: list[ImageRecord], counts: dict[str, dict[str, int]], root: Path) -> None:
+    actual = Counter((record.official_split, record.label) for record in records)
     for split, labels in counts.items():
         for label, n in labels.items():
-            if found[split, label] != n:
+            if actual[split, label] != n:
                 raise UserError(
-                    f"{root}: {found[split, label]} {label} images in {split} instead of {n}: "
+                    f"{root}: {actual[split, label]} {label} images in {split} instead of {n}: "
                     "download it again, or change data.options.counts if this is the version you mean"
                 )

@@ -49,10 +49,10 @@ class Options(BaseModel):
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
-    """Write every slice and its mask as PNG below `out` and yield its sample.
+    """Write every slice and its mask as PNG below `out`, and yield its record.
 
-    Grey levels are the scanner's, scaled as `images.to_uint8` does. patient: the id without its trailing letter, since
-    ids that differ in nothing else are very probably repeated scans of one person; group: the id itself.
+    Grey levels are the scanner's, scaled by `images.to_uint8`. patient: the id without its trailing letter, since ids
+    that differ only in it are very probably repeated scans of one person; group: the id itself.
     """
     root = _folder(options)
     slices = _slices(root)
@@ -87,11 +87,11 @@ def _folder(options: Options) -> Path:
 
 
 def _slices(root: Path) -> dict[int, tuple[Path, str]]:
-    """Where slice N is: a zip and the name in it, or a file N.mat and ""."""
-    found: dict[int, tuple[Path, str]] = {}
+    """Locate every slice N: a zip and the name in it, or a file N.mat and ""."""
+    slices: dict[int, tuple[Path, str]] = {}
     for path in sorted(root.rglob("*.mat")):
         if path.stem.isdigit():
-            found[int(path.stem)] = (path, "")
+            slices[int(path.stem)] = (path, "")
     for path in sorted(root.glob("*.zip")):
         try:
             with zipfile.ZipFile(path) as archive:
@@ -100,8 +100,8 @@ def _slices(root: Path) -> dict[int, tuple[Path, str]]:
             raise UserError(f"{path}: damaged archive: delete it and fetch it again") from None
         for name in names:
             if (stem := Path(name).stem).isdigit() and name.endswith(".mat"):
-                found[int(stem)] = (path, name)
-    return found
+                slices[int(stem)] = (path, name)
+    return slices
 
 
 def _write(number: int, path: Path, name: str, fold: str, out: Path) -> ImageRecord:
@@ -126,9 +126,9 @@ def _write(number: int, path: Path, name: str, fold: str, out: Path) -> ImageRec
 
 
 def read_slice(data: bytes) -> tuple[str, str, np.ndarray, np.ndarray]:
-    """Label, patient id, grey levels int16 (H, W) and mask bool (H, W) of one MATLAB v7.3 file.
+    """Read label, patient id, grey levels int16 (H, W) and mask bool (H, W) from one MATLAB v7.3 file.
 
-    Raises OSError, KeyError or ValueError when it is none.
+    Raises OSError, KeyError or ValueError for anything else.
     """
     import h5py
 
@@ -136,12 +136,12 @@ def read_slice(data: bytes) -> tuple[str, str, np.ndarray, np.ndarray]:
         slice_ = file["cjdata"]
         label = LABELS[int(slice_["label"][()].item())]
         patient = "".join(chr(code) for code in slice_["PID"][()].ravel())
-        # MATLAB stores columns first, so rows and columns come out exchanged.
+        # MATLAB stores columns first, so rows and columns are swapped.
         return label, patient.strip(), slice_["image"][()].T, slice_["tumorMask"][()].T > 0
 
 
 def _folds(root: Path) -> list[int]:
-    """The authors' fold of every slice, in order."""
+    """Read the authors' fold of every slice, in order."""
     import h5py
 
     path = next(iter(sorted(root.rglob(FOLDS))), None)

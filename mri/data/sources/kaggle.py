@@ -1,8 +1,8 @@
 """Brain Tumor MRI Dataset (M. Nickparvar, Kaggle), the set that most published work uses.
 
-It gathers slices of the figshare set, of SARTAJ and of Br35H under four classes, with a test part that overlaps its
-training part: the audit measures by how much. What is downloaded is compared with the counts, sizes and hashes pinned
-in conf/data/kaggle.yaml; another content is another dataset and is used only when told to.
+It combines slices of the figshare set, SARTAJ and Br35H in four classes; its test part overlaps its training part, and
+the audit measures by how much. A download is compared with the counts, sizes and hashes pinned in
+conf/data/kaggle.yaml; other content is another dataset, and used only with `accept_changed`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mri.data.sources import _folders, _kagglehub
 
 
 class Options(BaseModel):
-    """What conf/data/kaggle.yaml sets.
+    """The options in conf/data/kaggle.yaml.
 
     handle: dataset and version. folder: files placed by hand instead ("" downloads them).
     counts: files per part and class. bytes, md5: size and DVC's directory hash of a part, where known.
@@ -40,7 +40,7 @@ class Options(BaseModel):
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
-    """One sample per file; paths are absolute (kagglehub's cache, or the folder given)."""
+    """Yield a record per file; paths are absolute (in kagglehub's cache, or the given folder)."""
     by_hand = Path(options.folder) if options.folder else None
     root = _kagglehub.folder(options.handle, by_hand, "Training/ and Testing/ with a folder per class")
     files = _folders.scan(root, classes)
@@ -57,27 +57,27 @@ def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterato
 
 
 def compare(files: list[_folders.File], options: Options) -> list[str]:
-    """How files differ from what `options` pins; empty when they don't."""
-    found = Counter(tuple(file.relative.split("/")[:2]) for file in files)
+    """Describe how files differ from what `options` pins; empty when they don't."""
+    actual = Counter(tuple(file.relative.split("/")[:2]) for file in files)
     pinned = {(part, label): n for part, labels in options.counts.items() for label, n in labels.items()}
     differences = [
-        f"{part}/{label} has {found[part, label]} files instead of {n}"
+        f"{part}/{label} has {actual[part, label]} files instead of {n}"
         for (part, label), n in pinned.items()
-        if found[part, label] != n
+        if actual[part, label] != n
     ]
     for part, size in options.bytes.items():
         total = sum(file.path.stat().st_size for file in _of(part, files))
         if total != size:
             differences.append(f"{part} has {total:,} bytes instead of {size:,}")
-    if not differences:  # hashing 130 MB says nothing new about files that differ already
+    if not differences:  # hashing 130 MB tells nothing new about files that already differ
         for part, md5 in options.md5.items():
-            if (actual := directory_md5(_of(part, files))) != md5:
-                differences.append(f"{part} has the hash {actual} instead of {md5}")
+            if (digest := directory_md5(_of(part, files))) != md5:
+                differences.append(f"{part} has the hash {digest} instead of {md5}")
     return differences
 
 
 def directory_md5(files: list[_folders.File]) -> str:
-    """The hash that DVC gives a directory of these files, which lie in one part: "<MD5>.dir".
+    """Return DVC's hash of a directory with these files, which are of one part: "<MD5>.dir".
 
     It is the MD5 of the JSON list of every file's MD5 and path below the directory, sorted by path.
     """

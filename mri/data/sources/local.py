@@ -1,17 +1,17 @@
 """Your own images: one folder per class.
 
     data/<class>/*                             or, with a test part of its own,
-    data/{Training,Testing}/<class>/*          (train and test will do)
+    data/{Training,Testing}/<class>/*          (or train and test)
     data/masks/<the same path>.png             optional: tumour masks of their image's size, black outside the tumour
     data/patients.csv                          optional: path,patient and, if known, source and plane of each image
     data/reference/                            optional: known slices that the audit compares images with
 
-Files may be PNG, JPEG, DICOM or NIfTI (`mri.data.images` says what is read of them). Images of one patient belong
-together in a split, so patients.csv is worth writing: without it only near-duplicates can be kept from crossing.
+Files may be PNG, JPEG, DICOM or NIfTI (see `mri.data.images`). A split must keep images of one patient together, so
+patients.csv is worth writing: without it only near-duplicates can be kept together.
 
 Faults of the layout stop the run: a missing or unexpected folder, an empty class, two files of one name, a mask
 without an image, a patients.csv that repeats a file or names an unknown one. Faults of one image skip that image
-(`mri.data.download` says how many may be).
+(`mri.data.download` limits how many).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from mri.data.dataset import ImageRecord
 from mri.data.sources import _folders
 
 PATIENTS, MASKS, REFERENCE = "patients.csv", "masks", "reference"
-KNOWN = ("patient", "source", "plane")  # columns of patients.csv besides path
+COLUMNS = ("patient", "source", "plane")  # columns of patients.csv besides path
 
 
 class Options(BaseModel):
-    """folder: where the class folders are. source: what images are called whose source patients.csv doesn't give."""
+    """folder: contains the class folders. source: of images for which patients.csv gives no source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +40,7 @@ class Options(BaseModel):
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
-    """One sample per file in the class folders; paths are absolute, nothing is copied here."""
+    """Yield a record per file in the class folders; paths are absolute, nothing is copied here."""
     root = Path(options.folder)
     if not root.is_dir():
         names = ", ".join(classes)
@@ -48,7 +48,7 @@ def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterato
             f"{root}: no such folder: put class folders in it ({names}), or use data=phantom, which needs none"
         )
     files = _folders.scan(root, classes, beside=(MASKS, REFERENCE))
-    known = _patients(root / PATIENTS, {file.relative for file in files})
+    patients = _patients(root / PATIENTS, {file.relative for file in files})
     masks = _masks(root / MASKS, {file.id for file in files})
     for file in files:
         yield ImageRecord(
@@ -57,12 +57,12 @@ def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterato
             label=file.label,
             official_split=file.split,
             mask=str(masks[file.id].absolute()) if file.id in masks else "",
-            **({"source": options.source} | known.get(file.relative, {})),
+            **({"source": options.source} | patients.get(file.relative, {})),
         )
 
 
 def _masks(folder: Path, ids: set[str]) -> dict[str, Path]:
-    """The masks below `folder` by the id of their image. Raises UserError for one that has no image."""
+    """Return the masks below `folder` by the id of their image. Raises UserError for a mask without an image."""
     masks = {path.relative_to(folder).with_suffix("").as_posix(): path for path in sorted(folder.rglob("*.png"))}
     for id, path in masks.items():
         if id not in ids:
@@ -71,7 +71,7 @@ def _masks(folder: Path, ids: set[str]) -> dict[str, Path]:
 
 
 def _patients(path: Path, files: set[str]) -> dict[str, dict[str, str]]:
-    """What patients.csv says of each file, by its path below the data folder; empty cells are left out."""
+    """Read patients.csv: the columns of each file, by its path below the data folder, without empty cells."""
     if not path.exists():
         return {}
     try:
@@ -89,6 +89,6 @@ def _patients(path: Path, files: set[str]) -> dict[str, dict[str, str]]:
     ):
         if len(names):
             raise UserError(f"{path}: {fault}: {names.iloc[0]} ({len(names)} such rows): correct or remove them")
-    columns = [name for name in KNOWN if name in table.columns]
+    columns = [name for name in COLUMNS if name in table.columns]
     rows = table.set_index("path")[columns].to_dict("index")
     return {name: {key: text.strip() for key, text in row.items() if text.strip()} for name, row in rows.items()}

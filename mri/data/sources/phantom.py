@@ -1,8 +1,8 @@
 """Synthetic slices with exact masks: the default, which needs no network, no account and no scans.
 
-`mri.data.phantom` draws them. Patients come in neighbouring slices of one plane; every class has as many patients in
-every plane, and slices, scanner and distractors of one distribution, so that nothing but the tumour tells classes
-apart. Figures measured on them say how well the pipeline works, nothing about patients.
+`mri.data.phantom` draws them. Each patient has neighbouring slices of one plane. Every class has equally many patients
+in each plane, and the same distribution of slices, scanners and distractors, so that only the tumour distinguishes
+classes. Scores on them show whether the pipeline works, and nothing about real patients.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from mri.data.phantom.lesions import CLASSES
 
 
 class Options(BaseModel):
-    """How many pictures, and of what size; conf/data/phantom.yaml says why the defaults are what they are.
+    """Number and size of the pictures; conf/data/phantom.yaml gives the reasons for its values.
 
-    patients: per class, a multiple of the three planes so that every class shows each plane equally often.
+    patients: per class, a multiple of three so that every class has each plane equally often.
     slices: neighbouring slices per patient. canvas: side of a picture in pixels.
     radius_mm: least and most, of the circle with the area of a tumour's cross-section.
-    coverage: from the first to the last slice of a patient, in such radii.
+    coverage: distance from the first to the last slice of a patient, in such radii.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,41 +50,41 @@ class Options(BaseModel):
 
 
 def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
-    """Render every patient into `out`, images/ and masks/, and yield a sample per slice.
+    """Render every patient into `out`, images/ and masks/, and yield a record per slice.
 
-    The same seed gives the same bytes, and a patient's slices depend neither on how many others there are nor on which
-    classes. Raises UserError for a class that there is no phantom of.
+    The same seed gives the same bytes; a patient's slices don't depend on the number of patients or on other classes.
+    Raises UserError for a class without a phantom.
     """
     unknown = [name for name in classes if name not in CLASSES]
     if unknown:
         raise UserError(f"data.classes: there is no phantom of {unknown[0]!r}: choose from {', '.join(CLASSES)}")
     for folder in ("images", "masks"):
         (out / folder).mkdir(parents=True, exist_ok=True)
-    anatomy.head()  # once, before the threads ask for it
+    anatomy.head()  # cached before the threads need it
     patients = [(kind, number) for kind in classes for number in range(options.patients)]
-    # Threads suffice: numpy and scipy release the interpreter lock; BLAS threads on top would only get in the way.
+    # Threads suffice: numpy and scipy release the interpreter lock; more BLAS threads would only slow them down.
     with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(os.cpu_count()) as pool:
-        for samples in pool.map(lambda patient: _patient(options, patient[0], patient[1], out, seed), patients):
-            yield from samples
+        for records in pool.map(lambda patient: _patient(options, patient[0], patient[1], out, seed), patients):
+            yield from records
 
 
 def _patient(options: Options, kind: str, number: int, out: Path, seed: int) -> list[ImageRecord]:
-    """Render one patient to files; a sample per slice."""
+    """Render one patient to files, and return a record per slice."""
     plane = PLANES[number % len(PLANES)]
     recipe = rendering.Recipe(options.slices, options.canvas, options.radius_mm, options.coverage)
     scan = rendering.render(recipe, kind, plane, seed, number)
     patient = f"{kind}-{number:03d}"
-    samples = []
+    records = []
     for k, (image, mask) in enumerate(zip(scan.images, scan.masks, strict=True)):
         name = f"{patient}-{k:02d}"
         path, mask_path = f"images/{name}.png", f"masks/{name}.png" if mask.any() else ""
         _write(image, out / path)
         if mask_path:
             _write(mask.astype(np.uint8) * 255, out / mask_path)
-        samples.append(
+        records.append(
             ImageRecord(name, path, kind, "phantom", patient=patient, group=patient, mask=mask_path, plane=plane)
         )
-    return samples
+    return records
 
 
 def _write(pixels: np.ndarray, path: Path) -> None:
