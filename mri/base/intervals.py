@@ -74,4 +74,6 @@ def wilson(successes: int, n: int) -> Estimate:
     if n == 0:
         return {"value": 0.0, "low": 0.0, "high": 1.0}
     interval = binomtest(successes, n).proportion_ci(method="wilson")
-    return {"value": successes / n, "low": float(interval.low), "high": float(interval.high)}
+    # Exact at the ends, which rounding misses by a hair.
+    low, high = 0.0 if successes == 0 else interval.low, 1.0 if successes == n else interval.high
+    return {"value": successes / n, "low": float(low), "high": float(high)}
