@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from service.predictor import Predictor
 from tests import packages
@@ -24,6 +24,7 @@ OFFLINE = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
 ]
+expect.set_options(timeout=30_000)  # a busy machine is no failure
 needs_browser = pytest.mark.skipif(
     not shutil.which(CHROMIUM), reason=f"no browser at {CHROMIUM}: run `make browser`, or name one in CHROMIUM"
 )

@@ -151,7 +151,7 @@ def test_an_upload_shows_what_the_api_answers_and_why_it_abstains(page, client):
 def test_notice_training_data_and_banner_are_on_the_page_from_the_start(page):
     expect(page.get_by_text(NOTICE)).to_be_in_viewport()
     expect(page.get_by_text("Trained on: phantom (synthetic), version 0123456789ab")).to_be_in_viewport()
-    expect(page.get_by_text("Knows synthetic images only.")).to_be_visible()
+    expect(page.get_by_text("Trained on synthetic images only.")).to_be_visible()
     assert "90.0\xa0% [80.0, 100.0]" in page.locator(".start").inner_text().replace(" %", "\xa0%")
 
 
@@ -496,10 +496,13 @@ def test_after_clearing_the_history_leads_to_no_other_scan(page):
 
 
 @needs_browser
-def test_a_table_of_large_files_is_asked_for_in_parts_that_the_service_takes(page):
+def test_a_table_of_large_files_is_asked_for_in_parts_that_the_service_takes(page, tmp_path):
     large = packages.scan() + bytes(2_600_000)  # nobody reads what follows a picture
     assert 8 * len(large) > Settings().max_bytes
-    upload(page, *({"name": f"{i}.png", "mimeType": "image/png", "buffer": large} for i in range(9)))
+    paths = [tmp_path / f"{i}.png" for i in range(9)]
+    for path in paths:
+        path.write_bytes(large)
+    page.locator("#files").set_input_files(paths)
     expect(page.locator(".results tbody .number:not(:empty)")).to_have_count(9)
     expect(page.get_by_role("progressbar")).to_be_hidden()
 

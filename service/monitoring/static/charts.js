@@ -10,7 +10,7 @@ function draw(name, attributes, ...children) {
   return element;
 }
 
-/** A round number that is at least `value`, and whose half is round as well. */
+/** Return a round number of at least `value` whose half is round as well. */
 export function roundUp(value) {
   if (!(value > 0)) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -64,7 +64,7 @@ function panel(title, svg, names, note) {
   return box;
 }
 
-/** Lines over time. series: [{name, points: [[time, value or null], ...]}]. limit: draws a dashed line at 1. */
+/** Draw lines over time. series: [{name, points: [[time, value or null], ...]}]. limit: draws a dashed line at 1. */
 export function lines(title, since, until, series, { format = short, top = null, limit = false, note = "" } = {}) {
   const values = series.flatMap((one) => one.points.map((point) => point[1])).filter((value) => value !== null);
   const height = top ?? roundUp(Math.max(limit ? 1.2 : 0, ...values));
@@ -89,7 +89,7 @@ export function lines(title, since, until, series, { format = short, top = null,
   return panel(title, svg, series.map((one, i) => [one.name, `s${i % 4}`]), note);
 }
 
-/** Stacked bars over time. parts: [{time, values: [..]}]; names: [[name, class], ...]. */
+/** Draw stacked bars over time. parts: [{time, values: [..]}]; names: [[name, class], ...]. */
 export function bars(title, since, until, parts, names, { format = short, top = null } = {}) {
   const sum = (list) => list.reduce((a, b) => a + b, 0);
   const height = top ?? roundUp(Math.max(0, ...parts.map((part) => sum(part.values))));

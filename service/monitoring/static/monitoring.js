@@ -1,4 +1,4 @@
-// The dashboard: asks /api/monitoring every few seconds and draws what it says.
+// The dashboard: draws the figures of /api/monitoring every few seconds.
 
 import { className } from "/ui/names.js";
 import { bars, lines, short } from "./charts.js";
@@ -26,14 +26,14 @@ function tile(name, value, more = "", bad = false) {
 function driftTile(drift) {
   if (!drift) return tile("Drift", "–", "no reference is packaged");
   if (!drift.windows.length && !drift.alarms.length) {
-    return tile("Drift", "–", `${drift.waiting} of ${drift.window} predictions for a first look`);
+    return tile("Drift", "–", `${drift.waiting} of ${drift.window} predictions for the first window`);
   }
   if (drift.alarms.length) return tile("Drift", "alarm", drift.alarms.join(", "), true);
   return tile("Drift", "none", `of ${drift.model}, every ${drift.window} predictions`);
 }
 
-function tiles(found) {
-  const t = found.totals, a = t.accuracy;
+function tiles(summary) {
+  const t = summary.totals, a = t.accuracy;
   const range = a ? `${percent(a.low)} to ${percent(a.high)}, ${a.n} confirmed` : "no confirmed classes yet";
   const list = [
     tile("Requests", short(t.requests), `${short(t.predictions)} predictions`),
@@ -41,19 +41,19 @@ function tiles(found) {
     tile("Abstained", percent(t.abstention_rate), `${short(t.abstained)} predictions`),
     tile("Latency", ms(t.latency_ms?.p50), `p95 ${ms(t.latency_ms?.p95)}, p99 ${ms(t.latency_ms?.p99)}`),
     tile("Confidence", percent(t.confidence?.p50), `lowest tenth below ${percent(t.confidence?.p10)}`),
-    driftTile(found.drift),
+    driftTile(summary.drift),
     tile("Accuracy", a ? percent(a.value) : "–", range),
   ];
-  if (found.lost) list.push(tile("Not recorded", short(found.lost), "requests since the store began", true));
+  if (summary.lost) list.push(tile("Not recorded", short(summary.lost), "requests since the store was created", true));
   at("tiles").replaceChildren(...list);
 }
 
-function charts(found) {
-  const { since, until, series } = found;
+function charts(summary) {
+  const { since, until, series } = summary;
   const middle = (until - since) / series.length / 2;
   const over = (pick) => series.map((part) => [part.time + middle, pick(part) ?? null]);
   const classes = [...new Set(series.flatMap((part) => Object.keys(part.classes)))].sort();
-  const drift = found.drift;
+  const drift = summary.drift;
   const list = [
     bars("Requests", since, until, series.map((part) => ({ time: part.time, values: [part.predictions, part.refused, part.errors] })),
       [["answered", "s0"], ["refused", "refused"], ["failed", "errors"]]),
@@ -71,7 +71,7 @@ function charts(found) {
     const names = ["classes", "confidence", "image", "features"];
     list.push(lines(`Drift of ${drift.model}`, since, until,
       names.map((name) => ({ name, points: drift.windows.map((window) => [window.time, window.strengths[name]]) })),
-      { limit: true, note: "above the dashed line twice in a row: alarm" }));
+      { limit: true, note: "alarm: two windows in a row above the dashed line" }));
   }
   at("charts").replaceChildren(...list);
 }
@@ -89,14 +89,14 @@ function table(id, head, rows, empty) {
   at(id).replaceChildren(line(head, "th"), ...(rows.length ? rows.map((cells) => line(cells, "td")) : [line([empty], "td")]));
 }
 
-function tables(found) {
+function tables(summary) {
   table("models", ["model", "predictions", "p50", "p95", "confidence", "abstained", "accuracy"],
-    Object.entries(found.models).map(([name, f]) => [name, short(f.predictions), ms(f.latency_ms?.p50), ms(f.latency_ms?.p95),
+    Object.entries(summary.models).map(([name, f]) => [name, short(f.predictions), ms(f.latency_ms?.p50), ms(f.latency_ms?.p95),
       percent(f.confidence?.p50), percent(f.abstention_rate),
       f.accuracy ? `${percent(f.accuracy.value)} [${percent(f.accuracy.low)}, ${percent(f.accuracy.high)}]` : "–"]),
     "nothing was predicted");
   table("errors", ["time", "status", "error", "model"],
-    found.recent_errors.map((e) => [moment(e.time), e.status, e.error ?? "–", e.model ?? "–"]), "none");
+    summary.recent_errors.map((e) => [moment(e.time), e.status, e.error ?? "–", e.model ?? "–"]), "none");
 }
 
 function choices(names) {
@@ -113,14 +113,14 @@ async function refresh() {
   const query = new URLSearchParams({ hours: at("hours").value, model: at("model").value });
   try {
     const answer = await fetch(`/api/monitoring?${query}`);
-    const found = await answer.json();
+    const summary = await answer.json();
     if (mine !== asked) return; // another range was chosen meanwhile
-    if (!answer.ok) throw new Error(found.detail);
-    choices(found.packaged);
-    at("synthetic").hidden = !found.synthetic;
-    tiles(found);
-    charts(found);
-    tables(found);
+    if (!answer.ok) throw new Error(summary.detail);
+    choices(summary.packaged);
+    at("synthetic").hidden = !summary.synthetic;
+    tiles(summary);
+    charts(summary);
+    tables(summary);
     at("error").textContent = "";
     at("updated").textContent = `updated ${new Date().toLocaleTimeString()}`;
   } catch (error) {

@@ -1,4 +1,4 @@
-// The API as the page uses it: answers as objects, failures as sentences.
+// The API's client: answers become objects, failures become sentences.
 import { sentence } from "./names.js";
 
 const TIMEOUT_SECONDS = 60; // for a request with all its repetitions
@@ -6,7 +6,7 @@ export const UNREADABLE = 422, TOO_LARGE = 413;
 const UNREACHABLE = "The service can't be reached: check that it runs and that you are connected, then try again.";
 const RETRIES = 4, LONGEST_PAUSE_SECONDS = 10;
 
-/** A request that failed; the message is a sentence for people. status: of the answer, 0 where none came. */
+/** A failed request; the message is a sentence for people. status: of the answer, 0 without an answer. */
 export class Failure extends Error {
   constructor(message, status = 0) {
     super(message);
@@ -14,7 +14,7 @@ export class Failure extends Error {
   }
 }
 
-/** The answer, as an object. A busy service is asked again, each time after twice as long, while `wanted()`. */
+/** Return the answer as an object. A busy service is asked again after pauses that double, while `wanted()`. */
 async function request(path, body, { headers = {}, wanted = () => true } = {}) {
   const aborter = new AbortController();
   const timer = setTimeout(() => aborter.abort(), TIMEOUT_SECONDS * 1000);
@@ -32,14 +32,14 @@ async function request(path, body, { headers = {}, wanted = () => true } = {}) {
   }
 }
 
-/** A file of the service, as a blob. */
+/** Return a file of the service as a blob. */
 export async function file(address) {
   const response = await fetch(address).catch(() => { throw new Failure(UNREACHABLE); });
   if (!response.ok) throw new Failure(`The service could not send ${address.split("/").at(-1)} (status ${response.status}): try again.`);
   return response.blob();
 }
 
-/** {ok, status, text, pause}; pause: the seconds after which a busy service may be asked again, or NaN. */
+/** Return {ok, status, text, pause}; pause: seconds until a busy service may be asked again, or NaN. */
 async function send(path, options) {
   try {
     const response = await fetch(path, options);
@@ -85,15 +85,15 @@ export const models = () => request("models");
 
 export const schema = () => request("docs.json");
 
-/** One file's answer, with the map of one method. again: whether that model has answered on the file before. */
+/** Return the answer for a file, with the map of one method. again: whether this model answered for it before. */
 export const predict = (file, model, method, again, wanted) =>
   request("predict", form([["image", file], ["model", model], ["explain", method], ["again", again]]), { wanted });
 
-/** Tell the confirmed class of an answered request. */
+/** Send the confirmed class of an answered request. */
 export const feedback = (requestId, label) =>
   request("feedback", JSON.stringify({ request_id: requestId, label }), { headers: { "Content-Type": "application/json" } });
 
-/** [{index, prediction} or {index, error}] in the order of the files. */
+/** Return [{index, prediction} or {index, error}] in the order of the files. */
 export const predictBatch = async (files, model, wanted) => {
   const body = form([...files.map(file => ["images", file]), ["model", model]]);
   return (await request("predict_batch", body, { wanted })).predictions;

@@ -1,4 +1,4 @@
-// The classifier's page: which view is shown, the files that come in, and the model that is asked.
+// The classifier: chooses the view, takes in files, and holds the chosen model.
 import * as api from "./api.js";
 import { complain, make, renew } from "./dom.js";
 import { className, modelName } from "./names.js";
@@ -11,8 +11,8 @@ import { tableView } from "./view-table.js";
 
 const SAMPLES = ["glioma", "meningioma", "notumor", "pituitary"];
 const $ = id => document.getElementById(id);
-let about; // what GET /models says
-let shown; // the context of the view in place: what finishes later for another one is dropped
+let about; // the answer of GET /models
+let shown; // the context of the current view: work that ends later for another one is dropped
 
 async function start() {
   try {
@@ -30,7 +30,7 @@ async function start() {
   }
   $("model").addEventListener("change", show);
   addEventListener("hashchange", show);
-  // The address says which view is shown, so it can't say that of a place within the page.
+  // The address names the view, so it can't name a place within the page.
   document.querySelector(".skip").addEventListener("click", event => {
     event.preventDefault();
     $("main").focus();
@@ -56,7 +56,7 @@ function show() {
   $("view").replaceChildren(element);
   document.title = `${scan ? `${scan.name} – ` : ""}Brain-tumour MRI classifier`;
   listScans();
-  // After a change of view, reading goes on at its heading; a change of model leaves the focus on the list.
+  // After a change of view the focus goes to its heading; after a change of model it stays on the list.
   if (moved && document.activeElement !== $("model")) {
     const heading = element.querySelector("h1");
     heading.focus({ preventScroll: true });
@@ -122,7 +122,7 @@ function acceptFiles() {
     take($("files").files);
     $("files").value = ""; // so that the same file can be chosen again
   });
-  // Files may be dropped anywhere: next to the zone, the browser would leave the page to show them.
+  // Files may be dropped anywhere: outside the zone, the browser would otherwise leave the page to show them.
   addEventListener("dragover", event => {
     event.preventDefault();
     $("drop").classList.add("over");

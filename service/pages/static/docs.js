@@ -1,16 +1,16 @@
-// The API's reference, written from its OpenAPI schema.
+// The API reference, made from the OpenAPI schema.
 import * as api from "./api.js";
 import { complain, make, stamp } from "./dom.js";
 
 const MULTIPART = "multipart/form-data", JSON_BODY = "application/json";
-const PLACEHOLDERS = { request_id: "<request_id of an answer>" }; // what nobody but the reader knows
+const PLACEHOLDERS = { request_id: "<request_id of an answer>" }; // values that only the reader knows
 let schemas = {};
-let told = {}; // what a field of that name may hold in this service, where the schema can only give an example
+let values = {}; // values of fields that work with this service; the schema has only examples
 
 async function start() {
   try {
     const [schema, about] = await Promise.all([api.schema(), api.models()]);
-    told = {
+    values = {
       model: about.default,
       explain: about.methods[0] ?? "none",
       label: about.classes[0],
@@ -41,7 +41,7 @@ function section(path, method, operation) {
     if (status < 300) addFields(slots.fields, `Answer ${status}`, nested(fields(schema)));
     else errors.push([status, schema]);
   }
-  // All errors have one form.
+  // All errors have the same body.
   addFields(slots.fields, `Errors ${errors.map(([status]) => status).join(", ")}`, nested(fields(errors[0]?.[1])));
   slots.example.textContent = curl(path, method, body);
   return root;
@@ -59,13 +59,13 @@ function addFields(where, title, rows) {
   where.append(root);
 }
 
-/** [name, schema, required, description] of an object's fields; none for anything else. */
+/** Return [name, schema, required, description] of an object's fields; none for anything else. */
 function fields(schema) {
   const { properties = {}, required = [] } = resolve(schema);
   return Object.entries(properties).map(([name, one]) => [name, one, required.includes(name), one.description]);
 }
 
-/** The fields of an answer, each followed by the fields inside it; in answers every field is there, so none is marked. */
+/** Return an answer's fields, each followed by those inside it; none is marked as required, as answers have all. */
 function nested(rows, prefix = "") {
   return rows.flatMap(([name, schema, , description]) => {
     const path = prefix + name;
@@ -74,7 +74,7 @@ function nested(rows, prefix = "") {
   });
 }
 
-/** The object inside a field, and how its place is written: [] for a list's items, {} for a value by name. */
+/** Return the object inside a field, and the mark of its place: [] for a list's items, {} for values by name. */
 function inside(schema) {
   const { anyOf, items, additionalProperties, ...plain } = resolve(schema);
   if (anyOf) return inside(anyOf.find(one => one.type !== "null"));
@@ -107,7 +107,7 @@ function meaning(name, schema, description = "") {
 
 const text = value => (typeof value === "string" ? value : JSON.stringify(value));
 
-/** A command that works here: required fields, and what has an example. */
+/** Return a command that works with this service: required fields, and fields with an example. */
 function curl(path, method, body) {
   const address = new URL(path.replace(/^\//, ""), document.baseURI).href;
   if (body[MULTIPART]) {
@@ -119,12 +119,12 @@ function curl(path, method, body) {
     return ["curl", ...parts, address].join(" ");
   }
   if (body[JSON_BODY]) {
-    const values = fields(body[JSON_BODY].schema).map(([name, schema]) => [name, PLACEHOLDERS[name] ?? example(name, schema) ?? ""]);
-    return `curl -H 'Content-Type: ${JSON_BODY}' -d '${JSON.stringify(Object.fromEntries(values))}' ${address}`;
+    const pairs = fields(body[JSON_BODY].schema).map(([name, schema]) => [name, PLACEHOLDERS[name] ?? example(name, schema) ?? ""]);
+    return `curl -H 'Content-Type: ${JSON_BODY}' -d '${JSON.stringify(Object.fromEntries(pairs))}' ${address}`;
   }
   return method === "GET" ? `curl ${address}` : `curl -X ${method} ${address}`;
 }
 
-const example = (name, schema) => told[name] ?? resolve(schema).examples?.[0];
+const example = (name, schema) => values[name] ?? resolve(schema).examples?.[0];
 
 start();

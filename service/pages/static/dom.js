@@ -1,6 +1,6 @@
-// Small help with the document. What comes from people or the service is only ever written as text.
+// Helpers for the document. Data from people or the service is written as text only, never as HTML.
 
-/** A copy of a <template>'s first element, and its elements with data-slot by name. */
+/** Return a copy of a <template>'s first element, and its elements with data-slot by name. */
 export function stamp(id) {
   const root = document.getElementById(id).content.firstElementChild.cloneNode(true);
   const slots = {};
@@ -8,14 +8,14 @@ export function stamp(id) {
   return [root, slots];
 }
 
-/** An element with text, or with children. */
+/** Make an element with text or children. */
 export function make(tag, content = "", properties = {}) {
   const element = Object.assign(document.createElement(tag), properties);
   element.append(...[content].flat());
   return element;
 }
 
-/** Replace the children of `parent`. The link that has the focus, if one has, passes it on to its successor. */
+/** Replace the children of `parent`. A focused link passes the focus on to its successor. */
 export function renew(parent, children) {
   const focused = parent.contains(document.activeElement) ? document.activeElement.getAttribute("href") : null;
   parent.replaceChildren(...children);
@@ -25,12 +25,12 @@ export function renew(parent, children) {
 const status = document.getElementById("status");
 const error = document.getElementById("error");
 
-/** Let a screen reader say it. */
+/** Let screen readers read a text aloud. */
 export function announce(text) {
   status.textContent = text;
 }
 
-/** Show a sentence about what went wrong; "" takes it away. */
+/** Show a sentence about what went wrong; "" removes it. */
 export function complain(sentence) {
   error.textContent = sentence;
 }

@@ -3,17 +3,17 @@ import { UNREADABLE } from "./api.js";
 import { make, stamp } from "./dom.js";
 import { abstainSentence, className, methodAbout, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 
-/** How maps are shown; stays when the view changes. */
+/** How maps are displayed; kept when the view changes. */
 export const display = { method: "gradcam", opacity: 60 };
 
-/** Keep the chosen method where it is one of those offered; the first of them otherwise. */
+/** Keep the chosen method if it is among those offered, otherwise choose the first. */
 export function chooseAmong(methods) {
   if (!methods.includes(display.method)) display.method = methods[0] ?? NO_METHOD;
 }
 
 export const png = base64 => `data:image/png;base64,${base64}`;
 
-/** What a network says of a scan: class, why it abstains, probabilities, set. */
+/** Make a network's answer: class, reasons to abstain, probabilities, set. */
 export function verdict(answer, heading = modelName(answer.model)) {
   const [root, slots] = stamp("answer");
   const top = answer.probabilities[answer.label];
@@ -45,14 +45,14 @@ export function showMap(slots, name, answer, method) {
   if (method === NO_METHOD) return;
   const explanation = answer.explanations[method];
   slots.scan.src = png(answer.scan);
-  slots.scan.alt = `${name}, under the map`;
+  slots.scan.alt = `${name}, below the map`;
   slots.map.src = png(explanation.overlay);
   slots.map.alt = `${methodName(method)} of ${modelName(answer.model)} for ${className(explanation.target).toLowerCase()}`;
   slots.map.style.opacity = display.opacity / 100;
   slots.caption.textContent = caption(explanation, method);
 }
 
-/** Take the map away, so that none is seen under another's name, and say why in its place. */
+/** Remove the map, so that it isn't seen under another name, and show why in its place. */
 export function hideMap(slots, why) {
   slots.map.removeAttribute("src");
   slots.map.alt = "";
@@ -64,18 +64,18 @@ function caption({ target, agreement }, method) {
   return `${methodName(method)} for ${className(target).toLowerCase()}${agreed}`;
 }
 
-/** Why there is no answer, in one word: the file, or the service. */
+/** Make a tag that says whether the file or the service is at fault. */
 export const failureTag = failure => make("span", failure.status === UNREADABLE ? "unreadable" : "failed", { className: "tag bad" });
 
 export const abstainTag = () => make("span", "abstains", { className: "tag warn" });
 
-/** Method switch, opacity slider and legend, and what chooses a method; `changed` runs when a person does. */
+/** Make the method switch, the opacity slider and the legend, and a function that sets the method. changed: runs when a person does. */
 export function controls(methods, changed) {
   const [root, slots] = stamp("controls");
   const inputs = new Map();
   root.hidden = methods.length === 0;
   const choose = method => {
-    // Arrow keys move on from the method that is focused: it has to be the one that is chosen.
+    // Arrow keys move on from the focused method, so it must be the chosen one.
     if ([...inputs.values()].includes(document.activeElement)) inputs.get(method).focus();
     inputs.get(method).checked = true;
     display.method = method;

@@ -1,4 +1,4 @@
-// One page to keep: scan, map, probabilities, and what has to be known with them, drawn as a picture.
+// The report: scan, map, probabilities and facts on one page, drawn as a picture.
 import { abstainSentence, className, drawnSentence, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 import { png } from "./parts.js";
 
@@ -9,7 +9,7 @@ const FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', 'DejaVu
 
 const short = value => value.toLocaleString("en", { maximumSignificantDigits: 3 });
 
-/** What has to be known of an answer, as pairs of name and text. */
+/** Return the facts of an answer, as pairs of name and text. */
 export function facts(answer) {
   const time = Object.entries(answer.milliseconds ?? {}).map(([part, ms]) => `${part} ${ms.toFixed(1)} ms`).join(", ");
   const unlike = answer.unlike_training;
@@ -17,15 +17,15 @@ export function facts(answer) {
     ["Model", modelName(answer.model)],
     ["Trained on", `${answer.dataset}${answer.synthetic ? " (synthetic images only)" : ""}`],
     ["Data version", answer.data_version],
-    ["Image", `${answer.image.width} × ${answer.image.height} pixels, seen as ${answer.image.size} × ${answer.image.size}`],
-    ...(unlike ? [["Distance from training data", `${short(unlike.score)} (stops at ${short(unlike.threshold)})`]] : []),
-    ...(time ? [["Time taken", time]] : []), // of a batch only the whole is known
+    ["Image", `${answer.image.width} × ${answer.image.height} pixels, scaled to ${answer.image.size} × ${answer.image.size}`],
+    ...(unlike ? [["Distance from training data", `${short(unlike.score)} (limit ${short(unlike.threshold)})`]] : []),
+    ...(time ? [["Time taken", time]] : []), // a batch has one time for all files
     ["Answered", answer.time.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })],
     ["Request", answer.request_id],
   ];
 }
 
-/** Download the report on one answer, with the map as it is shown. */
+/** Download the report on an answer, with the map as displayed. */
 export async function saveReport(scan, answer, display) {
   const canvas = await drawReport(scan, answer, display);
   const blob = await new Promise(done => canvas.toBlob(done, "image/png"));
@@ -40,7 +40,7 @@ async function drawReport(scan, answer, { method, opacity }) {
   const canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
   const page = new Page(canvas.getContext("2d"));
   page.text("Brain-tumour MRI classifier", 26, MUTED);
-  page.text(scan.name, scan.name.length > 80 ? 22 : 44, INK, "600"); // large, it would push the facts off the sheet
+  page.text(scan.name, scan.name.length > 80 ? 22 : 44, INK, "600"); // in large type it would push the facts off the page
   page.text(answer.notice, 26, WARN, "600");
   if (drawnSentence(scan, answer)) page.text(drawnSentence(scan, answer), 26, WARN);
   page.rule();
@@ -55,7 +55,7 @@ async function drawReport(scan, answer, { method, opacity }) {
   return canvas;
 }
 
-/** The scan as the network saw it, and beside it under the map. */
+/** Draw the network's input, without and with the map. */
 async function drawMap(page, answer, method, opacity) {
   const explanation = answer.explanations[method];
   const [picture, map, legend] = await Promise.all(
@@ -67,7 +67,7 @@ async function drawMap(page, answer, method, opacity) {
   page.picture(map, MARGIN + side + 32, top, side, opacity / 100);
   page.y = top + side + 8;
   const target = className(explanation.target).toLowerCase();
-  page.columns(["What the network saw", `${methodName(method)} for ${target}, opacity ${opacity} %`], side + 32);
+  page.columns(["The network's input", `${methodName(method)} for ${target}, opacity ${opacity} %`], side + 32);
   page.legend(legend, MARGIN + side + 32);
   page.rule();
 }
@@ -78,7 +78,7 @@ function load(source) {
   return image.decode().then(() => image);
 }
 
-/** A canvas that is filled from top to bottom; y is where the next thing goes, in pixels. */
+/** A canvas that is filled from top to bottom; y: where the next item goes, in pixels. */
 class Page {
   constructor(context) {
     this.context = context;
@@ -93,7 +93,7 @@ class Page {
     this.context.fillText(text, x, y);
   }
 
-  /** Text over the full width from x. */
+  /** Write text from x to the right margin. */
   text(text, size, colour = INK, weight = "400", x = MARGIN) {
     this.context.font = `${weight} ${size}px ${FONT}`;
     for (const line of this.lines(text, WIDTH - MARGIN - x)) {
@@ -103,7 +103,7 @@ class Page {
     this.y += size * 0.15;
   }
 
-  /** Text in the current font, broken between words, and inside a word that is too long for a line of its own. */
+  /** Break text in the current font between words, and inside words that are longer than a line. */
   lines(text, width) {
     const fits = part => this.context.measureText(part).width <= width;
     const pieces = text.split(" ").flatMap(word => (fits(word) ? [` ${word}`] : [" ", ...word]));

@@ -1,23 +1,23 @@
-// The scans of this visit, and every answer that was given on them.
+// The scans of this session, with all answers for them.
 import * as api from "./api.js";
 import { NO_METHOD, sentence } from "./names.js";
 
 const BATCH = 8; // files per request, so that progress shows
-const BATCH_BYTES = 15e6; // of their files: the service takes 20 MB by default, and a form is larger than what it holds
-const CHEAP = new Set([NO_METHOD, "gradcam"]); // the service explains otherwise for a few at a time only
+const BATCH_BYTES = 15e6; // of their files: the service takes forms of 20 MB by default, and a form is larger than its files
+const CHEAP = new Set([NO_METHOD, "gradcam"]); // the service limits how many others it explains at a time
 const DISAGREE = "models_disagree";
 
 let turn = Promise.resolve();
-let latest = 0; // the number of the scan that came last; none is given twice, as addresses in the history name them
+let latest = 0; // the newest scan's number; none is used twice, as addresses in the history name them
 
-/** Do `task` when those before it are done: one page alone never fills the places that a service has for all. */
+/** Run `task` after those before it: one page alone never takes all of the service's slots. */
 function inTurn(task) {
-  const done = turn.then(task);
-  turn = done.catch(() => {});
-  return done;
+  const result = turn.then(task);
+  turn = result.catch(() => {});
+  return result;
 }
 
-/** A file and what networks said of it. `answers` and `failures` are by model. drawn: whether it is the page's sample. */
+/** A file with the networks' answers. `answers` and `failures` are by model. drawn: whether it is one of the samples. */
 class Scan {
   constructor(id, file, drawn) {
     this.id = id;
@@ -25,18 +25,18 @@ class Scan {
     this.drawn = drawn;
     this.name = file.name;
     this.answers = new Map();
-    this.confirmed = new Map(); // by request, the class that somebody told the service
+    this.confirmed = new Map(); // by request id: the class that was sent as feedback
     this.failures = new Map();
     this.preview = /^image\/(png|jpeg)$/.test(file.type) ? URL.createObjectURL(file) : null;
   }
 
-  /** The answer of a model with the map of `method`, if that is known; null otherwise. */
+  /** Return a model's answer if it has the map of `method`, otherwise null. */
   known(model, method) {
     const answer = this.answers.get(model);
     return answer?.explanations[method] || (method === NO_METHOD && answer) ? answer : null;
   }
 
-  /** The same, asking the service for what isn't known yet; null where that was no longer `wanted()`. */
+  /** The same, but ask the service for what is missing; null if it was no longer `wanted()`. */
   async explained(model, method, wanted) {
     const ask = async () => {
       if (this.known(model, method) || !wanted()) return this.known(model, method);
@@ -53,12 +53,12 @@ class Scan {
   learn(model, answer) {
     const known = this.answers.get(model);
     const explanations = { ...known?.explanations, ...answer.explanations };
-    // The first request on a file is the one that counts, and that feedback is about.
+    // The first request for a file is the one that counts, and that feedback is for.
     const request_id = known?.request_id ?? answer.request_id;
     this.answers.set(model, { ...answer, request_id, scan: answer.scan ?? known?.scan, explanations, time: new Date() });
     this.failures.delete(model);
     this.disagreement ??= answer.reasons.find(({ code }) => code === DISAGREE);
-    // That the networks disagree (consensus) speaks against each of them, whichever was asked and whatever is asked next.
+    // Disagreement of the networks (consensus) is a reason against each answer, earlier and later ones too.
     if (this.disagreement) for (const [name, one] of this.answers) this.answers.set(name, doubted(one, this.disagreement));
     return this.answers.get(model);
   }
@@ -87,8 +87,8 @@ export function clear() {
 }
 
 /**
- * Ask for every scan that `model` has said nothing of, and again for those where the service was at fault; calls
- * `progress` after each part. Stops when `wanted()` is false.
+ * Ask `model` about every scan without its answer, except where the file was at fault. Calls `progress` after each
+ * part, and stops when `wanted()` is false.
  */
 export async function predictAll(model, progress, wanted) {
   const waiting = scans.filter(scan => !scan.answers.has(model) && !isFinal(scan.failures.get(model)));
@@ -99,7 +99,7 @@ export async function predictAll(model, progress, wanted) {
     try {
       await predictPart(part, model, wanted);
     } catch (failure) {
-      // A service with a lower limit may still take each file on its own.
+      // A service with a lower limit may still take the files one by one.
       if (failure.status === api.TOO_LARGE && part.length > 1) queue.unshift(...part.map(scan => [scan]));
       else for (const scan of part) scan.failures.set(model, failure);
     }
@@ -115,20 +115,20 @@ async function predictPart(part, model, wanted) {
   }
 }
 
-/** Whether asking again would fail again, for the file is at fault. */
+/** Whether another request would fail as well, because of the file. */
 const isFinal = failure => [api.UNREADABLE, api.TOO_LARGE].includes(failure?.status);
 
-/** The scans in parts, none with too many files or bytes. */
+/** Divide scans into parts without too many files or bytes. */
 function parts(waiting) {
-  const found = [];
+  const batches = [];
   let bytes = 0;
   for (const scan of waiting) {
     bytes += scan.file.size;
-    if (found.length && found.at(-1).length < BATCH && bytes <= BATCH_BYTES) found.at(-1).push(scan);
+    if (batches.length && batches.at(-1).length < BATCH && bytes <= BATCH_BYTES) batches.at(-1).push(scan);
     else {
-      found.push([scan]);
+      batches.push([scan]);
       bytes = scan.file.size;
     }
   }
-  return found;
+  return batches;
 }

@@ -1,10 +1,10 @@
-// Runs before the page is drawn, so that a chosen theme never flashes. Without a choice the system's applies.
+// Runs before the page is drawn, so that it never flashes in the wrong theme. By default the system's theme applies.
 {
   const root = document.documentElement;
   try {
     const chosen = localStorage.getItem("theme");
     if (chosen) root.dataset.theme = chosen;
-  } catch {} // storage may be forbidden: then the choice lasts as long as the page
+  } catch {} // without storage the choice lasts as long as the page
 
   const isDark = () => (root.dataset.theme ?? (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light")) === "dark";
 

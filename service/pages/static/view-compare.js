@@ -1,4 +1,4 @@
-// One scan and what every network says of it, side by side; last, the map that they make together.
+// One scan with the answers of all networks side by side, and their consensus last.
 import { announce, complain, make, stamp } from "./dom.js";
 import { className, count, drawnSentence, list, methodName, modelName, NO_METHOD } from "./names.js";
 import { chooseAmong, controls, display, hideMap, showMap, verdict } from "./parts.js";
@@ -42,7 +42,7 @@ export function compareView(scan, { about, model, wanted, changed }) {
       if (!isChosen()) return;
       fail(card, scan.answers.get(name), `No map by ${methodName(method)}.`, failure);
     }
-    tell();
+    update();
   }
 
   async function fillJoint(card) {
@@ -52,7 +52,7 @@ export function compareView(scan, { about, model, wanted, changed }) {
       if (!wanted()) return;
       card.busy.textContent = "";
       showJoint(card, answer);
-      tell();
+      update();
     } catch (failure) {
       if (wanted()) fail(card, null, "No map.", failure);
     }
@@ -62,17 +62,17 @@ export function compareView(scan, { about, model, wanted, changed }) {
     const { target, agreement } = answer.explanations[TOGETHER];
     showMap(card, scan.name, answer, TOGETHER);
     card.map.alt = `Map of all networks together for ${className(target).toLowerCase()}`;
-    card.caption.textContent = `Consensus for ${className(target).toLowerCase()}`; // how far they agree stands beside it
+    card.caption.textContent = `Consensus for ${className(target).toLowerCase()}`; // their agreement is shown beside it
     card.answer.append(
-      make("p", "One map of all networks, each weighed by how sure it is of that class.", { className: "set" }),
-      make("p", agreement === null ? "Too few of them are sure of it to measure agreement." :
-        `They agree on where to look by ${agreement.toFixed(2)}: 1 when all point to the same pixels, 0 when no two do.`,
+      make("p", "One map of all networks, each weighted by its confidence in that class.", { className: "set" }),
+      make("p", agreement === null ? "Too few of them are confident to measure agreement." :
+        `Agreement on where to look: ${agreement.toFixed(2)} (1 if all maps point to the same pixels, 0 if no two do).`,
       { className: "set" }),
     );
   }
 
-  /** Every verdict, as each answer may change the others': the networks disagree. */
-  function tell() {
+  /** Update every verdict: each answer may show that the networks disagree. */
+  function update() {
     const answers = names.map(name => scan.answers.get(name));
     answers.forEach((answer, i) => answer && cards[i][1].answer.replaceChildren(verdict(answer, "")));
     changed();

@@ -1,4 +1,4 @@
-// One scan and what one network says of it.
+// One scan with the answer of one network.
 import * as api from "./api.js";
 import { announce, complain, make, stamp } from "./dom.js";
 import { abstainSentence, className, count, drawnSentence, methodName, modelName, NO_METHOD, percent } from "./names.js";
@@ -17,7 +17,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
   const [switches, choose] = controls(about.methods, load);
   slots.controls.append(switches);
   slots.explained.hidden = about.methods.length === 0;
-  let shown = null; // the method whose answer is in place
+  let shown = null; // the method whose map is displayed
   load();
   return root;
 
@@ -44,7 +44,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
     }
   }
 
-  /** Back to what was shown; before the first answer, to the first method, which asks least of the service. */
+  /** Go back to the last method; before the first answer, to the first method, which is the cheapest. */
   async function giveUp(method, failure) {
     slots.busy.textContent = "";
     complain(failure.message);
@@ -63,7 +63,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
     if (method === NO_METHOD) showFile();
     else {
       slots.plain.src = png(answer.scan);
-      slots.plain.alt = `${scan.name}, cropped and scaled as the network saw it`;
+      slots.plain.alt = `${scan.name}, cropped and scaled to the network's input`;
       showMap(slots, scan.name, answer, method);
     }
     slots.facts.replaceChildren(...facts(answer).map(([term, value]) => make("div", [make("dt", term), make("dd", value)])));
@@ -74,7 +74,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
     announce(method === NO_METHOD ? spoken(answer) : `${spoken(answer)} Map: ${methodName(method)}.`);
   }
 
-  /** The file itself, where the browser can show it: what the network saw comes with maps only. */
+  /** Show the file itself, if the browser can: the network's input comes with maps only. */
   function showFile() {
     slots.viewer.hidden = !scan.preview;
     Object.assign(slots.plain, { src: scan.preview ?? "", alt: scan.name });
@@ -82,18 +82,18 @@ export function scanView(scan, { about, model, wanted, changed }) {
   }
 }
 
-/** A form that tells the service which class it was, whatever it answered. */
+/** Make the form that sends the confirmed class to the service. */
 function feedback(scan, answer, classes) {
   const [root, slots] = stamp("feedback");
-  const told = () => scan.confirmed.get(answer.request_id) ?? "";
-  const recorded = () => (slots.said.textContent = `Recorded: ${className(told()).toLowerCase()}.`);
+  const confirmed = () => scan.confirmed.get(answer.request_id) ?? "";
+  const recorded = () => (slots.status.textContent = `Recorded: ${className(confirmed()).toLowerCase()}.`);
   for (const name of classes) slots.classes.append(new Option(className(name), name));
-  // Nothing is chosen beforehand: the network's own answer, confirmed by one careless click, would count as right.
-  slots.classes.value = told();
+  // Nothing is preselected: a careless click on the network's own answer would count it as right.
+  slots.classes.value = confirmed();
   const offer = () => (slots.tell.disabled = !slots.classes.value);
   slots.classes.addEventListener("change", offer);
   offer();
-  if (told()) recorded();
+  if (confirmed()) recorded();
   root.addEventListener("submit", async event => {
     event.preventDefault();
     complain("");
@@ -102,7 +102,7 @@ function feedback(scan, answer, classes) {
       await api.feedback(answer.request_id, label);
       scan.confirmed.set(answer.request_id, label);
       recorded();
-      announce(slots.said.textContent);
+      announce(slots.status.textContent);
     } catch (failure) {
       complain(failure.message);
     }

@@ -1,4 +1,4 @@
-// Before the first scan: what this is, and which networks there are.
+// The view before the first scan: an introduction and the networks.
 import { make, stamp } from "./dom.js";
 import { modelName } from "./names.js";
 
@@ -20,7 +20,7 @@ export function startView(about) {
   }
   slots.data.textContent =
     `Trained and tested on: ${about.dataset}, version ${about.data_version}. In brackets: 95 % intervals.` +
-    (about.synthetic ? " Scores on synthetic images say how well the pipeline works, nothing about patients." : "");
+    (about.synthetic ? " Scores on synthetic images show that the pipeline works; they say nothing about patients." : "");
   return root;
 }
 

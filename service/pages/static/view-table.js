@@ -1,4 +1,4 @@
-// All scans of the session and what the chosen network says of them.
+// All scans of the session with the chosen network's answers.
 import { UNREADABLE } from "./api.js";
 import { announce, make, renew, stamp } from "./dom.js";
 import { className, drawnSentence, modelName, percent } from "./names.js";
@@ -13,7 +13,7 @@ export function tableView({ model, wanted, changed }, cleared) {
 
   async function load() {
     const done = predictAll(model, () => wanted() && refresh(), wanted);
-    refresh(); // with what is asked for again as waiting
+    refresh(); // scans that are asked about again show as waiting
     await done;
     if (!wanted()) return;
     announce(slots.summary.textContent);
@@ -40,7 +40,7 @@ function row(scan, model) {
   if (scan.preview) Object.assign(slots.thumb, { src: scan.preview, hidden: false });
   slots.thumb.addEventListener("error", () => (slots.thumb.hidden = true));
   if (answer) {
-    slots.label.append(...called(answer));
+    slots.label.append(...label(answer));
     slots.probability.textContent = percent(answer.probabilities[answer.label]);
     slots.set.textContent = answer.set.map(className).join(", ") || "none";
     slots.remark.textContent = [...answer.reasons.map(reason => reason.detail), drawnSentence(scan, answer)].join(" ").trim();
@@ -53,8 +53,8 @@ function row(scan, model) {
   return root;
 }
 
-/** The class, or that there is none to rely on. */
-function called(answer) {
+/** Make the class, or a tag where the network abstains. */
+function label(answer) {
   if (!answer.abstain) return [make("span", className(answer.label), { className: "answered" })];
   return [abstainTag(), make("span", `most probable: ${className(answer.label).toLowerCase()}`, { className: "doubted" })];
 }
