@@ -1,4 +1,4 @@
-"""The Bento: what it needs to run is in it, and it runs from any folder."""
+"""The Bento: it holds what it needs to run and no training, and it runs from any folder."""
 
 import ast
 import os
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def pins(name: str) -> dict[str, str]:
-    """{package: version} of a requirements file."""
+    """Return {package: version} of a requirements file."""
     lines = [re.split(r"[ ;]", line)[0] for line in (ROOT / name).read_text().splitlines() if line and line[0] != "#"]
     return {canonical(line.split("==")[0]): line.split("==")[1] for line in lines if "==" in line}
 
@@ -30,8 +30,8 @@ def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name.lower())
 
 
-def brought(names) -> set[str]:
-    """Packages and all that they require here, optional parts left out unless they are asked for."""
+def with_dependencies(names) -> set[str]:
+    """Return packages and all that they require here, without extras that nobody requires."""
     seen: set[tuple[str, tuple]] = set()
     todo = [(name, ()) for name in names]
     while todo:
@@ -40,10 +40,10 @@ def brought(names) -> set[str]:
             continue
         seen.add((name, extras))
         try:
-            needed = [Requirement(text) for text in requires(name) or []]
+            requirements = [Requirement(text) for text in requires(name) or []]
         except PackageNotFoundError:  # for another system
             continue
-        todo += [(canonical(one.name), tuple(sorted(one.extras))) for one in needed if applies(one, extras)]
+        todo += [(canonical(one.name), tuple(sorted(one.extras))) for one in requirements if applies(one, extras)]
     return {name for name, _ in seen}
 
 
@@ -52,7 +52,7 @@ def applies(requirement: Requirement, extras) -> bool:
 
 
 def imported_at_once(path: Path) -> set[str]:
-    """Top-level names of what a module imports when it is loaded."""
+    """Return the top-level names of what a module imports when it is loaded."""
     names = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
@@ -63,44 +63,64 @@ def imported_at_once(path: Path) -> set[str]:
 
 
 def test_the_service_s_packages_have_the_pins_of_all_others():
-    own, direct, locked = pins("service/requirements.txt"), pins("requirements.txt"), pins("requirements.lock")
-    assert {name: (direct | {"mlflow-skinny": direct["mlflow"]})[name] for name in own} == own
-    assert {name: locked[name] for name in own} == own
+    service, direct, locked = pins("service/requirements.txt"), pins("requirements.txt"), pins("requirements.lock")
+    assert {name: (direct | {"mlflow-skinny": direct["mlflow"]})[name] for name in service} == service
+    assert {name: locked[name] for name in service} == service
 
 
-def test_what_the_service_imports_is_what_its_requirements_bring(tmp_path):
-    packages.package(tmp_path / "package")
+@pytest.fixture(scope="module")
+def modules(package, tmp_path_factory) -> set[Path]:
+    """The repository's files that a service loads which serves and sends figures to MLflow."""
+    folder = tmp_path_factory.mktemp("modules")
     program = (
-        "import sys, service.service\n"
+        "import sys, service.service, service.monitoring.rollup\n"
         "for module in list(sys.modules.values()): print(getattr(module, '__file__', None) or '')"
     )
-    settings = {"MRI_SERVICE": str(tmp_path / "package"), "MRI_MONITORING_URL": f"sqlite:///{tmp_path / 'm.db'}"}
+    settings = {"MRI_SERVICE": str(package), "MRI_MONITORING_URL": f"sqlite:///{folder / 'm.db'}"}
     run = [sys.executable, "-c", program]
     done = subprocess.run(run, cwd=ROOT, env=os.environ | settings, capture_output=True, text=True, check=True)
-    files = [Path(line) for line in done.stdout.splitlines() if line.startswith(str(ROOT))]
-    own = {path for path in files if path.relative_to(ROOT).parts[0] in ("mri", "service")}
-    assert {ROOT / "service/api.py", ROOT / "mri/inference/package.py"} <= own
-    names = set().union(*(imported_at_once(path) for path in own)) - {"mri", "service"} - sys.stdlib_module_names
+    files = {Path(line).relative_to(ROOT) for line in done.stdout.splitlines() if line.startswith(str(ROOT))}
+    return {path for path in files if path.parts[0] in ("mri", "service")}
+
+
+def test_the_service_uses_reading_inference_and_tracking_alone(modules):
+    assert {Path("service/api.py"), Path("mri/inference/package.py")} <= modules
+    used = {path.parts[1] for path in modules if path.parts[0] == "mri" and len(path.parts) > 2}
+    assert used == {"base", "data", "inference", "tracking"}
+
+
+def test_what_the_service_imports_is_what_its_requirements_bring(modules):
+    names = set().union(*(imported_at_once(ROOT / path) for path in modules))
+    names -= {"mri", "service"} | sys.stdlib_module_names
     distributions = packages_distributions()
-    available = brought(pins("service/requirements.txt"))
+    available = with_dependencies(pins("service/requirements.txt"))
     assert {name for name in names if not available & {canonical(one) for one in distributions[name]}} == set()
     assert "torch" not in available
 
 
 @pytest.mark.slow
-def test_a_bento_serves_from_any_folder(tmp_path):
+def test_a_bento_holds_no_training_and_serves_from_any_folder(package, tmp_path, modules):
     source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
     for folder in ("mri", "service"):
         shutil.copytree(ROOT / folder, source / folder, ignore=shutil.ignore_patterns("__pycache__"))
     # Without asking an index for the versions of what the packages require.
     (source / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text() + "lock_packages = false\n")
-    packages.package(source / "artifacts/service")
+    shutil.copytree(package, source / "artifacts/service")
     elsewhere.mkdir()
     environment = os.environ | {"BENTOML_HOME": str(tmp_path / "bentoml"), "BENTOML_DO_NOT_TRACK": "true"}
     build = [sys.executable, "-m", "bentoml", "build"]
     done = subprocess.run(build, cwd=source, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    expected = Predictor(source / "artifacts/service").predict(packages.scan()).opinion.probabilities
+    (bento,) = (tmp_path / "bentoml/bentos/brain_tumour_classifier").glob("*/src")
+    built = {path.relative_to(bento) for path in bento.rglob("*.py")}
+    assert modules <= built
+    assert {path.parts[1] for path in built if path.parts[0] == "mri" and len(path.parts) > 2} == {
+        "base",
+        "data",
+        "inference",
+        "tracking",
+    }
+    expected = Predictor(package).predict(packages.scan()).opinion.probabilities
     shutil.rmtree(source)
     command = ["brain_tumour_classifier:latest"]
     with served(tmp_path, 1, command=command, working=elsewhere, MRI_SERVICE="") as service:
