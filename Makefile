@@ -47,7 +47,7 @@ setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA e
 .PHONY: repro
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package
 	dvc repro
-	python -m mri.tracking.lockfile
+	-python -m mri.tracking.sync
 
 .PHONY: explore
 explore: $(READY)  ## show what is in the chosen data: artifacts/notebooks/exploratory.html
@@ -92,7 +92,7 @@ params: $(READY)  ## compose params.yaml from conf/
 	python -m mri.commands.compose
 
 .PHONY: sync
-sync: $(READY)  ## send to the tracking server what was kept while it was away
+sync: $(READY)  ## copy tracked runs to the server of MLFLOW_TRACKING_URI or DAGSHUB_REPO
 	python -m mri.tracking.sync
 
 .PHONY: diff

@@ -1,11 +1,12 @@
 """Warn when params.yaml no longer is what conf/ composes to: `dvc repro` reads params.yaml alone."""
 
+import os
 import sys
 
 from mri.base import cli
 from mri.base.params import Params, parse
 from mri.commands.compose import compose
-from mri.tracking.run import experiment_name, flatten
+from mri.tracking.run import flatten
 
 
 def conf(params: Params) -> None:
@@ -15,7 +16,7 @@ def conf(params: Params) -> None:
     """
     composed, current = (flatten(each.model_dump()) for each in (parse(compose([]), "conf"), params))
     differing = [key for key in composed | current if composed.get(key) != current.get(key)]
-    if differing and not experiment_name():
+    if differing and not os.environ.get("DVC_EXP_NAME"):
         rest = f" and {len(differing) - 3} more" if len(differing) > 3 else ""
         print(
             f"warning: params.yaml, which this run takes, differs from conf/ in {', '.join(differing[:3])}{rest}: "

@@ -34,7 +34,7 @@ def evaluate(params: Params, arch: str) -> None:
     table = pd.concat(tables.values(), ignore_index=True)
     write_csv(table, PREDICTIONS / f"{arch}.csv", digits=9)
     write_json(metrics, DETAILS / "evaluate" / f"{arch}.json")
-    with track(f"evaluate@{arch}", {"stage": "evaluate", "arch": arch, "data": params.data.name}) as run:
+    with track(f"evaluate@{arch}", {"data": params.data.name}) as run:
         run.params({"seed": params.seed, "arch": arch, "evaluate": params.evaluate.model_dump()})
         run.file(DETAILS / "evaluate" / f"{arch}.json", "metrics")
 

@@ -6,9 +6,9 @@ from mri.base import cli
 from mri.base.files import write_json
 from mri.base.params import Params
 from mri.base.paths import TEACHER
-from mri.tracking.run import Run, track
+from mri.tracking.run import track
 from mri.training import distributed
-from mri.training.run import Training, train_network
+from mri.training.run import NoRecord, Training, train_network
 
 
 def teacher(params: Params) -> None:
@@ -20,8 +20,7 @@ def teacher(params: Params) -> None:
         first = distributed.rank() == 0
         trainings: dict[str, Training] = {}
         for name, spec in architectures.items():
-            tags = {"stage": "teacher", "arch": name, "data": params.data.name}
-            with track(f"teacher@{name}", tags) if first else nullcontext(Run()) as run:
+            with track(f"teacher@{name}", {"data": params.data.name}) if first else nullcontext(NoRecord()) as run:
                 trainings[name] = train_network(params, "teacher", spec, TEACHER / name, None, run)
         if first:
             write_json({name: training.metrics for name, training in trainings.items()}, TEACHER / "teacher.json")

@@ -8,9 +8,9 @@ from mri.base import cli
 from mri.base.files import write_csv, write_json
 from mri.base.params import Params
 from mri.base.paths import DETAILS, MODELS, PLOTS
-from mri.tracking.run import Run, track
+from mri.tracking.run import track
 from mri.training import distributed
-from mri.training.run import load_teacher, train_network
+from mri.training.run import NoRecord, load_teacher, train_network
 from mri.training.trainer import HISTORY
 
 
@@ -21,8 +21,7 @@ def train(params: Params, arch: str) -> None:
         return
     with distributed.together():
         first = distributed.rank() == 0
-        tags = {"stage": "train", "arch": arch, "data": params.data.name}
-        with track(f"train@{arch}", tags) if first else nullcontext(Run()) as run:
+        with track(f"train@{arch}", {"data": params.data.name}) if first else nullcontext(NoRecord()) as run:
             training = train_network(params, "train", spec, MODELS / arch, load_teacher(params), run)
         if first:
             write_csv(pd.DataFrame(training.history, columns=HISTORY), PLOTS / "history" / f"{arch}.csv", digits=5)

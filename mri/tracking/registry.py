@@ -11,7 +11,7 @@ import numpy as np
 from mri.inference.runtime import Runtime, read_card, softmax
 
 NAME, ALIAS = "brain-tumour-mri", "champion"
-NEEDED = ("mlflow", "numpy", "openvino")  # what `mri.inference.runtime` and MLflow's loader import
+REQUIREMENTS = ("mlflow", "numpy", "openvino")  # what `mri.inference.runtime` and MLflow's loader import
 
 
 def save(exported: Path, folder: Path, about: dict[str, Any]) -> None:
@@ -35,13 +35,13 @@ def save(exported: Path, folder: Path, about: dict[str, Any]) -> None:
             inputs=Schema([TensorSpec(np.dtype(np.uint8), (-1, size, size), "pixels")]),
             outputs=Schema([TensorSpec(np.dtype(np.float64), (-1, len(classes)), "probabilities")]),
         ),
-        pip_requirements=[f"{name}=={version(name)}" for name in NEEDED],
+        pip_requirements=[f"{name}=={version(name)}" for name in REQUIREMENTS],
         metadata={"classes": classes, **about},
     )
 
 
 class Served:
-    """What MLflow calls: images in, calibrated probabilities out."""
+    """Predict calibrated probabilities from images, in the form that MLflow calls."""
 
     def __init__(self, folder: Path):
         self._runtime = Runtime(folder)
@@ -52,5 +52,5 @@ class Served:
 
 
 def _load_pyfunc(path: str) -> Served:
-    """The name that MLflow looks for."""
+    """Load a saved model. MLflow looks for a function of this name."""
     return Served(Path(path))

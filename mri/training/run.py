@@ -26,8 +26,18 @@ class Record(Protocol):
     def params(self, values: dict[str, Any]) -> None:
         """Note nested parameters."""
 
-    def metrics(self, values: dict[str, Any], step: int | None = None) -> None:
+    def metrics(self, values: dict[str, Any], step: int = 0) -> None:
         """Note nested numbers, those of an epoch with its number as the step."""
+
+
+class NoRecord:
+    """Notes nothing: for every process of a distributed training except the first."""
+
+    def params(self, values: dict[str, Any]) -> None:
+        pass
+
+    def metrics(self, values: dict[str, Any], step: int = 0) -> None:
+        pass
 
 
 class Training(NamedTuple):

@@ -142,7 +142,6 @@ def test_requirements_are_pinned_and_locked():
         "tracking.registry",
         "commands.diff",
         "tracking.sync",
-        "tracking.lockfile",
         "commands.notebooks",
     ],
 )
