@@ -1,4 +1,4 @@
-"""Figures of what was recorded, sent to an MLflow experiment of their own: python -m service.monitoring
+"""Send figures of what was recorded to an MLflow experiment of their own: python -m service.monitoring
 
 Each roll-up counts rows that no other one counts, and feedback that has come since the one before, whenever the answers
 were given: accuracy is of the feedback, everything else of the rows. It is kept in the store until the tracking server
@@ -7,7 +7,7 @@ figures stored in one transaction, and sending the same figures again changes no
 metric's step is the roll-up's number, its time that of the last row, or of the roll-up where feedback alone has come.
 
 The service starts this as a process now and then (`service.monitoring.background`): MLflow is large, and a server that
-hangs must not hold up anything. Where the figures go: `mri.tracking.delivery.tracking_uri`.
+hangs must not hold up anything. Where the figures go: `mri.tracking.store.tracking_uri`.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
 from mri.base.errors import UserError
-from mri.tracking.delivery import tracking_uri
 from mri.tracking.run import flatten
+from mri.tracking.store import in_one_line, tracking_uri
 from service.monitoring.statistics import accuracy, by_model, counts, figures, sample
 from service.monitoring.store import WAITS, Store, requests, rollups
 from service.settings import Settings
@@ -34,7 +34,7 @@ FREE = {"rollup": requests.c.rollup.is_(None), "feedback_rollup": requests.c.fee
 
 
 def waiting(store: Store) -> bool:
-    """Whether there is anything to roll up or to send."""
+    """Check whether there is anything to roll up or to send."""
     with store.begin() as connection:
         unclaimed = [sa.select(requests.c.id).where(free).limit(1) for free in FREE.values()]
         unsent = sa.select(rollups.c.id).where(rollups.c.sent.is_(None)).limit(1)
@@ -42,11 +42,11 @@ def waiting(store: Store) -> bool:
 
 
 def claim(store: Store) -> int:
-    """Roll up all rows that no roll-up counts yet; how many roll-ups that made."""
-    made = 0
+    """Roll up all rows that no roll-up counts yet, and return the number of new roll-ups."""
+    count = 0
     while _claim_some(store):
-        made += 1
-    return made
+        count += 1
+    return count
 
 
 def _claim_some(store: Store) -> bool:
@@ -68,15 +68,15 @@ def _claim_some(store: Store) -> bool:
 
 
 def _metrics(connection: sa.Connection, number: int) -> dict[str, float]:
-    """Numbers by name: "all/requests", "resnet50/latency_ms.p50", ..."""
+    """Return numbers by name: "all/requests", "resnet50/latency_ms.p50", ..."""
     rows = [requests.c.rollup == number]
     counted = counts(connection, rows)
     sampled = sample(connection, rows, counted)
     named = {"all": figures(counted, sampled), **by_model(counted, sampled)} if counted else {}
     confirmed = counts(connection, [requests.c.feedback_rollup == number])
     for name in ("all", *sorted({row.model for row in confirmed})):
-        known = accuracy([row for row in confirmed if name in ("all", row.model)])
-        named[name] = named.get(name, {}) | {"accuracy": known}
+        score = accuracy([row for row in confirmed if name in ("all", row.model)])
+        named[name] = named.get(name, {}) | {"accuracy": score}
     return {
         f"{name}/{key}": float(value)
         for name, values in named.items()
@@ -86,9 +86,9 @@ def _metrics(connection: sa.Connection, number: int) -> dict[str, float]:
 
 
 def send(store: Store, uri: str) -> int:
-    """Send what the tracking server doesn't have yet, oldest first; how many roll-ups that were.
+    """Send the roll-ups that the tracking server doesn't have yet, the oldest first, and return their number.
 
-    Raises MlflowException when the server is away; what it had taken in by then is sent again and changes nothing.
+    Raises MlflowException when the server is away; what it had received by then is sent again and changes nothing.
     """
     with store.begin() as connection:
         pending = connection.execute(sa.select(rollups).where(rollups.c.sent.is_(None)).order_by(rollups.c.id)).all()
@@ -109,11 +109,11 @@ def send(store: Store, uri: str) -> int:
 
 
 def _run(client: Any, store: str) -> str:
-    """The id of this store's run, made when there is none."""
+    """Return the id of this store's run, created when missing."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
     number = experiment.experiment_id if experiment else client.create_experiment(EXPERIMENT)
-    found = client.search_runs([number], f"tags.store = '{store}'", max_results=1)
-    return (found or [client.create_run(number, run_name="monitoring", tags={"store": store})])[0].info.run_id
+    runs = client.search_runs([number], f"tags.store = '{store}'", max_results=1)
+    return (runs or [client.create_run(number, run_name="monitoring", tags={"store": store})])[0].info.run_id
 
 
 def main() -> None:
@@ -128,7 +128,3 @@ def main() -> None:
     except Exception as error:  # whatever the tracking server throws, the figures wait for the next time
         raise UserError(f"MLflow can't be reached, the figures wait: {in_one_line(error)}") from None
     print(f"rolled up {claimed}, sent {sent}")
-
-
-def in_one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
