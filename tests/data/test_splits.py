@@ -238,7 +238,7 @@ def test_source_held_out_is_tested_and_nothing_related_is_learned_from():
         ({"protocol": "official"}, {"official_split": ""}, "has no split of its own: choose grouped"),
         ({"protocol": "patient"}, {"patient": ""}, "no image has a patient id: choose grouped"),
         ({"protocol": "patient", "fold": 9}, {}, "split.fold is 9 but the dataset has 5 folds"),
-        ({"protocol": "source"}, {"source": "here"}, "all images come from one, 'here'"),
+        ({"protocol": "source"}, {"source": "here"}, "all images come from one source, 'here'"),
         ({"protocol": "source", "held_out": "where"}, {}, "choose one of the sources here, there"),
         ({"protocol": "source", "fold": 3}, {}, r"split.fold is 3 but there are 2 sources \(here, there\)"),
         ({"folds": 31}, {}, "class 'glioma' has 30 groups of unrelated images, too few for 31 folds"),
