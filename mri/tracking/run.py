@@ -105,10 +105,8 @@ class Run:
         from mlflow.entities import RunTag
 
         stage, _, architecture = name.partition("@")
-        kind, title = "architecture", architecture
-        if os.environ.get("DVC_STAGE") == "teacher":
-            stage = kind = "teacher"
-            title = f"teacher {architecture}"
+        is_teacher = stage == "teacher"
+        kind, title = ("teacher", f"teacher {architecture}") if is_teacher else ("architecture", architecture)
         tags = {key: value for key, value in (tags | _origin(stage)).items() if value}
         identity = {"pipeline": pipeline_id(), "kind": "pipeline"}
         pipeline = tags.get("dvc_exp") or " ".join(("pipeline", tags.get("data", ""), commit()[:7])).strip()

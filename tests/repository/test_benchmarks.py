@@ -109,7 +109,7 @@ def test_what_is_timed_tells_waiting_from_working():
 def test_scoring_asks_for_every_networks_scores_and_maps(params, monkeypatch):
     drawn = []
     monkeypatch.setattr(
-        scoring, "maps_of", lambda model, images, target, methods: drawn.append((model.spec.name, images.shape))
+        scoring, "explain_many", lambda model, images, target, methods: drawn.append((model.spec.name, images.shape))
     )
     scoring.score(params, images=260)
     scoring.explain(params, images=2, size=32)

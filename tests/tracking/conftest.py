@@ -17,7 +17,7 @@ def empty_store(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def own_store(tmp_path, monkeypatch, empty_store):
     """A working folder of its own with an empty store, and none of the user's settings."""
-    for name in ("DVC_EXP_NAME", "DVC_STAGE", "DAGSHUB_REPO", "DAGSHUB_USER_TOKEN", "MLFLOW_TRACKING_URI"):
+    for name in ("DVC_EXP_NAME", "DAGSHUB_REPO", "DAGSHUB_USER_TOKEN", "MLFLOW_TRACKING_URI"):
         monkeypatch.delenv(name, raising=False)
     for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):  # which the code sets
         monkeypatch.setenv(name, "")

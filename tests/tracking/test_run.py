@@ -102,11 +102,8 @@ def test_another_pipeline_run_gets_runs_of_its_own(tmp_path, monkeypatch, change
     assert len({run.data.tags["pipeline"] for run in runs()}) == len(runs(kind="pipeline")) == 2
 
 
-def test_a_teacher_is_not_the_network_of_the_same_name(monkeypatch):
-    with track("train@small", {}):
-        pass
-    monkeypatch.setenv("DVC_STAGE", "teacher")
-    with track("train@small", {}):
+def test_a_teacher_is_not_the_network_of_the_same_name():
+    with track("train@small", {}), track("teacher@small", {}):
         pass
     assert {run.info.run_name for run in runs(architecture="small")} == {"small", "teacher small"}
     assert len(runs(kind="teacher")) == 1
