@@ -46,8 +46,10 @@ setup: $(READY)  ## create .venv with the pinned packages (CPU=1: without CUDA e
 
 .PHONY: repro
 repro: $(READY)  ## run the pipeline: train, compare, explain, benchmark and package
+	@rm -f artifacts/seconds.csv
 	dvc repro
 	-python -m mri.tracking.sync
+	@python -m mri.commands.overview
 
 .PHONY: explore
 explore: $(READY)  ## show what is in the chosen data: artifacts/notebooks/exploratory.html

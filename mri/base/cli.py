@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 from mri.base.errors import UserError
 from mri.base.hardware import keep_freed_memory
+from mri.base.timing import note_time
 
 
 class Parser(argparse.ArgumentParser):
@@ -56,7 +57,12 @@ def run_stage(stage: Callable[..., Any], argv: list[str] | None = None) -> None:
         parser.add_argument(argument)
     values = vars(parser.parse_args(argv))
     keep_freed_memory()
-    guarded(lambda: _missing_inputs_explained(lambda: stage(params.load(), **values)))
+
+    def run() -> None:
+        with note_time("@".join([name, *values.values()])):
+            stage(params.load(), **values)
+
+    guarded(lambda: _missing_inputs_explained(run))
 
 
 def _missing_inputs_explained(stage: Callable[[], Any]) -> None:
