@@ -371,7 +371,7 @@ def cases(package: Package, weights: Path, names: list[str]) -> list[Case]:
         if name not in package.names:
             raise UserError(f"{package.folder} holds no {name!r}: choose from {', '.join(package.names)}")
         if not (weights / name).is_dir():
-            raise UserError(f"{weights / name} does not exist: run `make repro` (or `dvc pull dvc.yaml`) first")
+            raise UserError(f"{weights / name} does not exist: run `make repro` (or `dvc pull`) first")
     return [Case(name, package.cards[name]["input"]["size"], package.folder, weights / name) for name in names]
 
 

@@ -107,7 +107,7 @@ class Reference:
     def load(cls, path: Path) -> Reference:
         """Load what `save` wrote, without unpickling. Raises UserError when the file is missing or damaged."""
         if not path.is_file():
-            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull dvc.yaml`) first")
+            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first")
         try:
             with safetensors.safe_open(path, "numpy") as stored:
                 about = stored.metadata() or {}

@@ -77,7 +77,7 @@ class Gate:
     def load(cls, path: Path) -> Gate:
         """Load what `save` wrote, without unpickling. Raises UserError when the file is missing or damaged."""
         if not path.is_file():
-            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull dvc.yaml`) first")
+            raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first")
         try:
             stored = safetensors.numpy.load_file(path)
             numbers = {name: float(stored.pop(name)[0]) for name in ("rest", "threshold")}

@@ -227,7 +227,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        advice = f"run `make repro` (or `dvc pull dvc.yaml`) first{_published()}"
+        advice = f"run `make repro` (or `dvc pull`) first{_published()}"
         raise UserError(f"{folder} holds no packaged model: {advice}") from None
     except (OSError, ValueError):
         raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None

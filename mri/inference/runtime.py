@@ -135,7 +135,7 @@ def read_card(folder: Path) -> dict[str, Any]:
         card = json.loads(path.read_text(encoding="utf-8"))
         card["input"]["size"], card["classes"]
     except FileNotFoundError:
-        raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull dvc.yaml`) first") from None
+        raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
     return card

@@ -265,7 +265,7 @@ def load(folder: Path) -> SavedModel:
     spec, classes = card["architecture"], card["classes"]
     path = folder / WEIGHTS_FILE
     if not path.is_file():
-        raise UserError(f"{path} does not exist: run `dvc pull dvc.yaml` or `dvc repro`")
+        raise UserError(f"{path} does not exist: run `dvc pull` or `dvc repro`")
     if sha256(path) != card["weights"]["sha256"]:
         raise UserError(f"{path} is damaged (its SHA-256 is not the one in {CARD_FILE}): run `dvc checkout --force`")
     _check_builder(spec)
@@ -280,7 +280,7 @@ def load(folder: Path) -> SavedModel:
 
 def _read_card(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} does not exist: run `dvc pull dvc.yaml` or `dvc repro`")
+        raise UserError(f"{path} does not exist: run `dvc pull` or `dvc repro`")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
         if card["format"] != FORMAT:

@@ -20,7 +20,7 @@ from tests.workspace import ROOT, commit, environment, run
 pytestmark = pytest.mark.slow
 SECRET = {"AWS_ACCESS_KEY_ID": "anyone", "AWS_SECRET_ACCESS_KEY": "anything", "AWS_DEFAULT_REGION": "us-east-1"}
 FILES = 60
-PULL = re.search(r"^dvc push .*after: (dvc pull.*)$", (ROOT / "docs/tracking.md").read_text(), re.MULTILINE)[1].split()
+PULL = re.search(r"^dvc push .*with: (dvc pull.*)$", (ROOT / "docs/tracking.md").read_text(), re.MULTILINE)[1].split()
 
 # Two stages, the second of which packages what the first made; the artifact has the name and path of the real one.
 PIPELINE = f"""

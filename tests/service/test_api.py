@@ -308,7 +308,7 @@ def test_a_folder_without_a_packaged_model_is_said_and_the_published_one_named_w
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"holds no packaged model: run `make repro` \(or `dvc pull dvc.yaml`\) first$"):
+    with pytest.raises(UserError, match=r"holds no packaged model: run `make repro` \(or `dvc pull`\) first$"):
         Predictor(tmp_path)
     published = tmp_path / "results/kaggle/package"
     published.mkdir(parents=True)
