@@ -67,12 +67,15 @@ serve: $(READY)  ## serve the winner on http://localhost:3000, or a published ne
 	$(if $(MODEL),MRI_SERVICE=results/$(MODEL)/package) bentoml serve
 
 .PHONY: test
-test: $(READY)  ## lint, type-check and test, quick tests first
+test: $(READY)  ## lint, check types and imports, run the quick tests and the whole pipeline at thumbnail size
 	ruff check
 	ruff format --check
 	mypy
 	lint-imports
-	pytest -q -m "not slow"
+	pytest -q -n auto --dist loadfile --no-loadscope-reorder -m "not slow"
+
+.PHONY: test-all
+test-all: test  ## run the slow tests too
 	pytest -q -m slow
 
 .PHONY: fuzz

@@ -28,6 +28,11 @@ settings.register_profile("mri", deadline=None)
 settings.load_profile("mri")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run the whole pipeline first: it takes longest, and the other tests run beside it."""
+    items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
+
+
 @pytest.fixture
 def root() -> Path:
     """The repository."""

@@ -23,7 +23,7 @@ from mri.tracking.run import digest
 from tests.commands.test_notebooks import described, saved
 from tests.workspace import THUMBNAIL, TWO_ARCHITECTURES, commit, environment, make, run
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.end_to_end
 ARCHITECTURES = ["resnet50", "efficientnet_b0"]
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
@@ -148,6 +148,7 @@ def test_commands_that_show_results_work(workspace):
     assert "resnet50.jpg" in "".join(path.name for path in (workspace / "dvc_plots").rglob("*.jpg"))
 
 
+@pytest.mark.slow
 def test_the_notebooks_on_training_and_explanations_become_pages(workspace):
     page = saved(workspace, "training")
     assert described(page).count("ROC curves") == described(page).count("Confusion matrices") == len(ARCHITECTURES)
@@ -234,6 +235,7 @@ def test_the_service_answers_what_evaluation_computed(workspace):
         assert nothing.status_code == 415 and nothing.json()["error"] == "unsupported_media_type"
 
 
+@pytest.mark.slow
 def test_an_experiment_runs_one_architecture_that_needs_no_code(workspace):
     """A fifth network is one file in conf/model; `dvc exp run` composes, trains and packages it alone."""
     file = workspace / "conf/model/mobilenet_v3_small.yaml"
@@ -269,6 +271,7 @@ def test_an_unknown_choice_is_refused_with_the_legal_ones(workspace):
         assert "nonsense" in said and legal in said and "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_held_out_source_may_lack_a_class(workspace, tmp_path):
     """Nothing is tumour-free there: what can't be scored is left out everywhere, down to the packaged service."""
     phantoms = dataset.read(workspace / "artifacts/splits", CLASSES).index
