@@ -143,3 +143,47 @@ def sound(side: int = 32) -> dict[str, bytes]:
         "nifti 16 bit": nifti(ramp.astype(np.int16)),
         "nifti packed": gzip.compress(nifti(ramp.astype(np.float64)[None]), mtime=0),
     }
+
+
+def head(shape: tuple[int, int] = (96, 80)) -> np.ndarray:
+    """A made axial head as a screen shows it, int16 (H, W), 0 to 1000, with a bright mark on the patient's left.
+
+    The patient's left is on the right, the face at the top; no mirroring or turning leaves it as it is.
+    """
+    height, width = shape
+    y, x = np.mgrid[:height, :width] / np.array([[[height]], [[width]]]) * 2 - 1
+    skull = (x / 0.8) ** 2 + (y / 0.9) ** 2
+    levels = np.where(skull < 1, 600 - 300 * skull + 40 * np.sin(9 * x + 5 * y), 0)
+    levels[(skull < 1) & (skull > 0.85)] = 750
+    levels[(x - 0.4) ** 2 + (y + 0.2) ** 2 < 0.02] = 1000
+    levels[x**2 + (y + 0.8) ** 2 < 0.005] = 900  # the nose
+    return np.rint(levels).astype(np.int16)
+
+
+def unchanged() -> dict[str, bytes]:
+    """Files whose prepared pixels published figures rest on, by name: plain pictures, and scans stored as displayed."""
+    levels = head((150, 130))
+    grey = Image.fromarray(np.rint(levels * 0.255).astype(np.uint8))
+    large = grey.resize((512, 512))
+    pictures = {
+        **{f"png {mode}": encode(grey.convert(mode)) for mode in ("L", "RGB", "RGBA", "LA", "P", "1")},
+        **{f"jpeg {mode}": encode(grey.convert(mode), format="JPEG") for mode in ("L", "RGB", "CMYK")},
+        "large png": encode(large),
+        "large jpeg": encode(large.convert("RGB"), format="JPEG", quality=90, progressive=True),
+        "colour jpeg": encode(Image.merge("RGB", (grey, grey.rotate(3), grey.rotate(5))), format="JPEG"),
+        "turned jpeg": encode(grey, format="JPEG", exif=exif(6)),
+        "png 16 bit": encode(Image.fromarray(levels.astype(np.uint16))),
+        "png palette": encode(grey.convert("P"), transparency=3),
+    }
+    window = {"WindowCenter": 450, "WindowWidth": 800, "RescaleSlope": 2, "RescaleIntercept": -9}
+    stored = levels.astype(np.uint16)
+    scans = {
+        "dicom": dicom(stored, **window, PixelSpacing=[1.0, 0.8], ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        "dicom without window": dicom(levels),
+        "dicom sigmoid": dicom(stored, **window, VOILUTFunction="SIGMOID"),
+        "dicom inverted": dicom(stored, **window, PhotometricInterpretation="MONOCHROME1"),
+        "dicom run-length": run_length_encoded(dicom(stored, **window)),
+        "nifti": nifti(levels[::-1, ::-1].T[..., None].astype(np.float32), np.diag([0.8, 1, 3, 1])),
+        "nifti coronal": gzip.compress(nifti(levels[::-1, ::-1].T[:, None])),
+    }
+    return pictures | scans

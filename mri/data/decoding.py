@@ -80,9 +80,10 @@ def decode_masks(folder: Path, index: pd.DataFrame, reference: Path, size: int, 
     def decode_mask(row: dict[str, Any]) -> np.ndarray:
         image = images.read(folder / row["path"])
         if row["mask"]:
-            mask = images.read(folder / row["mask"]) > 0
+            mask = images.read_mask(folder / row["mask"])
         else:
-            mask = inherited_mask(images.read(reference / originals[row["mask_from"]]), row["transform"], image.shape)
+            original = images.read_mask(reference / originals[row["mask_from"]])
+            mask = inherited_mask(original, row["transform"], image.shape)
         return images.prepare_mask(mask, image, size)
 
     with ThreadPoolExecutor() as pool:

@@ -88,10 +88,11 @@ def _store(record: ImageRecord, out: Path) -> dict | _Skip:
     """Decode one image and its mask, put them below `out`, and return the index row, or why the image is skipped."""
     path = out / record.path  # joining keeps an absolute path as it is
     try:
-        data, pixels = _read(path)
+        data = _bytes(path)
+        pixels = images.read(data, _shown(path))
         if record.mask:
-            mask_data, mask = _read(out / record.mask)
-            images.check_mask(mask.shape, pixels.shape, _shown(out / record.mask))
+            mask_data = _bytes(out / record.mask)
+            mask = np.uint8(255) * images.read_mask(mask_data, pixels.shape, _shown(out / record.mask))
             record = replace(record, mask=_place(mask_data, mask, record.mask, f"masks/{record.id}", out))
     except images.ImageError as error:
         return _Skip(record.id, _shown(path), str(error))
@@ -101,13 +102,12 @@ def _store(record: ImageRecord, out: Path) -> dict | _Skip:
     return dataset.index_row(record, digest, width, height)
 
 
-def _read(path: Path) -> tuple[bytes, np.ndarray]:
-    """Read a file's bytes and pixels."""
+def _bytes(path: Path) -> bytes:
+    """Read the bytes of a file. Raises ImageError when it can't be opened."""
     try:
-        data = path.read_bytes()
+        return path.read_bytes()
     except OSError as error:
         raise images.ImageError(f"{_shown(path)}: cannot be opened ({error.strerror}): check it exists") from None
-    return data, images.read(data, _shown(path))
 
 
 def _place(data: bytes, pixels: np.ndarray, path: str, stem: str, out: Path) -> str:

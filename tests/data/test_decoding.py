@@ -12,6 +12,8 @@ from mri.data.decoding import decode_masks
 def picture(path, box=None):
     """A 64 px picture, bright all over, or black with a bright box (left, top, right, bottom)."""
     pixels = np.full((64, 64), 0 if box else 200, np.uint8)
+    if not box:
+        pixels[::2] = 180  # of one grey level, it would be no picture of a head
     if box:
         left, top, right, bottom = box
         pixels[top:bottom, left:right] = 255

@@ -50,9 +50,12 @@ def test_nothing_skipped_leaves_an_empty_table(data):
 SPOILT = {
     "empty": ({"glioma/03.png": b""}, "the file is empty"),
     "truncated": ({"glioma/03.png": FILES["glioma/03.png"][:300]}, "damaged or truncated"),
-    "text": ({"glioma/03.png": b"hello"}, "not a PNG, JPEG, DICOM or NIfTI file"),
+    "text": ({"glioma/03.png": b"hello"}, "a text file: give the scan itself"),
     "mask of another size": ({"masks/glioma/03.png": mask((32, 40))}, "masks/glioma/03.png: the mask is 40x32"),
-    "unreadable mask": ({"masks/glioma/03.png": mask()[:60]}, "masks/glioma/03.png: damaged or truncated"),
+    "unreadable mask": (
+        {"masks/glioma/03.png": mask()[:60]},
+        "masks/glioma/03.png: the PNG file is damaged or truncated",
+    ),
 }
 
 

@@ -11,7 +11,7 @@ from mri.base.errors import UserError
 from mri.data import dataset, download, images
 from mri.data.sources import local
 from tests.data.sources.made import mask, picture, scan, write
-from tests.data.test_images import dicom
+from tests.imagefiles import dicom
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 PLAIN = {f"{label}/{n}.png": picture(10 * i + n) for i, label in enumerate(CLASSES) for n in range(3)}
