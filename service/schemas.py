@@ -24,7 +24,7 @@ class Error(BaseModel):
     error: str = Field(description="a short name of what is wrong", examples=["unreadable_image"])
     detail: str = Field(
         description="one sentence that says what to change",
-        examples=["image: not a PNG, JPEG, DICOM or NIfTI file: convert it to PNG"],
+        examples=["image: a PDF document: a report can't be classified: export its scan as DICOM or PNG"],
     )
     request_id: str = Field(description="identifies this request", examples=[REQUEST_ID])
 

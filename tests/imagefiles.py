@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import struct
+import zipfile
 import zlib
 
 import nibabel
@@ -187,3 +188,69 @@ def unchanged() -> dict[str, bytes]:
         "nifti coronal": gzip.compress(nifti(levels[::-1, ::-1].T[:, None])),
     }
     return pictures | scans
+
+
+# Directions of the body in DICOM's LPS along which a screen's columns and rows number grow, by plane.
+DIRECTIONS = {"axial": ([1, 0, 0], [0, 1, 0]), "coronal": ([1, 0, 0], [0, 0, -1]), "sagittal": ([0, 1, 0], [0, 0, -1])}
+
+
+def turned(shown: np.ndarray, plane: str, crossed: bool, upside_down: bool, mirrored: bool) -> tuple[np.ndarray, list]:
+    """How a scanner may store what a screen shows, and the ImageOrientationPatient that says so."""
+    right, down = (np.array(vector) for vector in DIRECTIONS[plane])
+    if upside_down:
+        shown, down = shown[::-1], -down
+    if mirrored:
+        shown, right = shown[:, ::-1], -right
+    if crossed:
+        shown, right, down = shown.T, down, right
+    return np.ascontiguousarray(shown), [*right.tolist(), *down.tolist()]
+
+
+def volume(slices: int = 8, shape: tuple[int, int] = (96, 80)) -> np.ndarray:
+    """A made head, int16 (slices, H, W), from the feet up as screens show it: every slice is a little brighter."""
+    return np.stack([(head(shape) * (0.7 + 0.03 * number)).astype(np.int16) for number in range(slices)])
+
+
+def series(values: np.ndarray, uid: str = "1.2.3", **attributes) -> dict[str, bytes]:
+    """One DICOM file per axial slice, by name, numbered from the head down against their order in space."""
+    files = {}
+    for number, levels in enumerate(values):
+        place = {"ImagePositionPatient": [-40, -48, 3.0 * number], "ImageOrientationPatient": [1, 0, 0, 0, 1, 0]}
+        known = {"SeriesInstanceUID": uid, "InstanceNumber": len(values) - number, "PixelSpacing": [1, 1]}
+        files[f"IM{len(values) - number:06}"] = dicom(levels, **(place | known | attributes))
+    return files
+
+
+def enhanced(values: np.ndarray, **attributes) -> bytes:
+    """A multi-frame MR file of axial slices, whose geometry and window are in its functional groups."""
+    shared, frames = pydicom.Dataset(), []
+    shared.PixelMeasuresSequence = [_item(PixelSpacing=[1, 1], SliceThickness=3)]
+    shared.PlaneOrientationSequence = [_item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
+    for number in range(len(values)):
+        frame = pydicom.Dataset()
+        frame.PlanePositionSequence = [_item(ImagePositionPatient=[-40, -48, 3.0 * number])]
+        frame.FrameVOILUTSequence = [_item(WindowCenter=500 + number, WindowWidth=1001)]
+        frame.PixelValueTransformationSequence = [_item(RescaleIntercept=number, RescaleSlope=1, RescaleType="US")]
+        frames.append(frame)
+    groups = {"SharedFunctionalGroupsSequence": [shared], "PerFrameFunctionalGroupsSequence": frames}
+    return dicom(values, NumberOfFrames=len(values), **(groups | attributes))
+
+
+def _item(**attributes) -> pydicom.Dataset:
+    item = pydicom.Dataset()
+    for keyword, value in attributes.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return buffer.getvalue()
+
+
+def ras(values: np.ndarray) -> np.ndarray:
+    """Axial slices as screens show them, (slices, H, W), as the voxels of a NIfTI file with a plain affine."""
+    return np.ascontiguousarray(values[:, ::-1, ::-1].transpose(2, 1, 0))

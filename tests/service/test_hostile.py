@@ -142,13 +142,9 @@ def text_bomb() -> bytes:
 UNREADABLE = {
     "zero bytes": b"",
     "text": b"no image",
-    "gif": encode(Image.fromarray(GREY), format="GIF"),
     "animated gif": encode(
         Image.fromarray(GREY), format="GIF", save_all=True, append_images=[Image.fromarray(GREY[::-1])]
     ),
-    "webp": encode(Image.fromarray(GREY), format="WEBP"),
-    "tiff": encode(Image.fromarray(GREY), format="TIFF"),
-    "bmp": encode(Image.fromarray(GREY), format="BMP"),
     "svg": b'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://127.0.0.1/a.png"/></svg>',
     "postscript": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n",
     "pdf before a picture": b"%PDF-1.7" + PLAIN,

@@ -383,7 +383,7 @@ def test_several_files_make_a_table_that_leads_to_each(browser, url):
     rows = page.locator(".results tbody tr")
     expect(rows).to_have_count(11)
     expect(page.get_by_role("progressbar")).to_be_hidden()
-    expect(rows.last).to_contain_text("Image: not a PNG, JPEG, DICOM or NIfTI file: convert it to PNG.")
+    expect(rows.last).to_contain_text("Image: a text file: give the scan itself: DICOM, NIfTI, PNG, JPEG or TIFF.")
     assert rows.locator(".number").all_text_contents()[:10] != [""] * 10
     page.get_by_role("link", name="3.png").first.click()
     expect(page.get_by_role("heading", name="3.png")).to_be_visible()
@@ -617,7 +617,7 @@ def test_a_bad_file_is_answered_with_a_sentence(browser, url):
     watched = Watched(browser, url)
     upload(watched.page, BROKEN)
     expect(watched.page.get_by_role("alert")).to_have_text(
-        "Image: not a PNG, JPEG, DICOM or NIfTI file: convert it to PNG."
+        "Image: a text file: give the scan itself: DICOM, NIfTI, PNG, JPEG or TIFF."
     )
     expect(watched.page.locator(ANSWER)).to_have_count(0)
     assert all("422" in text for text in watched.trouble)  # the browser's own note of the status

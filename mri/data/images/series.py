@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -83,11 +83,12 @@ class Stack:
 
 @dataclass(frozen=True)
 class Contents:
-    """What a folder, a zip or a file holds: single images, stacks of slices, and what is neither."""
+    """What a folder, a zip or a file holds: single images, stacks of slices, what is neither, and damaged files."""
 
     images: list[File] = field(default_factory=list)
     stacks: list[Stack] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
+    damaged: list[LeftOut] = field(default_factory=list)
 
 
 def read_series(source: Path | str | bytes, name: str = "") -> Series:
@@ -98,20 +99,23 @@ def read_series(source: Path | str | bytes, name: str = "") -> Series:
     same percentiles where it says nothing. Raises ImageError when no slice can be used; whatever isn't is in left_out.
     """
     contents = look(source, name)
+    unused = [*contents.damaged, *contents.left_out]
     if contents.stacks:
         largest = max(contents.stacks, key=lambda stack: len(stack.parts) or nifti.slice_count(stack.file.start()))
         series = read_stack(largest)
         others = [file for stack in contents.stacks if stack is not largest for file in stack.files()]
         others += contents.images
         left_out = [LeftOut(file.name, "another series") for file in others]
-        return replace(series, left_out=[*series.left_out, *left_out, *contents.left_out])
+        return replace(series, left_out=[*series.left_out, *left_out, *unused])
     if len(contents.images) == 1:
         frame = decode(contents.images[0].data(), contents.images[0].name)
-        return replace(_series(frame.name, [frame], []), left_out=contents.left_out)
+        return replace(_series(frame.name, [frame], []), left_out=unused)
     name = printable(name or (str(source) if not isinstance(source, bytes) else "image"))
     if contents.images:
         raise ImageError(f"{name}: {len(contents.images)} single images and no series: give one of them")
-    why = f" ({contents.left_out[0].name}: {contents.left_out[0].reason})" if contents.left_out else ""
+    if len(unused) == 1 and unused[0].name == name:
+        raise ImageError(f"{name}: {unused[0].reason}")
+    why = f" ({unused[0].name}: {unused[0].reason})" if unused else ""
     raise ImageError(f"{name}: no magnetic resonance images in it{why}: give a folder, zip or volume that holds some")
 
 
@@ -193,8 +197,8 @@ def _sort(files: list[File]) -> Contents:
             continue
         try:
             _sort_one(file, contents, slices)
-        except DamagedError:
-            contents.images.append(file)  # reading it will say so
+        except DamagedError as error:
+            contents.damaged.append(LeftOut(file.name, reason(error, file.name)))
         except ImageError as error:
             contents.left_out.append(LeftOut(file.name, reason(error, file.name)))
     for group in slices.values():
@@ -218,9 +222,8 @@ def _sort_one(file: File, contents: Contents, slices: dict[Any, list[tuple[File,
         contents.stacks.append(Stack(file.name, file))
     elif what == kinds.ZIP:
         inside = _sort(_zipped(file, contents.left_out))
-        for held, more in ((contents.images, inside.images), (contents.stacks, inside.stacks)):
-            held.extend(more)  # type: ignore[arg-type]
-        contents.left_out.extend(inside.left_out)
+        for field_of in fields(Contents):
+            getattr(contents, field_of.name).extend(getattr(inside, field_of.name))
     elif what in (*kinds.PICTURES, kinds.NIFTI) or named_image:
         contents.images.append(file)
     else:
