@@ -46,6 +46,7 @@ from mri.data.images.reading import read_slice as read_slice
 from mri.data.images.series import Contents as Contents
 from mri.data.images.series import File as File
 from mri.data.images.series import Stack as Stack
+from mri.data.images.series import file_at as file_at
 from mri.data.images.series import look as look
 from mri.data.images.series import read_masks as read_masks
 from mri.data.images.series import read_series as read_series

@@ -14,7 +14,7 @@ DICOM, NIFTI, ZIP = "DICOM", "NIfTI", "zip"
 UNKNOWN, TEXT, GZIP = "unknown", "text", "gzip"
 SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".gif"),
-    *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz", ".zip"),
+    *(".dcm", ".dicom", ".ima", ".nii", ".nii.gz"),
 )
 # How much of a file decides: a tar archive tells itself at byte 257, NIfTI-2 within 540.
 HEAD = 1024

@@ -30,9 +30,14 @@ class File:
 
     @property
     def id(self) -> str:
-        """The relative path without its suffix: "Training/glioma/Tr-gl_0010"."""
-        extension = next((suffix for suffix in SUFFIXES if self.relative.lower().endswith(suffix)), "")
-        return self.relative[: len(self.relative) - len(extension)]
+        """The relative path without its ending: "Training/glioma/Tr-gl_0010"."""
+        return stem(self.relative)
+
+
+def stem(relative: str) -> str:
+    """Return a path without the ending of an image's name."""
+    ending = next((suffix for suffix in SUFFIXES if relative.lower().endswith(suffix)), "")
+    return relative[: len(relative) - len(ending)]
 
 
 def scan(root: Path, classes: Collection[str], beside: Collection[str] = ()) -> list[File]:

@@ -11,7 +11,7 @@ from mri.base.errors import UserError
 from mri.data import dataset, download, images
 from mri.data.sources import local
 from tests.data.sources.made import mask, picture, scan, write
-from tests.imagefiles import dicom
+from tests.imagefiles import dicom, nifti, ras, series, volume, zipped
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 PLAIN = {f"{label}/{n}.png": picture(10 * i + n) for i, label in enumerate(CLASSES) for n in range(3)}
@@ -92,6 +92,36 @@ def test_reference_slices_hidden_and_leftover_files_are_no_images(data):
     write(data, {"README.md": b"mine", ".gitignore": b"*", "glioma/.DS_Store": b"x", "glioma/Thumbs.db": b"x"})
     assert len(fetch(data)) == 12
     assert (data.parent / "out" / dataset.SKIPPED).read_text() == "id,path,reason\n"
+
+
+def test_volumes_and_series_become_slices_that_are_one_group(data, capsys):
+    values = volume(5)
+    tumour = values > 650
+    tumour[:2] = False
+    names = [f"notumor/case/{name}" for name in series(values)]
+    write(data, dict(zip(names, series(values).values(), strict=True)))
+    write(
+        data,
+        {
+            "glioma/scan.nii.gz": gzip.compress(nifti(ras(values))),
+            "masks/glioma/scan.nii.gz": gzip.compress(nifti(ras(tumour).astype(np.uint8))),
+            "pituitary/scan.zip": zipped(series(values)),
+            "patients.csv": b"path,patient\npituitary/scan.zip,P7\n",
+        },
+    )
+    index = fetch(data).set_index("id")
+    case = index.loc[names]
+    assert set(case["patient"]) == set(case["group"]) == {"notumor/case/IM000001"}
+    assert set(case["plane"]) == {"axial"}
+    masked = index[index["group"] == "glioma/scan"]
+    assert masked.index.tolist() == ["glioma/scan/003", "glioma/scan/004", "glioma/scan/005"]
+    out = data.parent / "out"
+    covers = [images.read_mask(out / path, (96, 80)) for path in masked["mask"]]
+    np.testing.assert_array_equal(np.stack(covers), tumour[2:])
+    packed = index[index["group"] == "pituitary/scan.zip/IM000001"]
+    assert len(packed) == 5 and set(packed["patient"]) == {"P7"}
+    assert "left out of series: 2 x no tumour in its mask" in capsys.readouterr().err
+    assert len(index) == 12 + 5 + 3 + 5
 
 
 MISTAKES = {
