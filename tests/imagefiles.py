@@ -8,17 +8,25 @@ import struct
 import zipfile
 import zlib
 
+import imagecodecs
 import nibabel
 import numpy as np
 import pydicom
 from PIL import Image
-from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.dataset import FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    JPEG2000,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGBaseline8Bit,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEGLSNearLossless,
     RLELossless,
 )
 
@@ -36,7 +44,8 @@ def dicom(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **attributes
     meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = pydicom.uid.MRImageStorage
     meta.MediaStorageSOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
-    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset = pydicom.Dataset()
+    dataset.file_meta = meta
     bits = stored.dtype.itemsize * 8
     settings = {
         "PatientName": "Doe^Jane",
@@ -57,8 +66,33 @@ def dicom(stored: np.ndarray, syntax: str = ExplicitVRLittleEndian, **attributes
     if "PixelData" in dataset:
         dataset["PixelData"].VR = "OW"
     buffer = io.BytesIO()
-    dataset.save_as(buffer, enforce_file_format=True)
+    pydicom.dcmwrite(buffer, dataset, enforce_file_format=True)
     return buffer.getvalue()
+
+
+def compressed(levels: np.ndarray, syntax: str, **attributes) -> bytes:
+    """A slice of 12 bits as a DICOM file with compressed pixels."""
+    encode_frame = {
+        JPEGLosslessSV1: lambda: imagecodecs.jpeg8_encode(levels, lossless=True, predictor=1, bitspersample=16),
+        JPEGLossless: lambda: imagecodecs.ljpeg_encode(levels, bitspersample=12),
+        JPEGExtended12Bit: lambda: imagecodecs.jpeg8_encode(levels, level=98, bitspersample=12),
+        JPEGLSLossless: lambda: imagecodecs.jpegls_encode(levels),
+        JPEGLSNearLossless: lambda: imagecodecs.jpegls_encode(levels, level=1),
+        JPEG2000Lossless: lambda: imagecodecs.jpeg2k_encode(levels, level=0, codecformat="j2k"),
+        JPEG2000: lambda: imagecodecs.jpeg2k_encode(levels, level=0, codecformat="jp2"),
+    }[syntax]
+    bits = {"BitsStored": 12, "HighBit": 11, "PixelData": encapsulate([encode_frame()])}
+    return dicom(levels, syntax=syntax, **(bits | attributes))
+
+
+def deep_png(channels: list[np.ndarray]) -> bytes:
+    """A PNG of 16 bits a sample: grey, grey and alpha, RGB or RGBA."""
+    height, width = channels[0].shape
+    samples = np.stack(channels, -1).astype(">u2").reshape(height, -1)
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    colour = {1: 0, 2: 4, 3: 2, 4: 6}[len(channels)]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 def run_length_encoded(data: bytes) -> bytes:
@@ -142,6 +176,19 @@ def sound(side: int = 32) -> dict[str, bytes]:
         "dicom inverted": dicom((ramp % 256).astype(np.uint8), PhotometricInterpretation="MONOCHROME1"),
         "nifti": nifti(ramp.astype(np.float32)[..., None]),
         "nifti 16 bit": nifti(ramp.astype(np.int16)),
+        **{f"tiff {mode}": encode(grey.convert(mode), format="TIFF") for mode in ("L", "RGB", "1")},
+        "tiff 16 bit": encode(Image.fromarray(deep), format="TIFF", compression="tiff_deflate"),
+        "png 16 bit rgb": deep_png([deep] * 3),
+        "bmp": encode(grey, format="BMP"),
+        "gif": encode(grey, format="GIF"),
+        "webp": encode(grey, format="WEBP"),
+        **{
+            f"dicom {syntax.name}": compressed((ramp % 4096).astype(np.uint16), syntax)
+            for syntax in (JPEGLosslessSV1, JPEGExtended12Bit, JPEGLSLossless, JPEG2000Lossless)
+        },
+        "dicom deflated": dicom(deep, syntax=DeflatedExplicitVRLittleEndian),
+        "dicom big-endian": dicom(deep.astype(">u2"), syntax=ExplicitVRBigEndian),
+        "dicom of one frame": enhanced(deep.astype(np.int32)[None]),
         "nifti packed": gzip.compress(nifti(ramp.astype(np.float64)[None]), mtime=0),
     }
 
@@ -254,3 +301,15 @@ def zipped(files: dict[str, bytes], method: int = zipfile.ZIP_DEFLATED) -> bytes
 def ras(values: np.ndarray) -> np.ndarray:
     """Axial slices as screens show them, (slices, H, W), as the voxels of a NIfTI file with a plain affine."""
     return np.ascontiguousarray(values[:, ::-1, ::-1].transpose(2, 1, 0))
+
+
+def containers() -> dict[str, bytes]:
+    """Small files that hold series, by name."""
+    values = volume(3, (32, 24))
+    return {
+        "series in a zip": zipped(series(values)),
+        "series stored in a zip": zipped(series(values), zipfile.ZIP_STORED),
+        "multi-frame": enhanced(values),
+        "volume": nifti(ras(values)),
+        "volume packed": gzip.compress(nifti(np.stack([ras(values)] * 2, -1)), mtime=0),
+    }

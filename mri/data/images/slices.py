@@ -26,8 +26,8 @@ MAX_SLICES = 1000
 MAX_SERIES_BYTES = 500_000_000
 # A larger share of pixels of one grey level leaves no room for a head.
 BLANK = 0.999
-# A larger share of grey levels that are no numbers is a fault of the file, not of a few pixels.
-MAX_NOT_NUMBERS = 0.1
+# A larger share of grey levels that are no numbers leaves too little: a few, or a rim after resampling, are filled.
+MAX_NOT_NUMBERS = 0.25
 # Directions closer than this to an axis of the body, in degrees, are not called oblique.
 STRAIGHT = 1.0
 
