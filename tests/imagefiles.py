@@ -18,6 +18,7 @@ from pydicom.encaps import encapsulate
 from pydicom.uid import (
     JPEG2000,
     DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     JPEG2000Lossless,
@@ -255,7 +256,7 @@ def turned(shown: np.ndarray, plane: str, crossed: bool, upside_down: bool, mirr
 
 def volume(slices: int = 8, shape: tuple[int, int] = (96, 80)) -> np.ndarray:
     """A made head, int16 (slices, H, W), from the feet up as screens show it: every slice is a little brighter."""
-    return np.stack([(head(shape) * (0.7 + 0.03 * number)).astype(np.int16) for number in range(slices)])
+    return np.stack([(head(shape) * (0.7 + 0.24 * number / slices)).astype(np.int16) for number in range(slices)])
 
 
 def series(values: np.ndarray, uid: str = "1.2.3", **attributes) -> dict[str, bytes]:

@@ -132,7 +132,7 @@ def refuse(name: str, data: bytes, what: str = "") -> ImageError:
     """Return the error for a file of a kind that isn't read. what: its kind, where known."""
     what = what or kind(data)
     if what == GZIP:
-        inner = kind(_unpacked_start(data))
+        inner = kind(unpacked_start(data))
         held = REMEDIES[inner][0] if inner in REMEDIES else f"a {inner} file"
         held = "something that is no image known here" if inner == UNKNOWN else held
         remedy = REMEDIES["MGH"][1] if inner == "MGH" else "unpack it with `gunzip` and give what comes out"
@@ -166,8 +166,8 @@ def nifti_magic(data: bytes) -> bytes:
     return data[4:7] if data[4:8] in (b"n+2\0", b"ni2\0") else b""
 
 
-def _unpacked_start(data: bytes) -> bytes:
-    """The first bytes that a gzip file holds."""
+def unpacked_start(data: bytes) -> bytes:
+    """Return the first bytes that a gzip file holds; b"" of a damaged one."""
     try:
         return zlib.decompressobj(31).decompress(data[: 64 * HEAD], HEAD)
     except zlib.error:
@@ -175,7 +175,7 @@ def _unpacked_start(data: bytes) -> bytes:
 
 
 def _of_gzip(data: bytes) -> str:
-    return NIFTI if nifti_magic(_unpacked_start(data)) else GZIP
+    return NIFTI if nifti_magic(unpacked_start(data)) else GZIP
 
 
 def _special(start: bytes) -> str:

@@ -61,7 +61,7 @@ class Volume:
             self.zooms[rows],
             self.zooms[columns],
         )
-        values = self.stored.take(index, axis=self.across)
+        values = self.stored[(slice(None),) * self.across + (index,)]  # `take` would copy all of them
         if (self.slope, self.intercept) != (1, 0):
             values = values * np.float64(self.slope) + self.intercept
         return floating(values, f"NIfTI {self.stored.dtype.name}", name, geometry, notes=self.notes)
@@ -116,7 +116,7 @@ def _header(data: bytes, name: str) -> Any:
     """The checked header of a NIfTI file, packed or not."""
     import nibabel
 
-    start = _stream(data).read(540) if data.startswith(b"\x1f\x8b") else data[:540]
+    start = kinds.unpacked_start(data) if data.startswith(b"\x1f\x8b") else data[:540]
     magic = kinds.nifti_magic(start)
     header_type = nibabel.Nifti2Header if magic.endswith(b"2") else nibabel.Nifti1Header
     size = header_type.template_dtype.itemsize

@@ -227,13 +227,18 @@ def check_shape(pixels: np.ndarray, name: str) -> None:
 
 def check_head(shown: Slice, why_flat: str = "") -> None:
     """Raise ImageError for a picture that can't hold a head, as (nearly) all of it has one grey level."""
-    strips = np.array_split(
-        shown.pixels.ravel(), math.ceil(shown.pixels.size / 2**20)
-    )  # counting takes 8 bytes a pixel
-    counts = np.sum([np.bincount(strip, minlength=256) for strip in strips], axis=0)
+    if _most_frequent(shown.pixels[::4, ::4]) <= 0.9:  # nearly every picture: counting all of it takes a millisecond
+        return
+    strips = np.array_split(shown.pixels, math.ceil(shown.pixels.size / 2**20))  # counting takes 8 bytes a pixel
+    counts = np.sum([np.bincount(strip.ravel(), minlength=256) for strip in strips], axis=0)
     if counts.max() > BLANK * shown.pixels.size:
         why = why_flat or "blank, all pixels have the same grey level"
         raise ImageError(f"{shown.name}: no head in the picture ({why}): give a slice that shows one")
+
+
+def _most_frequent(pixels: np.ndarray) -> float:
+    """The share of pixels that have the most frequent grey level."""
+    return float(np.bincount(pixels.ravel(), minlength=256).max() / pixels.size)
 
 
 def check_count(width: int, height: int, name: str) -> None:

@@ -252,7 +252,7 @@ def test_simpleitk_reads_a_nifti_volume_with_the_same_levels_and_places(tmp_path
         np.testing.assert_allclose(one.pixels, expected[number], atol=1)
 
 
-# What people send instead ----------------------------------------------------------------------------------------------
+# What people send instead --------------------------------------------------------------------------------------------
 
 
 OTHERS = {
