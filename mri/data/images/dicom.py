@@ -28,6 +28,7 @@ from mri.data.images.slices import (
     check_decoded,
     damaged,
     floating,
+    words_only,
 )
 
 if TYPE_CHECKING:  # pydicom loads slowly and few runs need it
@@ -397,13 +398,9 @@ def _frames(dataset: Any, name: str) -> Callable[[int, str], Frame]:
     encoded = _encoded(dataset, frame_count(dataset), name) if compressed else []
 
     def frame(index: int, name: str) -> Frame:
-        try:
+        with words_only(name, "DICOM"):
             stored = _decoded(dataset, encoded[index], name) if compressed else _native(dataset, index, name)
             return _frame(dataset, index, _significant(stored, dataset, native=not compressed), name)
-        except ImageError:
-            raise
-        except Exception:  # decoders raise whatever they happen to meet in a damaged file
-            raise damaged(name, "DICOM") from None
 
     return frame
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mri.data.images import dicom, kinds, nifti, pictures
 from mri.data.images.preparing import check_mask
-from mri.data.images.slices import MAX_BYTES, Frame, ImageError, Slice, check_head, check_shape, damaged
+from mri.data.images.slices import MAX_BYTES, Frame, ImageError, Slice, check_head, check_shape, words_only
 
 
 def read(source: Path | str | bytes, name: str = "") -> np.ndarray:
@@ -96,12 +96,8 @@ def decode(data: bytes, name: str) -> Frame:
     }
     if what not in readers:
         raise kinds.refuse(name, data, what)
-    try:
+    with words_only(name, what):
         return readers[what](data, name)
-    except ImageError:
-        raise
-    except Exception:  # decoders raise whatever they happen to meet in a damaged file
-        raise damaged(name, what) from None
 
 
 def show(frame: Frame) -> Slice:

@@ -29,6 +29,7 @@ from mri.data.images.slices import (
     check_head,
     check_shape,
     damaged,
+    words_only,
 )
 
 # Files that a zip may hold.
@@ -121,7 +122,8 @@ def read_series(source: Path | str | bytes, name: str = "") -> Series:
 
 def read_stack(stack: Stack) -> Series:
     """Return the decoded slices of a stack. Raises ImageError when none of them can be used."""
-    frames, left_out = _usable(_dicom_frames(stack) if stack.parts else _nifti_frames(stack))
+    with words_only(stack.name, "scan"):
+        frames, left_out = _usable(_dicom_frames(stack) if stack.parts else _nifti_frames(stack))
     series = _series(stack.name, frames, [*stack.left_out, *left_out], ordered=bool(stack.parts))
     return replace(series, notes=(*stack.notes, *series.notes))
 
@@ -196,7 +198,8 @@ def _sort(files: list[File]) -> Contents:
             contents.left_out.append(LeftOut(file.name, "only lists or shows the files beside it"))
             continue
         try:
-            _sort_one(file, contents, slices)
+            with words_only(file.name, "scan"):
+                _sort_one(file, contents, slices)
         except DamagedError as error:
             contents.damaged.append(LeftOut(file.name, reason(error, file.name)))
         except ImageError as error:
@@ -351,7 +354,7 @@ def _usable(frames: list[tuple[str, Callable[[], Frame]]]) -> tuple[list[Frame],
     left_out: list[LeftOut] = []
     errors: list[ImageError] = []
     for name, read in frames:
-        frame = _attempt(read)
+        frame = _attempt(name, read)
         if isinstance(frame, ImageError):
             errors.append(frame)
             left_out.append(LeftOut(name, reason(frame, name)))
@@ -364,9 +367,10 @@ def _usable(frames: list[tuple[str, Callable[[], Frame]]]) -> tuple[list[Frame],
     return good, left_out
 
 
-def _attempt(read: Callable[[], Frame]) -> Frame | ImageError:
+def _attempt(name: str, read: Callable[[], Frame]) -> Frame | ImageError:
     try:
-        return read()
+        with words_only(name, "scan"):
+            return read()
     except ImageError as error:
         return error
 

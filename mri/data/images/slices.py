@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -234,6 +236,17 @@ def check_head(shown: Slice, why_flat: str = "") -> None:
     if counts.max() > BLANK * shown.pixels.size:
         why = why_flat or "blank, all pixels have the same grey level"
         raise ImageError(f"{shown.name}: no head in the picture ({why}): give a slice that shows one")
+
+
+@contextmanager
+def words_only(name: str, kind: str) -> Iterator[None]:
+    """Raise the error for a damaged file in place of whatever a decoder raises when it meets one."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except Exception:
+        raise damaged(name, kind) from None
 
 
 def _most_frequent(pixels: np.ndarray) -> float:
