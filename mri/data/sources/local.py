@@ -93,7 +93,7 @@ def _slices(
     out: Path,
     left_out: Counter[str],
 ) -> Iterator[ImageRecord]:
-    """One record per slice of a series, its PNG (and its mask's) written below `out`; what isn't taken is counted."""
+    """Yield a record per slice of a series, whose PNG and mask are written below `out`; count what isn't taken."""
     owner = next(files[name] for name in [stack.name, f"{stack.name.partition('.zip/')[0]}.zip"] if name in files)
     group = owner.id if owner.relative == stack.name else stack.name
     try:
@@ -125,7 +125,7 @@ def _slices(
 
 
 def _covers(series: images.Series, owner: _folders.File, masks: dict[str, Path]) -> list[np.ndarray] | list[None]:
-    """The masks of a volume's slices, None for each where it has none."""
+    """Return the masks of a volume's slices, None for each where it has none."""
     mask = masks.get(owner.id)
     if mask is None or mask.suffix == ".png":
         return [None] * len(series.slices)
@@ -133,7 +133,7 @@ def _covers(series: images.Series, owner: _folders.File, masks: dict[str, Path])
 
 
 def _write(pixels: np.ndarray, out: Path, name: str) -> str:
-    """The path below `out` of a picture that is written there."""
+    """Write a picture below `out` and return its path there."""
     path = out / name
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
@@ -141,7 +141,7 @@ def _write(pixels: np.ndarray, out: Path, name: str) -> str:
 
 
 def _masks(folder: Path, ids: set[str]) -> dict[str, Path]:
-    """The masks below `folder` by the id of their image. Raises UserError for one that has no image."""
+    """Return the masks below `folder` by the id of their image. Raises UserError for one that has no image."""
     paths = sorted(path for path in folder.rglob("*") if path.name.lower().endswith((".png", ".nii", ".nii.gz")))
     masks = {_folders.stem(path.relative_to(folder).as_posix()): path for path in paths}
     for id, path in masks.items():
