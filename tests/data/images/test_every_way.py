@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import io
 import json
+import sys
 from itertools import product
 from pathlib import Path
 
@@ -113,6 +114,12 @@ def test_lossy_jpeg_in_dicom_looks_nearly_the_same():
     eight = jpeg_dicom(Image.fromarray(EIGHT), Rows=96, Columns=80, WindowCenter=128, WindowWidth=256)
     for data in (compressed(LEVELS, uid.JPEGExtended12Bit, **FULL), eight):
         assert np.abs(images.read(data) - SEEN).mean() < 3
+
+
+def test_without_its_decoder_the_message_names_the_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "imagecodecs", None)
+    with pytest.raises(images.ImageError, match="'JPEG-LS Lossless Image Compression' need the package imagecodecs"):
+        images.read(DICOM_WAYS[uid.JPEGLSLossless.name]())
 
 
 def test_sixteen_bit_pictures_keep_all_their_bits_in_every_colour_mode():
