@@ -117,9 +117,10 @@ def test_lossy_jpeg_in_dicom_looks_nearly_the_same():
 
 
 def test_without_its_decoder_the_message_names_the_package(monkeypatch):
+    data = DICOM_WAYS[uid.JPEGLSLossless.name]()
     monkeypatch.setitem(sys.modules, "imagecodecs", None)
     with pytest.raises(images.ImageError, match="'JPEG-LS Lossless Image Compression' need the package imagecodecs"):
-        images.read(DICOM_WAYS[uid.JPEGLSLossless.name]())
+        images.read(data)
 
 
 def test_sixteen_bit_pictures_keep_all_their_bits_in_every_colour_mode():
