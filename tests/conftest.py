@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import settings
+from playwright.sync_api import Browser, sync_playwright
 
 from mri.base.params import ArchitectureSpec, Params, parse
 from mri.commands.compose import compose
@@ -31,6 +34,25 @@ settings.load_profile("mri")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run the whole pipeline first: it takes longest, and the other tests run beside it."""
     items.sort(key=lambda item: item.get_closest_marker("end_to_end") is None)
+
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or "/usr/bin/chromium"
+OFFLINE = [
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+]
+needs_browser = pytest.mark.skipif(
+    not shutil.which(CHROMIUM), reason=f"no browser at {CHROMIUM}: run `make browser`, or name one in CHROMIUM"
+)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    """One browser for all tests of pages: Playwright starts once in a process."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

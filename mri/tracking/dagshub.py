@@ -22,8 +22,8 @@ def write(folder: Path, params: dict[str, Any], scores: dict[str, dict[str, Any]
     logger: DAGsHubLogger
     with dagshub_logger(str(folder / METRICS), hparams_path=str(folder / PARAMS)) as logger:
         logger.log_hyperparams(flatten(params))
-        for name, own in scores.items():
-            logger.log_metrics({f"{name}/{key}": value for key, value in flatten(own, "/").items()})
+        for name, numbers in scores.items():
+            logger.log_metrics({f"{name}/{key}": value for key, value in flatten(numbers, "/").items()})
         for row in history.drop(columns="size").to_dict("records"):
             prefix, step = f"{row.pop('architecture')}/epoch", int(row.pop("epoch"))
             logger.log_metrics({f"{prefix}/{key}": value for key, value in row.items()}, step)

@@ -41,8 +41,8 @@ def run(root, tmp_path, monkeypatch):
     }
     for name, text in {
         "params.yaml": yaml.safe_dump(compose(["data=local"], root / "conf")),
-        "plots/training.csv": "x\n",
-        "plots/risk_coverage.csv": "x\n",
+        "plots/summary/training.csv": "x\n",
+        "plots/summary/risk_coverage.csv": "x\n",
         "artifacts/splits/index.csv": "id,path,label,split,clean,group\na,a.png,glioma,test,True,g\n",
         "plots/sheets/a.png": "",
     }.items():

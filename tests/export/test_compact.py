@@ -40,7 +40,7 @@ def test_compact_weights_answer_as_the_full_ones_do(package, tmp_path, room):
         assert other.opinion.probabilities == pytest.approx(one.opinion.probabilities, abs=1e-3)
         assert other.opinion.members == one.opinion.members
         assert other.opinion.score == pytest.approx(one.opinion.score, rel=1e-2)
-        maps = [prediction.explanations["gradcam"].map for prediction in (one, other)]
+        maps = [prediction.explanations["gradcam"].values for prediction in (one, other)]
         assert maps[1] == pytest.approx(maps[0], abs=1e-2 * float(maps[0].max()))
 
 

@@ -1,17 +1,16 @@
 """The report of the published run and of runs that lack something, in a browser where the look counts."""
 
-import os
 import re
 import shutil
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from mri.base.files import read_json, write_json
 from mri.base.params import load
 from mri.report import page
 from mri.report.tables import weakest_class
+from tests.conftest import needs_browser
 
 LOADED_FROM_ELSEWHERE = re.compile(r"""(?:src|href)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import|<script src""")
 SECTIONS = ("result", "choice", "data", "training", "errors", "confidence", "robustness", "explanations", "costs")
@@ -126,15 +125,7 @@ def test_a_run_without_plots_has_a_page_too(run):
     assert "charts/training" not in written(run)
 
 
-@pytest.fixture
-def browser():
-    path = os.environ.get("CHROMIUM", shutil.which("chromium") or "chromium")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
+@needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_as_wide_as_a_phone_and_says_nothing_to_the_console(run, browser, scheme):
     written(run)
@@ -162,6 +153,7 @@ def of_image(label: str, called: str, outline: str | None) -> dict:
     return {"label": label, "called": called, "own": own, **pictures}
 
 
+@needs_browser
 def test_the_viewer_shows_the_chosen_image_and_map_and_says_how_it_is_called(run, browser):
     images = [of_image("glioma", "glioma", pixel("cyan")), of_image("notumor", "pituitary", None)]
     written(run, {"images": images, "methods": ["gradcam", "gradient"], "colours": ["#000000", "#ffffff"]})
@@ -197,6 +189,7 @@ def test_the_viewer_shows_the_chosen_image_and_map_and_says_how_it_is_called(run
     assert messages == []
 
 
+@needs_browser
 def test_no_table_or_picture_is_cut_off_on_paper(run, browser):
     written(run)
     page = browser.new_page(viewport={"width": 703, "height": 1000})  # A4 within its margins

@@ -1,10 +1,8 @@
-"""What the service's tests share: one predictor, one running application and one browser for all of them."""
+"""What the service's tests share: one predictor and one running application for all of them."""
 
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,20 +12,12 @@ import pytest
 import uvicorn
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from playwright.sync_api import Browser, expect, sync_playwright
+from playwright.sync_api import expect
 
 from service.predictor import Predictor
 from tests import packages
 
-CHROMIUM = os.environ.get("CHROMIUM") or "/usr/bin/chromium"
-OFFLINE = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 expect.set_options(timeout=30_000)  # a busy machine is no failure
-needs_browser = pytest.mark.skipif(
-    not shutil.which(CHROMIUM), reason=f"no browser at {CHROMIUM}: run `make browser`, or name one in CHROMIUM"
-)
 
 
 @pytest.fixture(scope="session")
@@ -70,11 +60,3 @@ def running(app: FastAPI) -> Iterator[str]:
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()
-
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
-        yield browser
-        browser.close()

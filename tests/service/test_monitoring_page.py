@@ -13,7 +13,8 @@ from playwright.sync_api import Page, expect
 from service.monitoring import monitor
 from service.monitoring.store import Store
 from tests import packages
-from tests.service.conftest import needs_browser, running
+from tests.conftest import needs_browser
+from tests.service.conftest import running
 
 pytestmark = needs_browser
 HTML = "<img src=x onerror=alert(1)>"

@@ -25,8 +25,8 @@ from service.monitoring import middleware
 from service.monitoring.store import Store
 from service.settings import Settings
 from tests import packages, page_samples
-from tests.conftest import eventually
-from tests.service.conftest import needs_browser, running
+from tests.conftest import eventually, needs_browser
+from tests.service.conftest import running
 
 NOTICE = "Research software, not a medical device: not for diagnosis."
 ANSWER = ".result .verdict"

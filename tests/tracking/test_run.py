@@ -60,7 +60,7 @@ def test_a_run_knows_the_machine_the_packages_the_commit_and_the_data(tmp_path):
 
 
 def test_what_the_pipeline_writes_does_not_make_a_commit_another(tmp_path):
-    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/details").mkdir(parents=True)
     for name in ("metrics/details/summary.json", "dvc.lock", "code.py"):
         (tmp_path / name).write_text("1")
     subprocess.run(f"git init -q && git add . && {GIT_COMMIT}", shell=True, check=True)

@@ -334,16 +334,16 @@ def _check(dataset: Any, name: str, pixels: bool = True) -> None:
 
 def _kind(dataset: Any, index: int) -> tuple[str, ...]:
     """The words of ImageType, or of a frame's own FrameType."""
-    own = _group(dataset, index, "MRImageFrameTypeSequence", "FrameType")
-    words = _parts(own, "FrameType") or _parts(dataset, "ImageType")
+    group = _group(dataset, index, "MRImageFrameTypeSequence", "FrameType")
+    words = _parts(group, "FrameType") or _parts(dataset, "ImageType")
     return tuple(word.upper() for word in words)
 
 
 def _group(dataset: Any, index: int, sequence: str, keyword: str) -> Any:
     """The part of a dataset that holds `keyword` for a frame: its own group, the one that frames share, or the top."""
     shared = dataset.get(GROUPS[0]) or []
-    own = dataset.get(GROUPS[1]) or []
-    for group in (*own[index : index + 1], *shared[:1]):
+    groups = dataset.get(GROUPS[1]) or []
+    for group in (*groups[index : index + 1], *shared[:1]):
         for item in (group.get(sequence) or [])[:1]:
             if keyword in item:
                 return item

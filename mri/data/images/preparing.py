@@ -32,7 +32,7 @@ def check_mask(mask: tuple[int, ...], image: tuple[int, ...], name: str = "mask"
 
 
 def content_box(pixels: np.ndarray) -> Box:
-    """Where the head is: the box round all large connected parts brighter than the background.
+    """Find the head: return the box round all large connected parts brighter than the background.
 
     pixels: uint8 (H, W). The whole frame when nothing stands out (a blank image, a white background).
     The box is exact to one cell of a grid of at most `CONTENT_GRID` cells a side, always outwards.
@@ -60,7 +60,7 @@ def _percentile(levels: np.ndarray, percent: float) -> float:
 
 
 def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
-    """What a network sees of an image: the head, in a square, uint8 (size, size).
+    """Return what a network sees of an image: the head, in a square, uint8 (size, size).
 
     pixels: uint8 (H, W), as `read` returns them. The surroundings of an oblong head are 0. A blank image stays blank.
     """
@@ -68,7 +68,7 @@ def prepare(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def prepare_mask(mask: np.ndarray, pixels: np.ndarray, size: int) -> np.ndarray:
-    """The mask with the geometry that `prepare` gives its image `pixels`, bool (size, size).
+    """Return the mask with the geometry that `prepare` gives its image `pixels`, bool (size, size).
 
     mask: (H, W), non-zero inside the tumour. A cell belongs to the tumour when half of it does; a tumour smaller than
     that keeps the cell it covers most, so no mask vanishes. Raises ImageError when mask and image differ in size.
