@@ -1,4 +1,4 @@
-"""What several tests share: small made images and a small network."""
+"""Shared fixtures and helpers: small synthetic images and a small network."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    """One browser for all tests of pages: Playwright starts once in a process."""
+    """One browser for all page tests: Playwright starts once per process."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
         yield browser
@@ -69,7 +69,7 @@ def params() -> Params:
 
 @pytest.fixture
 def small_spec() -> ArchitectureSpec:
-    """A real network that is quick: ResNet18."""
+    """A real but fast network: ResNet18."""
     return architecture("small", "resnet18", "layer4", "layer3")
 
 
@@ -89,7 +89,7 @@ def architecture(name: str, builder: str, feature_layer: str, fine_layer: str) -
 
 @pytest.fixture(scope="session")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A package of two small networks, "winner" and "other"; to be read only."""
+    """A package of two small networks, "winner" and "other"; read-only."""
     from tests import packages  # which takes its images from here
 
     folder = tmp_path_factory.mktemp("package")
@@ -98,7 +98,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
-    """Whether that comes true in time: for what a service does after it has answered."""
+    """Wait until a condition holds; return whether it did. For what a service does after it has answered."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > until:
@@ -108,7 +108,7 @@ def eventually(condition: Callable[[], bool], seconds: float = 60) -> bool:
 
 
 def blobs(n: int, size: int = 32, seed: int = 0) -> Part:
-    """n noisy images of four classes that differ in which quarter is bright."""
+    """Return n noisy images of four classes; each class has another bright quarter."""
     random = np.random.default_rng(seed)
     labels = np.arange(n) % 4
     pixels = random.integers(0, 80, (n, size, size), np.uint8)
@@ -121,7 +121,7 @@ def blobs(n: int, size: int = 32, seed: int = 0) -> Part:
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """No file grows beyond `size` bytes: writers see what a full disk would show them."""
+    """Limit files to `size` bytes, so that writers fail as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:

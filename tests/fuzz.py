@@ -54,7 +54,7 @@ checks.negative_data_rejection.enabled = false
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    """A sound file of the corpus, or that with bytes changed, numbers replaced, parts cut out, doubled or swapped."""
+    """Draw a file of the corpus, intact or with bytes changed, numbers replaced, parts removed, doubled or swapped."""
     data = bytearray(CORPUS[draw(st.sampled_from(sorted(CORPUS)))])
     for _ in range(draw(st.integers(0, 6))):
         DAMAGES[draw(st.sampled_from(sorted(DAMAGES)))](draw, data)
@@ -62,7 +62,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 
 
 def _place(draw: st.DrawFn, data: bytearray) -> int:
-    """Somewhere in a file; headers, where most can go wrong, as often as all the rest."""
+    """Draw a position in a file; half of them in the header, where most can go wrong."""
     most = max(0, len(data) - 1)
     return draw(st.one_of(st.integers(0, min(400, most)), st.integers(0, most)))
 
@@ -103,7 +103,7 @@ DAMAGES = {"change": _change, "number": _number, "cut": _cut, "double": _double,
 
 
 def check_reading(data: bytes, name: str = "image") -> None:
-    """Raise AssertionError unless reading and preparing these bytes ends as it should."""
+    """Raise AssertionError unless these bytes are read and prepared, or refused, within time and memory limits."""
     before, started = _peak(), time.process_time()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -132,7 +132,7 @@ def _peak() -> float:
 
 
 def fuzz_reader(seconds: float, first_seed: int) -> int:
-    """Read damaged files for so long; how many. Raises what the first one that isn't dealt with raises."""
+    """Read damaged files for that many seconds; return their number. Raise what the first unhandled one raises."""
     count, until, number = 0, time.monotonic() + seconds, first_seed
     while time.monotonic() < until:
 
@@ -158,7 +158,7 @@ def fuzz_reader(seconds: float, first_seed: int) -> int:
 
 
 def fuzz_api(service: Service, seconds: float, number: int) -> subprocess.CompletedProcess[str]:
-    """Let schemathesis ask a running service for so long."""
+    """Run schemathesis against a running service for that many seconds."""
     configuration = service.folder / "schemathesis.toml"
     configuration.write_text(CONFIGURATION)
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(configuration)]

@@ -15,13 +15,13 @@ SPEC = architecture("small", "resnet18", "layer4", "layer3")
 
 
 def gradients(batch: int = 8) -> torch.Tensor:
-    """All gradients of the mean loss of one batch, flattened. Batch norm uses its running statistics."""
+    """Return all gradients of one batch's mean loss, flattened. Batch norm uses its running statistics."""
     part = blobs(batch)
-    chosen = distributed.share(np.arange(batch))
+    indices = distributed.share(np.arange(batch))
     model = models.build(SPEC, 4, 0).eval()
     parallel = distributed.parallel(model)
-    logits = parallel(to_batch(part.pixels[chosen], 32))
-    F.cross_entropy(logits, torch.from_numpy(part.labels[chosen])).backward()
+    logits = parallel(to_batch(part.pixels[indices], 32))
+    F.cross_entropy(logits, torch.from_numpy(part.labels[indices])).backward()
     return torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
 
 

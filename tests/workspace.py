@@ -47,7 +47,7 @@ TWO_ARCHITECTURES = ["~model.architectures.resnet101", "~model.architectures.eff
 
 
 def make(folder: Path, overrides: list[str]) -> Path:
-    """A git repository in `folder` with the project's files and params.yaml composed with `overrides`."""
+    """Create a git repository in `folder` with the project's files and params.yaml composed with `overrides`."""
     for name in COPIED:
         source, target = ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -68,9 +68,9 @@ def commit(folder: Path) -> None:
 
 
 def environment(folder: Path) -> dict[str, str]:
-    """This environment's commands first on the path, and nothing shared with the user's own runs."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "MRI_"))}
-    return own | {
+    """Return variables with this environment's commands first on PATH and nothing shared with the user's own runs."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("DVC_", "MLFLOW_", "MRI_"))}
+    return inherited | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "BENTOML_HOME": str(folder / ".bentoml"),
         "BENTOML_DO_NOT_TRACK": "true",

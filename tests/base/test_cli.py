@@ -76,7 +76,7 @@ def test_a_machine_that_runs_out_of_something_is_one_line_and_exit_code_2(capsys
 
 
 def _write_beyond_the_limit():
-    """Write a model where files may have no more than a megabyte, which is how a full disk looks to its writer."""
+    """Write a model where files are limited to a megabyte, as if the disk were full."""
     with tempfile.TemporaryDirectory() as folder, file_size_limit(2**20):
         safetensors.torch.save_file({"weights": torch.zeros(2**20)}, f"{folder}/model.safetensors")
 
@@ -178,8 +178,8 @@ def test_a_file_that_another_stage_makes_is_asked_for_in_one_line(root, tmp_path
     with pytest.raises(SystemExit) as stopped:
         run_stage(drift, [])
     assert stopped.value.code == 2
-    said = "error: artifacts/drift/reference does not exist: run `dvc repro`, which makes it first\n"
-    assert capsys.readouterr().err == said
+    message = "error: artifacts/drift/reference does not exist: run `dvc repro`, which makes it first\n"
+    assert capsys.readouterr().err == message
 
 
 def test_a_missing_file_that_no_stage_makes_keeps_its_traceback(root, monkeypatch):
@@ -197,7 +197,7 @@ def test_a_number_above_0_is_taken(kind, text, number):
 
 
 @pytest.mark.parametrize(
-    ("kind", "text", "said"),
+    ("kind", "text", "message"),
     [
         (int, "0", "must be a whole number above 0, got 0"),
         (int, "1.5", "must be a whole number above 0, got 1.5"),
@@ -206,10 +206,10 @@ def test_a_number_above_0_is_taken(kind, text, number):
         (float, "inf", "must be a number above 0, got inf"),
     ],
 )
-def test_a_number_that_is_not_above_0_is_refused(kind, text, said):
+def test_a_number_that_is_not_above_0_is_refused(kind, text, message):
     with pytest.raises(argparse.ArgumentTypeError) as error:
         positive(kind)(text)
-    assert str(error.value) == said
+    assert str(error.value) == message
 
 
 @pytest.mark.slow

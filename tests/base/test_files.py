@@ -17,17 +17,17 @@ def test_numbers_that_hide_faults_are_refused(value, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "problem"),
     [
         (None, "does not exist: run `dvc repro` first"),
         (b'<<<<<<< HEAD\n{"a": 1}', "is not valid JSON: Expecting value: line 1 column 1 (char 0)"),
         (b"\xff", "is not UTF-8: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
     ],
 )
-def test_metrics_that_cannot_be_read_are_said_in_one_line(content, said, tmp_path):
+def test_metrics_that_cannot_be_read_are_said_in_one_line(content, problem, tmp_path):
     path = tmp_path / "metrics.json"
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(UserError) as error:
         read_json(path)
-    assert str(error.value) == f"{path} {said}"
+    assert str(error.value) == f"{path} {problem}"

@@ -80,21 +80,21 @@ def test_unknown_architecture_lists_the_legal_ones(content):
 def test_missing_and_broken_files_are_said(tmp_path):
     with pytest.raises(UserError, match="not found: run from the top of the repository"):
         load(tmp_path / "params.yaml")
-    for content, said in ((b"a: [", "is not valid YAML"), (b"a: \xff", "is not UTF-8")):
+    for content, message in ((b"a: [", "is not valid YAML"), (b"a: \xff", "is not UTF-8")):
         (tmp_path / "params.yaml").write_bytes(content)
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             load(tmp_path / "params.yaml")
 
 
 @pytest.mark.parametrize(
-    ("override", "said"),
+    ("override", "message"),
     [
         ("train.lr=abc", "params: train.lr: Input should be a valid number"),
         ("train.lr=${nope}", "Interpolation key 'nope' not found full_key: train.lr object_type=dict"),
     ],
 )
 def test_a_wrong_override_is_one_line_and_leaves_the_parameters_as_they_are(
-    root, tmp_path, monkeypatch, override, said
+    root, tmp_path, monkeypatch, override, message
 ):
     (tmp_path / "conf").symlink_to(root / "conf")
     (tmp_path / "params.yaml").write_text("seed: 0\n")
@@ -102,5 +102,5 @@ def test_a_wrong_override_is_one_line_and_leaves_the_parameters_as_they_are(
     monkeypatch.setattr("sys.argv", ["mri.commands.compose", override])
     with pytest.raises(UserError) as error:
         main()
-    assert said in str(error.value) and "\n" not in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
     assert (tmp_path / "params.yaml").read_text() == "seed: 0\n"

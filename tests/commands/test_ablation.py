@@ -22,7 +22,7 @@ def settings(**others):
 
 
 def predictions(wrong=(), ids=range(8)):
-    """Eight images, one a group, of two classes in turn; those numbered in `wrong` are called the other class."""
+    """Return predictions for eight images of two alternating classes, each its own group; those in `wrong` err."""
     labels = [CLASSES[i % 2] for i in range(8)]
     called = [CLASSES[(i + (i in wrong)) % 2] for i in range(8)]
     names = [str(i) for i in ids]
@@ -30,8 +30,8 @@ def predictions(wrong=(), ids=range(8)):
 
 
 def test_the_table_compares_with_the_first_experiment_on_the_same_images():
-    found = {"base": (settings(a=1), predictions({0, 1})), "second": (settings(a=2), predictions())}
-    rows = table(found)
+    experiments = {"base": (settings(a=1), predictions({0, 1})), "second": (settings(a=2), predictions())}
+    rows = table(experiments)
     assert rows["experiment"].tolist() == ["base", "second"]
     assert rows["changes"].tolist() == ["", "a=2"]
     assert rows["val_macro_f1"].tolist() == [0.75, 1.0] and rows["val_balanced_accuracy"].tolist() == [0.75, 1.0]

@@ -70,9 +70,9 @@ def test_only_parameters_that_differ_are_listed():
 
 
 def run_in(folder: Path, *command: str, **variables: str) -> subprocess.CompletedProcess:
-    own = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "BLOBS"))}
-    own |= {"PYTHONPATH": str(ROOT)} | variables
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=own)
+    env = {name: value for name, value in os.environ.items() if not name.startswith(("GITHUB_", "BLOBS"))}
+    env |= {"PYTHONPATH": str(ROOT)} | variables
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=env)
 
 
 def commit(folder: Path, result: dict, seed: int) -> None:
@@ -137,15 +137,15 @@ def step(name: str) -> dict:
 
 
 def run_step(folder: Path, make: str, **variables: str) -> subprocess.CompletedProcess:
-    """The step that writes the comparison, as GitHub runs it, with a command of our own for make."""
+    """Run the workflow step that writes the comparison as GitHub would, with the script `make` in place of make."""
     (folder / "bin").mkdir()
     (folder / "bin/make").write_text(f"#!/bin/sh\n{make}\n")
     (folder / "bin/make").chmod(0o755)
     shell = WORKFLOW.get("defaults", {}).get("run", {}).get("shell")
     options = ["--noprofile", "--norc", "-eo", "pipefail"] if shell == "bash" else ["-e"]
-    own = {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "GITHUB_BASE_REF": "main"}
-    own |= {"GITHUB_STEP_SUMMARY": str(folder / "summary.md")} | variables
-    return run_in(folder, "bash", *options, "-c", step("Write the comparison")["run"], **own)
+    env = {"PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}", "GITHUB_BASE_REF": "main"}
+    env |= {"GITHUB_STEP_SUMMARY": str(folder / "summary.md")} | variables
+    return run_in(folder, "bash", *options, "-c", step("Write the comparison")["run"], **env)
 
 
 def test_a_comparison_that_fails_fails_its_step_of_the_workflow(tmp_path):

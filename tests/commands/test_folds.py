@@ -13,12 +13,12 @@ CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
 
 def predictions(ids, right=True, group=None):
-    """One certain prediction per image, of the class its number names."""
+    """Return one prediction of probability 1 per image; classes alternate with the image's position."""
     rows = []
     for number, id in enumerate(ids):
         label = number % 4
-        said = label if right else (label + 1) % 4
-        shares = {f"p_{name}": float(i == said) for i, name in enumerate(CLASSES)}
+        called = label if right else (label + 1) % 4
+        shares = {f"p_{name}": float(i == called) for i, name in enumerate(CLASSES)}
         rows.append({"id": id, "group": group or id, "label": CLASSES[label], "split": "test", **shares})
     return pd.DataFrame(rows)
 
@@ -49,9 +49,9 @@ def repository(tmp_path, monkeypatch):
         fold = min(number + 1, 3)
         parameters = compose(["split.folds=3", f"split.fold={fold}", *changes], ROOT / "conf")
         (tmp_path / "params.yaml").write_text(yaml.safe_dump(parameters))
-        made = predictions([f"{name}-{i}" for i in range(8)], right=number != 1)
-        val = made.assign(split="val", id="v" + made["id"])
-        pd.concat([made, val]).to_csv(tmp_path / "artifacts/predictions/small.csv", index=False)
+        test = predictions([f"{name}-{i}" for i in range(8)], right=number != 1)
+        val = test.assign(split="val", id="v" + test["id"])
+        pd.concat([test, val]).to_csv(tmp_path / "artifacts/predictions/small.csv", index=False)
         run(tmp_path, "git", "checkout", "-q", "-b", name)
         commit(tmp_path)
     monkeypatch.chdir(tmp_path)

@@ -20,7 +20,7 @@ LOADED_FROM_A_NETWORK = re.compile(r"""(?:src|href)=["']?(?:https?:)?//|url\(["'
 
 
 def described(page: str) -> list[str]:
-    """What stands for each picture of a page, every one of which has to be in the page itself."""
+    """Return the alternative text of each picture of a page; all pictures must be embedded."""
     tags = re.findall(r"<img[^>]*>", page)
     assert all('src="data:image/png;base64,' in tag for tag in tags)
     return [text for tag in tags for text in re.findall(r'alt="([^"]+)"', tag)]

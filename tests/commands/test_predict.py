@@ -18,7 +18,7 @@ from tests.imagefiles import dicom, nifti, ras, series, volume, zipped
 
 @pytest.fixture
 def scans(tmp_path):
-    """A folder of eighteen images, more than go through a network together, two of them not readable."""
+    """A folder of eighteen images, more than one batch, two of them unreadable."""
     folder = tmp_path / "scans"
     (folder / "deeper").mkdir(parents=True)
     for seed in range(16):
@@ -43,26 +43,26 @@ def test_the_table_says_what_the_service_answers(package, scans, tmp_path):
         if row["error"]:
             assert answer.status_code == 422 and row["label"] == ""
             continue
-        said = answer.json()
-        assert (row["label"], row["set"].split()) == (said["label"], said["set"])
+        body = answer.json()
+        assert (row["label"], row["set"].split()) == (body["label"], body["set"])
         assert [float(row[f"p_{name}"]) for name in packages.CLASSES] == pytest.approx(
-            list(said["probabilities"].values()), abs=1e-5
+            list(body["probabilities"].values()), abs=1e-5
         )
-        assert row["abstain"] == str(said["abstain"])
-        assert row["reasons"].split() == [reason["code"] for reason in said["reasons"]]
-        assert row["model"] == said["model"] == "winner"
-        assert row["model_version"] == said["model_version"] and len(said["model_version"]) == 12
+        assert row["abstain"] == str(body["abstain"])
+        assert row["reasons"].split() == [reason["code"] for reason in body["reasons"]]
+        assert row["model"] == body["model"] == "winner"
+        assert row["model_version"] == body["model_version"] and len(body["model_version"]) == 12
         assert (row["dataset"], row["data_version"], row["synthetic"]) == ("phantom", "0123456789ab", "True")
 
 
 def test_every_image_has_its_row_in_order_and_a_bad_one_says_why(package, scans, tmp_path, capsys):
     predict(scans, tmp_path / "out.csv", Package(package), "other")
-    found = rows(tmp_path / "out.csv")
-    assert list(found) == sorted(found) and len(found) == 18
-    bad = {path: row["error"] for path, row in found.items() if row["error"]}
+    table = rows(tmp_path / "out.csv")
+    assert list(table) == sorted(table) and len(table) == 18
+    bad = {path: row["error"] for path, row in table.items() if row["error"]}
     assert list(bad) == ["03 broken.png", "deeper/empty.jpg"]
     assert bad["03 broken.png"] == "03 broken.png: a text file: give the scan itself: DICOM, NIfTI, PNG, JPEG or TIFF"
-    assert {row["model"] for row in found.values() if not row["error"]} == {"other"}
+    assert {row["model"] for row in table.values() if not row["error"]} == {"other"}
     assert "03 broken.png" in capsys.readouterr().err
 
 
@@ -85,7 +85,7 @@ def test_without_a_package_the_published_one_is_named(scans, root, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "nowhere is not a folder"),
         (["scans", "--model", "vgg"], "unknown model 'vgg': choose from winner, other"),
@@ -93,9 +93,9 @@ def test_without_a_package_the_published_one_is_named(scans, root, monkeypatch):
         (["scans", "--service", "empty"], "empty holds no packaged model"),
     ],
 )
-def test_a_wrong_argument_is_one_line(package, scans, tmp_path, monkeypatch, arguments, said):
+def test_a_wrong_argument_is_one_line(package, scans, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         main(["--service", str(package), *arguments])
 
 

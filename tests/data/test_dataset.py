@@ -11,7 +11,7 @@ from mri.data.decoding import decode, decode_masks
 
 @pytest.fixture
 def folder(tmp_path):
-    """Four images, bright in rows of their own, and one mask; split by hand."""
+    """Four images of different brightness, and one mask; split by hand."""
     rows = []
     for i, label in enumerate("abab"):
         pixels = np.zeros((40, 40), np.uint8)

@@ -10,7 +10,7 @@ from mri.data.decoding import decode_masks
 
 
 def picture(path, box=None):
-    """A 64 px picture, bright all over, or black with a bright box (left, top, right, bottom)."""
+    """Write a 64 px picture, bright all over or black with a bright box (left, top, right, bottom)."""
     pixels = np.full((64, 64), 0 if box else 200, np.uint8)
     if not box:
         pixels[::2] = 180  # of one grey level, it would be no picture of a head
@@ -23,7 +23,7 @@ def picture(path, box=None):
 
 @pytest.fixture
 def folders(tmp_path):
-    """Three images: one with a mask of its own, one without, one that is a mirrored copy of the reference's slice."""
+    """Three images: one with its own mask, one without, one that is a mirrored copy of the reference slice."""
     dataset, reference = tmp_path / "dataset", tmp_path / "reference"
     for name in "abc":
         picture(dataset / f"{name}.png")
@@ -32,8 +32,8 @@ def folders(tmp_path):
     picture(reference / "slice-mask.png", (0, 0, 16, 64))
     rows = [index_row(ImageRecord(name, f"{name}.png", "glioma", "made"), "", 64, 64) for name in "abc"]
     frame = pd.DataFrame(rows).assign(mask=["a-mask.png", "", ""])
-    known = index_row(ImageRecord("slice", "slice.png", "glioma", "made", mask="slice-mask.png"), "", 64, 64)
-    write_index([known], reference)
+    slice_row = index_row(ImageRecord("slice", "slice.png", "glioma", "made", mask="slice-mask.png"), "", 64, 64)
+    write_index([slice_row], reference)
     return dataset, frame, reference
 
 

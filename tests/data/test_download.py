@@ -1,4 +1,4 @@
-"""What a source yields becomes a checked dataset: rows, files, and what is skipped."""
+"""A source's images become a checked dataset: rows, files, and skipped images."""
 
 import hashlib
 
@@ -9,7 +9,7 @@ from pydantic import create_model
 from mri.base.errors import UserError
 from mri.data import dataset, download, sources
 from mri.data.dataset import ImageRecord
-from tests.data.sources.made import mask, picture, write
+from tests.data.sources.sample_files import mask, picture, write
 
 CLASSES = ["glioma", "notumor"]
 FILES = {f"{label}/{n:02}.png": picture(100 * i + n) for i, label in enumerate(CLASSES) for n in range(20)}

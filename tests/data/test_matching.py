@@ -1,4 +1,4 @@
-"""Finding the same picture again: exact against brute force, and robust to what happens to copies on websites."""
+"""Matching of copies: equal to brute force, and robust to what websites do to pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE, CELLS = 40, 8
 
 
 def head(seed: int, size: int = 120) -> np.ndarray:
-    """A lopsided grey blob with its own texture on black, uint8 (size, size)."""
+    """Return a grey ellipse with a random texture on black, uint8 (size, size)."""
     random = np.random.default_rng(seed)
     y, x = (np.mgrid[:size, :size] + 0.5) / size - 0.5
     across, down = random.uniform(0.22, 0.32, 2)
@@ -34,22 +34,22 @@ def pictures(images: list[np.ndarray]) -> np.ndarray:
 
 
 def ncc(a: np.ndarray, b: np.ndarray) -> float:
-    """Normalised cross-correlation by its definition, 0 for a blank image."""
+    """Return the normalised cross-correlation by its definition; 0 for a blank image."""
     a, b = (array.astype(np.float64) - array.mean() for array in (a, b))
     scale = np.sqrt((a * a).sum() * (b * b).sum())
     return float((a * b).sum() / scale) if scale else 0.0
 
 
 def by_brute_force(left: np.ndarray, right: np.ndarray, threshold: float, within: bool) -> dict:
-    """{(a, b): correlation} of all pairs, transform by transform and view by view."""
-    found = {}
+    """Return {(a, b): correlation} of all pairs, computed per transform and view."""
+    correlations = {}
     for a in range(len(left)):
         for b in range(a + 1 if within else 0, len(right)):
             sides = [(x, transform(y, name)) for name in TRANSFORMS for x, y in zip(left[a], right[b], strict=True)]
             best = max(ncc(x, y) for x, y in sides)
             if best >= threshold:
-                found[a, b] = best
-    return found
+                correlations[a, b] = best
+    return correlations
 
 
 def assert_pairs(table: pd.DataFrame, expected: dict) -> None:

@@ -1,4 +1,4 @@
-"""What the audit calls related, contradictory and leaked, on tiny indexes made by hand."""
+"""Related, contradictory and leaked images according to the audit, on tiny handmade indexes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
 
 def table(ids: str, **columns) -> pd.DataFrame:
-    """An index with one-letter ids; columns that aren't given are empty."""
+    """Return an index with one-letter ids; columns not given are empty."""
     given = {name: list(values) for name, values in columns.items()}
     empty = dict.fromkeys(("path", "official_split", "patient", "group", "mask", "label"), "")
     return pd.DataFrame({"id": list(ids), **empty} | given)
@@ -129,14 +129,14 @@ def test_taking_the_reference_s_label_changes_nothing_without_a_reference():
 
 def test_neighbours_are_similar_without_being_copies():
     frame = table("abcd", patient=["p", "p", "q", ""])
-    found = neighbours(frame, pairs((0, 1, 0.95), (0, 2, 0.94), (1, 3, 0.96), (2, 3, 0.99)), near=0.98)
-    assert found.to_numpy().tolist() == [["a", "b", 0.95, "yes"], ["a", "c", 0.94, "no"], ["b", "d", 0.96, ""]]
+    similar = neighbours(frame, pairs((0, 1, 0.95), (0, 2, 0.94), (1, 3, 0.96), (2, 3, 0.99)), near=0.98)
+    assert similar.to_numpy().tolist() == [["a", "b", 0.95, "yes"], ["a", "c", 0.94, "no"], ["b", "d", 0.96, ""]]
 
 
 def test_calibration_counts_pairs_of_one_slice_above_each_threshold():
     frame = table("abcde", patient=["p", "p", "p", "q", ""], reference=["1", "1", "2", "3", ""])
-    found = pairs((0, 1, 0.99), (0, 2, 0.96), (1, 3, 0.94), (0, 4, 0.97))
-    assert calibration(frame, found, [0.95, 0.9, 0.98, 0.999]) == [
+    matches = pairs((0, 1, 0.99), (0, 2, 0.96), (1, 3, 0.94), (0, 4, 0.97))
+    assert calibration(frame, matches, [0.95, 0.9, 0.98, 0.999]) == [
         {"threshold": 0.95, "pairs": 2, "same_slice": 0.5, "same_patient": 1.0, "recall": 1.0},
         {"threshold": 0.9, "pairs": 3, "same_slice": 1 / 3, "same_patient": 2 / 3, "recall": 1.0},
         {"threshold": 0.98, "pairs": 1, "same_slice": 1.0, "same_patient": 1.0, "recall": 1.0},
@@ -180,11 +180,11 @@ def test_summary_counts_images_groups_conflicts_and_leaks():
         patient=["p", "p", "", "", "q", ""],
         official_split=["train", "test", "train", "test", "train", "test"],
     )
-    found = pairs((0, 1, 0.99), (2, 3, 0.95), (0, 4, 0.94), (2, 5, 1.0))
-    groups = relations(frame, list("abcdec"), found, near=0.98)
+    matches = pairs((0, 1, 0.99), (2, 3, 0.95), (0, 4, 0.94), (2, 5, 1.0))
+    groups = relations(frame, list("abcdec"), matches, near=0.98)
     frame = frame.assign(split=["train", "", "val", "val", "test", ""], clean=[False] * 4 + [True, False])
     wrong = contradictions(frame.assign(label=frame["label"].where(frame["id"] != "b", "notumor")), groups)
-    metrics = summarise(frame, groups, neighbours(frame, found, 0.98), wrong, CLASSES, {"majority": {}})
+    metrics = summarise(frame, groups, neighbours(frame, matches, 0.98), wrong, CLASSES, {"majority": {}})
     assert metrics["images"] == 6 and metrics["clean"] == 1 and metrics["patients"] == 2
     assert metrics["counts"]["glioma"] == {"train": 1, "val": 0, "test": 1, "unused": 1}
     assert metrics["counts"]["notumor"] == {"train": 0, "val": 2, "test": 0, "unused": 1}
@@ -225,8 +225,8 @@ def test_options_that_make_no_sense_are_refused(wrong, message):
 
 def test_pairs_across_a_split_lie_in_two_parts_of_it():
     parts = pd.DataFrame({"split": ["train", "test", "", "train"]})
-    found = across(parts, pairs((0, 1, 1.0), (1, 2, 1.0), (0, 3, 1.0), (1, 3, 1.0)), "split")
-    assert found[["a", "b"]].to_numpy().tolist() == [[0, 1], [1, 3]]
+    crossing = across(parts, pairs((0, 1, 1.0), (1, 2, 1.0), (0, 3, 1.0), (1, 3, 1.0)), "split")
+    assert crossing[["a", "b"]].to_numpy().tolist() == [[0, 1], [1, 3]]
 
 
 @pytest.mark.slow
@@ -243,15 +243,15 @@ def test_official_kaggle_split_leaks_as_much_as_is_known():
         .assign(id=[path.relative_to(folder).as_posix() for path in paths], label=[path.parent.name for path in paths])
     )
     options = AuditOptions(**OPTIONS)
-    found = matching.similar_pairs(
+    matches = matching.similar_pairs(
         np.stack([matching.views(frame, options.size) for frame in frames]), options.similar, options.cells
     )
-    groups = relations(index, [content_hash(frame) for frame in frames], found, options.near)
+    groups = relations(index, [content_hash(frame) for frame in frames], matches, options.near)
     test = index["id"].str.startswith("Testing").to_numpy()
     leaks = leakage(index, groups, ~test, test, CLASSES)
     assert leaks["exact"] == pytest.approx(216 / 1311, abs=0.01)
     assert leaks["near"] == pytest.approx(992 / 1311, abs=0.01)
     assert groups["near"].nunique() == pytest.approx(3641, rel=0.01)
-    known = {"glioma": 81 / 300, "meningioma": 289 / 306, "notumor": 403 / 405, "pituitary": 219 / 300}
-    for name, share in known.items():
+    expected = {"glioma": 81 / 300, "meningioma": 289 / 306, "notumor": 403 / 405, "pituitary": 219 / 300}
+    for name, share in expected.items():
         assert leaks["per_class"][name]["near"] == pytest.approx(share, abs=0.01)

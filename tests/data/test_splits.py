@@ -1,4 +1,4 @@
-"""Laws that every split obeys, and what each protocol promises."""
+"""Invariants of every split, and the guarantees of each protocol."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def options(**changes) -> SplitOptions:
 
 
 def dataset(seed: int, groups_per_class: int = 30, largest: int = 5) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """An index and its relations: groups of 1 to `largest` pictures, each picture in 1 to 3 near-duplicate copies."""
+    """Return an index and its relations: groups of 1 to `largest` pictures, each with 1 to 3 near-duplicate copies."""
     random = np.random.default_rng(seed)
     rows = []
     for label in CLASSES:
@@ -67,32 +67,34 @@ every_protocol = st.builds(
 
 
 @settings(max_examples=60)
-@given(chosen=every_protocol, seed=st.integers(0, 10**6))
-def test_every_image_is_in_one_part_and_no_group_in_two(chosen, seed):
+@given(split_options=every_protocol, seed=st.integers(0, 10**6))
+def test_every_image_is_in_one_part_and_no_group_in_two(split_options, seed):
     index, related = dataset(seed)
-    result = split(index, related, chosen, seed)
+    result = split(index, related, split_options, seed)
     assert result["id"].tolist() == index["id"].tolist()
     assert set(result["split"]) <= {*PARTS, ""}
     used = result[result["split"] != ""]
-    learning = used[used["split"] != "test"] if chosen.protocol == "official" else used
+    learning = used[used["split"] != "test"] if split_options.protocol == "official" else used
     assert (learning.groupby("group")["split"].nunique() == 1).all()
-    kept = chosen.keep_duplicates or chosen.protocol == "official"
-    if kept and chosen.protocol != "source":
+    kept = split_options.keep_duplicates or split_options.protocol == "official"
+    if kept and split_options.protocol != "source":
         assert len(used) == len(index)
     if not kept:
         assert (used.groupby("near").size() == 1).all()
-    if not kept and chosen.protocol != "source":
+    if not kept and split_options.protocol != "source":
         assert set(used["near"]) == set(related["near"])
     assert set(learning["label"][learning["split"] == "train"]) == set(CLASSES)
 
 
 @settings(max_examples=40)
-@given(chosen=every_protocol, seed=st.integers(0, 10**6))
-def test_order_of_rows_does_not_matter(chosen, seed):
+@given(split_options=every_protocol, seed=st.integers(0, 10**6))
+def test_order_of_rows_does_not_matter(split_options, seed):
     index, related = dataset(seed, groups_per_class=12)
     order = np.random.default_rng(seed).permutation(len(index))
-    straight = split(index, related, chosen, seed)
-    shuffled = split(index.iloc[order].reset_index(drop=True), related.iloc[order].reset_index(drop=True), chosen, seed)
+    straight = split(index, related, split_options, seed)
+    shuffled = split(
+        index.iloc[order].reset_index(drop=True), related.iloc[order].reset_index(drop=True), split_options, seed
+    )
     columns = ["id", "split", "fold", "clean"]
     expected = straight[columns].sort_values("id").to_numpy().tolist()
     assert shuffled[columns].sort_values("id").to_numpy().tolist() == expected

@@ -9,7 +9,7 @@ from mri.evaluation.confidence import expected_calibration_error, noise_floor, r
 
 
 def sure(confidence: np.ndarray) -> np.ndarray:
-    """Probabilities (N, 4) that call class 0 with the given confidence."""
+    """Return probabilities (N, 4) that predict class 0 with the given confidence."""
     rest = np.repeat((1 - confidence[:, None]) / 3, 3, axis=1)
     return np.concatenate([confidence[:, None], rest], axis=1)
 

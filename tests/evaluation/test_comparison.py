@@ -17,7 +17,7 @@ P_VALUES = st.lists(st.floats(0, 1), max_size=8)
 
 
 def calls(labels: np.ndarray, wrong: np.ndarray) -> np.ndarray:
-    """Classes called by a model that is wrong on the images numbered `wrong`."""
+    """Return the predictions of a model that errs on the images `wrong`."""
     called = labels.copy()
     called[wrong] = (called[wrong] + 1) % 4
     return called

@@ -10,7 +10,7 @@ SIDE = 64
 
 
 def heads(n: int) -> np.ndarray:
-    """Bright discs off the centre, textured, on black, each different; uint8 (n, 64, 64)."""
+    """Return different textured discs off the centre, on black; uint8 (n, 64, 64)."""
     random = np.random.default_rng(0)
     y, x = np.indices((SIDE, SIDE)) - SIDE / 2
     discs = np.stack([np.hypot(x - 5, y - 3 * i) < 20 for i in range(n)])
@@ -115,7 +115,7 @@ def test_jpeg_keeps_a_plain_image_and_the_size_of_any():
 
 
 def brightness(pixels: np.ndarray) -> np.ndarray:
-    """A toy network: calls an image class 1 when it is bright on average."""
+    """A toy network: predicts class 1 for images with a bright mean."""
     bright = pixels.mean((1, 2)) > 100
     return np.stack([~bright, bright], axis=1).astype(np.float32)
 

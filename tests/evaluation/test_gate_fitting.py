@@ -19,7 +19,7 @@ SCORES = st.lists(st.integers(0, 6), min_size=1, max_size=30).map(lambda values:
 
 
 def features(n: int, seed: int, size: int = 40) -> np.ndarray:
-    """Pooled features of one kind of image: a few strong directions about a common one; float32 (n, size)."""
+    """Return pooled features of similar images: a few strong directions about a common mean; float32 (n, size)."""
     random = np.random.default_rng(seed)
     axes = np.random.default_rng(99).normal(size=(5, size))
     varied = random.normal(size=(n, 5)) @ axes + 0.3 * random.normal(size=(n, size))
@@ -207,19 +207,19 @@ def test_more_variants_of_the_same_images_do_not_make_an_interval_narrower():
 def test_a_strange_image_is_compared_with_those_that_were_drawn_with_it():
     """Group b scores 10 more than a, each strange image 1 more than its source: 1, where one group is drawn twice."""
     inside, outside, groups = np.array([0.0, 10]), np.array([1.0, 11]), np.array(["a", "b"])
-    found = gate_fitting.detection_scores(inside, outside, groups, groups, resamples=300)
-    assert found["auroc"] == {"value": 0.75, "low": 0.75, "high": 1.0}
+    scores = gate_fitting.detection_scores(inside, outside, groups, groups, resamples=300)
+    assert scores["auroc"] == {"value": 0.75, "low": 0.75, "high": 1.0}
     alone = gate_fitting.detection_scores(inside, outside, groups, np.array(["x 0", "x 1"]), resamples=300)
     assert alone["auroc"] == {"value": 0.75, "low": 0.0, "high": 1.0}
 
 
 @pytest.mark.filterwarnings("error")
 def test_resamples_without_a_strange_image_are_left_out():
-    found = gate_fitting.detection_scores(
+    scores = gate_fitting.detection_scores(
         np.array([0.0, 10]), np.array([5.0]), np.array(["a", "b"]), np.array(["a"]), resamples=300
     )
-    assert found["auroc"] == {"value": 0.5, "low": 0.5, "high": 1.0}
-    assert found["fpr_at_95_tpr"] == {"value": 1.0, "low": 0.0, "high": 1.0}
+    assert scores["auroc"] == {"value": 0.5, "low": 0.5, "high": 1.0}
+    assert scores["fpr_at_95_tpr"] == {"value": 1.0, "low": 0.0, "high": 1.0}
 
 
 @pytest.mark.slow

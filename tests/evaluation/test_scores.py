@@ -120,8 +120,8 @@ def test_a_class_that_does_not_occur_does_not_count():
 
 def test_a_class_that_does_not_occur_and_is_called_counts_as_zero_in_macro_f1():
     labels, called = np.array([0, 0, 1, 1]), np.array([0, 0, 1, 2])
-    found = macro_f1(labels, called, 4, np.ones((1, 4)))[0]
-    assert found == pytest.approx((1 + 2 / 3 + 0) / 3) == metrics.f1_score(labels, called, average="macro")
+    score = macro_f1(labels, called, 4, np.ones((1, 4)))[0]
+    assert score == pytest.approx((1 + 2 / 3 + 0) / 3) == metrics.f1_score(labels, called, average="macro")
 
 
 @given(st.lists(st.tuples(st.integers(0, 3), st.booleans()), min_size=2, max_size=40))

@@ -21,9 +21,9 @@ def slices() -> np.ndarray:
 @pytest.mark.parametrize("kind", KINDS)
 def test_made_images_have_the_form_of_the_genuine_ones_and_differ_from_them(kind, slices):
     before = slices.copy()
-    made = make_strange(kind, slices, 0)
-    assert (made.shape, made.dtype) == (slices.shape, np.uint8)
-    assert all((new != old).mean() > 0.1 for new, old in zip(made, slices, strict=True))
+    strange = make_strange(kind, slices, 0)
+    assert (strange.shape, strange.dtype) == (slices.shape, np.uint8)
+    assert all((new != old).mean() > 0.1 for new, old in zip(strange, slices, strict=True))
     np.testing.assert_array_equal(slices, before)
 
 
@@ -49,15 +49,15 @@ def test_spoiled_images_hang_on_the_genuine_ones_and_belong_to_their_groups(kind
 
 
 def test_made_up_images_belong_to_nobody():
-    own = np.array(["a", "a", "b"], object)
-    found = np.concatenate([groups_of("noise", own), groups_of("elsewhere", own)])
-    assert len({*found} - {*own}) == 6
+    genuine_groups = np.array(["a", "a", "b"], object)
+    strange_groups = np.concatenate([groups_of("noise", genuine_groups), groups_of("elsewhere", genuine_groups)])
+    assert len({*strange_groups} - {*genuine_groups}) == 6
 
 
 @pytest.mark.parametrize("kind", sorted({*KINDS} - {"inverted", "upside_down", "blurred", "motion", "shuffled"}))
 def test_images_of_one_kind_differ_from_each_other(kind, slices):
-    made = make_strange(kind, np.repeat(slices[:1], 8, axis=0), 0)
-    assert len({image.tobytes() for image in made}) >= 7
+    strange = make_strange(kind, np.repeat(slices[:1], 8, axis=0), 0)
+    assert len({image.tobytes() for image in strange}) >= 7
 
 
 def test_far_images_are_what_their_names_say(slices):

@@ -1,4 +1,4 @@
-"""Each cheat wins exactly where its shortcut exists."""
+"""Each trivial classifier wins exactly where its shortcut exists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASSES = ["glioma", "notumor"]
 
 
 def evidence(images: np.ndarray, modes: list[str] | None = None) -> Evidence:
-    """What the cheats see of uint8 (N, S, S) images."""
+    """Return what the trivial classifiers see of uint8 (N, S, S) images."""
     files = [
         file_properties(image, mode, 1000) for image, mode in zip(images, modes or ["L"] * len(images), strict=True)
     ]
@@ -26,7 +26,7 @@ def evidence(images: np.ndarray, modes: list[str] | None = None) -> Evidence:
 
 
 def run(labels: list[str], seen: Evidence, sources: list[str] | None = None, train: int = 60) -> dict:
-    """Scores with the first `train` images for training and the others for testing."""
+    """Return the scores when the first `train` images are for training and the others for testing."""
     frame = pd.DataFrame({"label": labels, "source": sources or "web", "group": np.arange(len(labels)).astype(str)})
     for_training = np.arange(len(labels)) < train
     return score(frame, seen, for_training, ~for_training, CLASSES, resamples=200, seed=0)

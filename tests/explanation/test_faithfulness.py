@@ -24,7 +24,7 @@ def model(small_spec) -> models.Classifier:
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    """Four pictures, uint8 (4, 64, 64): a bright square of half the side, with a darker one in it, on black."""
+    """Four pictures, uint8 (4, 64, 64): on black a bright square of half the side, containing a darker one."""
     pictures = np.zeros((4, 64, 64), np.uint8)
     pictures[:, 16:48, 16:48] = 200
     for i in range(4):

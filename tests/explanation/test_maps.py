@@ -31,7 +31,7 @@ TARGET = [2, 0, 3]
 
 @functools.cache
 def network(name: str) -> models.Classifier:
-    """Random weights with batch-norm statistics of real activations: without them signals shrink to 1e-15."""
+    """A random network with batch-norm statistics of real activations; without them, signals shrink to 1e-15."""
     if name == "mobilenet":
         spec = architecture(name, "mobilenet_v3_small", "features", "features.8")
     else:
@@ -48,7 +48,7 @@ def network(name: str) -> models.Classifier:
 
 
 def exact(name: str) -> models.Classifier:
-    """A copy in double precision, where no rounding flips a ReLU."""
+    """Return a copy in double precision, where no rounding flips a ReLU."""
     return copy.deepcopy(network(name)).double()
 
 
@@ -58,7 +58,7 @@ def last_module(model: models.Classifier, layer: str) -> nn.Module:
 
 
 def scaled_as_pytorch_grad_cam(grid: np.ndarray) -> np.ndarray:
-    """Its display order: to 0..1 on the grid, resize, to 0..1 again."""
+    """Scale as pytorch-grad-cam does: to 0..1 on the grid, resize, to 0..1 again."""
 
     def stretched(maps: np.ndarray) -> np.ndarray:
         maps = maps - maps.min(axis=(1, 2), keepdims=True)

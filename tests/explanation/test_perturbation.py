@@ -142,7 +142,7 @@ def test_single_pixel_is_the_weighted_mean_of_its_neighbours():
 
 @functools.cache
 def holes(kind: str) -> tuple[np.ndarray, np.ndarray]:
-    """A 97 x 130 image with 70 % of its pixels removed: speckle or blobs."""
+    """Return a 97 x 130 image and a mask that removes 70 % of its pixels: speckle or blobs."""
     rng = np.random.default_rng(2)
     image = ndimage.gaussian_filter(rng.random((97, 130)), 2)
     image = (image - image.min()) / np.ptp(image)

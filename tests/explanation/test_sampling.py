@@ -21,7 +21,7 @@ LABELS = ["glioma"] * 20 + ["meningioma"] * 2 + ["pituitary"] * 10
 
 @pytest.fixture
 def data() -> Dataset:
-    """Gliomas a to d, b and d without an outline, two images without a tumour, and one that is not for testing."""
+    """Gliomas a to d (b and d without an outline), two tumour-free images, and one that is not in the test set."""
     labels = ["glioma"] * 4 + ["notumor"] * 2 + ["glioma"]
     masks = [0, -1, 1, -1, -1, -1, 2]
     frame = pd.DataFrame({"id": list("abcdefg"), "label": labels, "mask_row": masks, "row": range(7)})
@@ -95,8 +95,8 @@ def test_half_of_the_images_shown_are_called_wrongly_where_there_are_as_many(wro
 
 def test_right_and_wrong_images_are_of_as_many_kinds_as_possible():
     called = ["glioma"] * 10 + ["pituitary"] * 7 + ["notumor"] * 3 + ["meningioma"] * 2 + ["pituitary"] * 10
-    chosen = choose_right_and_wrong(pd.DataFrame({"label": LABELS, "called": called}), 5, 0)
-    assert Counter(outcomes(chosen["label"].tolist(), chosen["called"].tolist())) == {
+    sample = choose_right_and_wrong(pd.DataFrame({"label": LABELS, "called": called}), 5, 0)
+    assert Counter(outcomes(sample["label"].tolist(), sample["called"].tolist())) == {
         "glioma\nright, called glioma": 1,
         "meningioma\nright, called meningioma": 1,
         "pituitary\nright, called pituitary": 1,
@@ -123,6 +123,6 @@ def test_one_tumour_free_test_image_of_every_group_is_chosen():
     index = pd.DataFrame([(*row, "one" if row[0] in "ab" else row[0]) for row in [*rows, ("e", "notumor", "test")]])
     index.columns = ["id", "label", "split", "group"]
     data = Dataset(index, np.zeros((0, 4, 4), np.uint8), np.zeros((0, 4, 4), bool), CLASSES)
-    chosen = choose_tumour_free(data, 9, 0)
-    assert sorted(chosen["group"]) == ["e", "one"]
+    sample = choose_tumour_free(data, 9, 0)
+    assert sorted(sample["group"]) == ["e", "one"]
     assert len(choose_tumour_free(data, 1, 0)) == 1

@@ -121,32 +121,32 @@ def test_a_lesion_that_fills_one_cell_of_a_coarse_grid_keeps_nine_sixteenths_of_
     assert scores.mass_accuracy(oracle, mask)[0] == pytest.approx((3 / 4) ** 2, rel=1e-6)
 
 
-def one(values: list, mask: list) -> tuple[np.ndarray, np.ndarray]:
+def one_row(values: list, mask: list) -> tuple[np.ndarray, np.ndarray]:
     return np.array([[values]], float), np.array([[mask]], bool)
 
 
 def test_ties_at_the_peak_count_by_their_share():
-    np.testing.assert_array_equal(scores.pointing_game(*one([5, 5, 5, 1], [1, 0, 0, 1])), [1 / 3])
+    np.testing.assert_array_equal(scores.pointing_game(*one_row([5, 5, 5, 1], [1, 0, 0, 1])), [1 / 3])
 
 
 def test_ties_at_the_kth_place_count_by_their_expected_share():
     # k = 3: 9 is in the mask; two places are left for four tied pixels, one of them in the mask: (1 + 2 / 4) / 3
-    np.testing.assert_allclose(scores.rank_accuracy(*one([9, 4, 4, 4, 4, 1], [1, 1, 0, 0, 0, 1])), [0.5])
+    np.testing.assert_allclose(scores.rank_accuracy(*one_row([9, 4, 4, 4, 4, 1], [1, 1, 0, 0, 0, 1])), [0.5])
 
 
 def test_negative_values_count_as_zero():
-    maps, mask = one([2, -6, 2, 0], [1, 0, 0, 1])
+    maps, mask = one_row([2, -6, 2, 0], [1, 0, 0, 1])
     np.testing.assert_array_equal(scores.mass_accuracy(maps, mask), [0.5])
     np.testing.assert_array_equal(scores.rank_accuracy(maps, mask), [0.5])
 
 
 def test_auroc_counts_pairs_in_order():
     # pairs (inside, outside): 3 > 2, 3 > 1, 1 < 2, 1 = 1
-    np.testing.assert_allclose(scores.auroc(*one([3, 1, 2, 1], [1, 1, 0, 0])), [(1 + 1 + 0 + 0.5) / 4])
+    np.testing.assert_allclose(scores.auroc(*one_row([3, 1, 2, 1], [1, 1, 0, 0])), [(1 + 1 + 0 + 0.5) / 4])
 
 
 def test_iou_cuts_between_the_two_levels_of_a_map():
-    maps, mask = one([0, 0, 1, 9, 10, 10], [0, 0, 0, 0, 1, 1])
+    maps, mask = one_row([0, 0, 1, 9, 10, 10], [0, 0, 0, 0, 1, 1])
     np.testing.assert_allclose(scores.iou_otsu(maps, mask), [2 / 3])
 
 
@@ -277,14 +277,14 @@ def test_skill_runs_from_the_trivial_map_to_the_ceiling():
 
 @pytest.fixture(scope="module")
 def uneven() -> tuple[np.ndarray, np.ndarray]:
-    """Four maps with ties, and the discs that they are scored against."""
+    """Return four maps with ties, and the discs they are scored against."""
     rng = np.random.default_rng(0)
     maps = np.round(rng.random((4, 32, 32)), 2)
     return maps, np.array([disc(*centre, 6, side=32) for centre in rng.integers(8, 24, (4, 2))])
 
 
 def of_each(score, maps: np.ndarray, masks: np.ndarray) -> list[float]:
-    """score(mask, map) of every image, both flat: the order of scikit-learn's arguments."""
+    """Return score(mask, map) of every image, both flat, in scikit-learn's argument order."""
     return [score(mask.ravel(), values.ravel()) for values, mask in zip(maps, masks, strict=True)]
 
 

@@ -77,7 +77,7 @@ def test_a_network_whose_answers_change_is_refused_and_leaves_nothing(package, t
 
 
 def compact_wrongly(source, target):
-    """The other network's graph in place of the one that was asked for."""
+    """Write the other network's graph in place of the requested one."""
     halve(source.parents[1] / "other" / source.name, target)
 
 
@@ -90,12 +90,14 @@ def test_channels_that_are_zero_stay_zero(tmp_path):
 
     weights = np.random.default_rng(0).normal(size=(4, 5000)).astype(np.float32)
     weights[1] = 0
-    given = operations.parameter([1, 5000], np.float32)
-    network = openvino.Model([operations.matmul(given, operations.constant(weights), False, True)], [given])
+    parameter = operations.parameter([1, 5000], np.float32)
+    network = openvino.Model([operations.matmul(parameter, operations.constant(weights), False, True)], [parameter])
     openvino.save_model(network, tmp_path / "full.xml", compress_to_fp16=False)
     compact.halve(tmp_path / "full.xml", tmp_path / "small.xml")
-    asked = np.random.default_rng(1).normal(size=(1, 5000)).astype(np.float32)
-    made = compact.core().compile_model(tmp_path / "small.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([asked])[0]
-    assert made[0, 1] == 0
-    assert made == pytest.approx(asked @ weights.T, abs=2e-2)  # of values near 70
+    inputs = np.random.default_rng(1).normal(size=(1, 5000)).astype(np.float32)
+    output = compact.core().compile_model(tmp_path / "small.xml", "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([inputs])[
+        0
+    ]
+    assert output[0, 1] == 0
+    assert output == pytest.approx(inputs @ weights.T, abs=2e-2)  # of values near 70
     assert (tmp_path / "small.bin").stat().st_size == pytest.approx(weights.size * 2, rel=0.01)

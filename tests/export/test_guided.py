@@ -16,7 +16,7 @@ SIZE = 64
 
 
 def difference(model, folder, target):
-    """Share of the PyTorch map's sum by which the exported graph's map is off, on an image it was not checked on."""
+    """Return the relative difference of the exported graph's map from PyTorch's, on an image not used for its check."""
     pixels = blobs(2, SIZE, seed=1).pixels
     gradient = Runtime(folder, "fp32").guided_gradient(pixels[1], target)
     expected = guided_gradient(model, to_tensor(pixels[1:]), torch.tensor([target]))[0].numpy()

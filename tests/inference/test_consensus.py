@@ -12,7 +12,7 @@ EQUAL = np.full((2, 1), 0.5)
 
 
 def square(row: int, column: int, side: int = 4) -> np.ndarray:
-    """A map (1, SIDE, SIDE) with a bright square and a faint gradient in it, so that there are no ties."""
+    """Return a map (1, SIDE, SIDE) with a bright square and a faint gradient, so that there are no ties."""
     values = np.zeros((1, SIDE, SIDE))
     values[0, row : row + side, column : column + side] = 1 + 0.001 * np.arange(side * side).reshape(side, side)
     return values

@@ -10,7 +10,7 @@ from mri.inference.drift import SIGNALS, Observations
 def observations(
     n: int, seed: int = 0, brighter: float = 0.0, moved: float = 0.0, mix=(0.25, 0.25, 0.25, 0.25)
 ) -> Observations:
-    """Made predictions; without arguments, all of one distribution."""
+    """Return synthetic predictions; without arguments, all from one distribution."""
     rng = np.random.default_rng(seed)
     return Observations(
         rng.choice(4, n, p=mix),
@@ -28,16 +28,16 @@ def fitted(n: int = 400, window: int = 50) -> drift.Reference:
 
 def test_statistics_equal_those_of_scipy():
     window, rest = observations(30, 1, 0.3, 0.3, (0.4, 0.2, 0.2, 0.2)), observations(80, 2)
-    found = drift._signals(window + rest, (np.arange(110) < 30)[None])
+    signals = drift._signals(window + rest, (np.arange(110) < 30)[None])
     table = [np.bincount(part.labels, minlength=4) for part in (window, rest)]
-    assert found["classes"][0] == pytest.approx(stats.chi2_contingency(table, correction=False).statistic)
+    assert signals["classes"][0] == pytest.approx(stats.chi2_contingency(table, correction=False).statistic)
     rounded = [np.round(part.confidence, 1) for part in (window, rest)]  # with many ties
     contrast = np.where(np.arange(110) < 30, 1 / 30, -1 / 80)[None]
     assert drift._kolmogorov_smirnov(np.concatenate(rounded), contrast)[0] == pytest.approx(
         stats.ks_2samp(*rounded).statistic
     )
     columns = [stats.ks_2samp(window.statistics[:, i], rest.statistics[:, i]).statistic for i in range(4)]
-    assert found["image"][0] == pytest.approx(max(columns))
+    assert signals["image"][0] == pytest.approx(max(columns))
     one = [part.projection[:, 0].astype(float) for part in (window, rest)]
     expected = stats.energy_distance(*one) ** 2
     assert drift._energy_distance(np.concatenate(one)[:, None], contrast)[0] == pytest.approx(expected)
@@ -106,9 +106,9 @@ def test_the_window_is_at_most_a_quarter_of_the_reference():
 
 
 def test_replays_of_the_reference_rarely_alarm():
-    found = drift.replay(observations(200), np.arange(200), seed=0, replays=60)
-    assert found["replays"] == 60 and set(found["window"]) == {*SIGNALS, "any"}
-    assert found["window"]["any"] <= 0.3 and found["alarm"] <= 0.05
+    rates = drift.replay(observations(200), np.arange(200), seed=0, replays=60)
+    assert rates["replays"] == 60 and set(rates["window"]) == {*SIGNALS, "any"}
+    assert rates["window"]["any"] <= 0.3 and rates["alarm"] <= 0.05
 
 
 def test_the_delay_of_a_large_change_is_two_windows_and_no_change_is_not_detected():
@@ -140,10 +140,10 @@ def test_a_missing_or_damaged_reference_is_named(tmp_path):
 def test_image_statistics_of_known_pictures():
     black, white = np.zeros((1, 8, 8), np.uint8), np.full((1, 8, 8), 255, np.uint8)
     board = (255 * (np.indices((8, 8)).sum(0) % 2)).astype(np.uint8)[None]
-    found = drift.image_statistics(np.concatenate([black, white, board]))
-    assert found[0].tolist() == pytest.approx([0, 0, 0, np.log(1e-8)])
-    assert found[1].tolist() == pytest.approx([1, 0, 1, np.log(1e-8)])
-    assert found[2].tolist() == pytest.approx([0.5, 0.5, 0.5, np.log(16)])  # the Laplacian is 4 or -4
+    statistics = drift.image_statistics(np.concatenate([black, white, board]))
+    assert statistics[0].tolist() == pytest.approx([0, 0, 0, np.log(1e-8)])
+    assert statistics[1].tolist() == pytest.approx([1, 0, 1, np.log(1e-8)])
+    assert statistics[2].tolist() == pytest.approx([0.5, 0.5, 0.5, np.log(16)])  # the Laplacian is 4 or -4
 
 
 def test_projections_depend_on_direction_and_not_on_length():

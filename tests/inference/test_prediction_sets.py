@@ -11,7 +11,7 @@ ALPHAS = st.floats(0.01, 0.99)
 
 
 def draws(n: int, seed: int, spread: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities of four classes, and labels drawn from other ones: a network that is useful but not calibrated."""
+    """Return probabilities of four classes, and labels drawn from others: a useful but miscalibrated network."""
     random = np.random.default_rng(seed)
     logits = spread * random.normal(size=(n, 4))
     labels = (logits / 2 + random.gumbel(size=(n, 4))).argmax(1)

@@ -65,7 +65,7 @@ def test_weights_of_another_architecture_are_refused(small_spec, tmp_path):
 
 
 class Offered(NamedTuple):
-    """As torchvision describes pretrained weights."""
+    """Pretrained weights as torchvision describes them."""
 
     name: str
     url: str
@@ -73,7 +73,7 @@ class Offered(NamedTuple):
 
 @pytest.fixture
 def offered(small_spec, tmp_path, monkeypatch):
-    """ImageNet weights "V1" of the small network: what they are, what a server has of them, and the file they get."""
+    """ImageNet weights "V1" of the small network: the state, the server's resource, and the cached file."""
     state = models.build(small_spec, 4, seed=7).network.state_dict()
     torch.save(state, tmp_path / "weights.pth")
     name = f"small-{sha256(tmp_path / 'weights.pth')[:8]}.pth"
@@ -92,8 +92,8 @@ def imagenet(small_spec, entry="V1"):
 
 def test_imagenet_weights_are_fetched_once(small_spec, offered):
     state, resource, cached = offered
-    _, said = imagenet(small_spec)
-    assert said == "resnet18 V1" and cached.is_file()
+    _, weights_name = imagenet(small_spec)
+    assert weights_name == "resnet18 V1" and cached.is_file()
     resource.status = 404
     model, _ = imagenet(small_spec)
     assert all(torch.equal(tensor, state[name]) for name, tensor in model.network.state_dict().items())

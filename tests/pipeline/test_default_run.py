@@ -1,4 +1,4 @@
-"""What the committed run of the default pipeline (phantoms, quick) has to show."""
+"""Requirements on the committed run of the default pipeline (phantoms, quick)."""
 
 from functools import reduce
 

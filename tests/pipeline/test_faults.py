@@ -1,4 +1,4 @@
-"""A training run that is killed: `dvc repro` goes on, and ends with the weights of a run that was not."""
+"""A killed training run: `dvc repro` resumes it and ends with the weights of an undisturbed run."""
 
 import hashlib
 import os
@@ -33,7 +33,7 @@ def epochs(folder: Path) -> int:
 
 
 def kill_when(folder: Path, printed: str, wait: float) -> str:
-    """Start the stage in a session of its own, SIGKILL all of it `wait` seconds after it printed that; what it said."""
+    """Start the stage in a new session, SIGKILL it `wait` seconds after it printed `printed`; return its output."""
     log = folder / "killed.txt"
     with log.open("w") as file:
         process = subprocess.Popen(
@@ -58,17 +58,17 @@ def test_a_run_killed_again_and_again_ends_with_the_weights_of_one_that_was_not(
     forget(workspace)
     kill_when(workspace, "Running stage", 1.0)  # before the first epoch
     kill_when(workspace, "epoch 1:", 0.0)  # just after a checkpoint
-    said = kill_when(workspace, "epoch 3:", 0.3)  # within an epoch
-    assert "epoch 1:" not in said, "finished epochs are not trained again"
-    said = run(workspace, *STAGE).stdout
-    assert "epoch 4:" in said and "epoch 2:" not in said
+    printed = kill_when(workspace, "epoch 3:", 0.3)  # within an epoch
+    assert "epoch 1:" not in printed, "finished epochs are not trained again"
+    printed = run(workspace, *STAGE).stdout
+    assert "epoch 4:" in printed and "epoch 2:" not in printed
     assert weights(workspace) == undisturbed
     assert epochs(workspace) == 4
     assert not list((workspace / ".checkpoints").glob("*/*")), "a finished run leaves no checkpoint"
 
 
 def forget(folder: Path) -> None:
-    """Remove every trace of the trained stage but the data it is trained on."""
+    """Remove every trace of the trained stage except its training data."""
     lock = folder / "dvc.lock"
     text = lock.read_text()
     lock.write_text(text[: text.index(f"  train@{ARCH}:")])

@@ -30,7 +30,7 @@ CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
-    """A copy in which what `make repro` does has run once, committed."""
+    """A copy of the repository in which `make repro` ran once, committed."""
     folder = make(tmp_path_factory.mktemp("copy"), THUMBNAIL + TWO_ARCHITECTURES)
     run(folder, "dvc", "repro")
     run(folder, "python", "-m", "mri.tracking.sync")
@@ -100,9 +100,9 @@ def test_no_patient_is_in_two_parts(workspace):
 
 def test_a_pipeline_run_is_tracked_with_a_run_per_network_and_the_winner_is_registered(workspace):
     client = mlflow.MlflowClient(f"sqlite:///{workspace / 'mlflow.db'}")
-    found = client.search_runs([client.get_experiment_by_name("brain-tumour-mri").experiment_id])
-    (parent,) = [run for run in found if run.data.tags["kind"] == "pipeline"]
-    children = {run.info.run_name: run for run in found if run is not parent}
+    runs = client.search_runs([client.get_experiment_by_name("brain-tumour-mri").experiment_id])
+    (parent,) = [run for run in runs if run.data.tags["kind"] == "pipeline"]
+    children = {run.info.run_name: run for run in runs if run is not parent}
     assert sorted(children) == sorted(ARCHITECTURES)
     for child in children.values():
         assert child.data.tags["mlflow.parentRunId"] == parent.info.run_id and child.info.status == "FINISHED"
@@ -173,7 +173,7 @@ def test_the_report_and_the_model_card_are_of_this_run(workspace):
 
 @contextmanager
 def served(folder) -> Iterator[str]:
-    """`bentoml serve` in the copy, without arguments but for a free port."""
+    """Run `bentoml serve` in the copy, without arguments except a free port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -267,22 +267,22 @@ def test_an_unknown_choice_is_refused_with_the_legal_ones(workspace):
     for group, legal in (("model", "efficientnet_b1"), ("data", "figshare")):
         refused = run(workspace, "dvc", "exp", "run", "-S", f"{group}=nonsense", check=False)
         assert refused.returncode != 0
-        said = refused.stdout + refused.stderr
-        assert "nonsense" in said and legal in said and "Traceback" not in said
+        printed = refused.stdout + refused.stderr
+        assert "nonsense" in printed and legal in printed and "Traceback" not in printed
 
 
 @pytest.mark.slow
 def test_a_held_out_source_may_lack_a_class(workspace, tmp_path):
     """Nothing is tumour-free there: what can't be scored is left out everywhere, down to the packaged service."""
     phantoms = dataset.read(workspace / "artifacts/splits", CLASSES).index
-    chosen = phantoms[(phantoms["patient"].factorize()[0] % 3 > 0) | (phantoms["label"] != "notumor")]
-    for path, label in zip(chosen["path"], chosen["label"], strict=True):
+    rows = phantoms[(phantoms["patient"].factorize()[0] % 3 > 0) | (phantoms["label"] != "notumor")]
+    for path, label in zip(rows["path"], rows["label"], strict=True):
         target = tmp_path / "data" / label / path.replace("/", "-")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(workspace / "artifacts/dataset" / path, target)
-    patients = chosen[["patient"]].assign(
-        path=chosen["label"] + "/" + chosen["path"].str.replace("/", "-"),
-        source=np.where(phantoms["patient"].factorize()[0][chosen.index] % 3, "here", "there"),
+    patients = rows[["patient"]].assign(
+        path=rows["label"] + "/" + rows["path"].str.replace("/", "-"),
+        source=np.where(phantoms["patient"].factorize()[0][rows.index] % 3, "here", "there"),
     )
     patients.to_csv(tmp_path / "data/patients.csv", index=False)
     one = ["model=efficientnet_b0", "data=local", "split.protocol=source", "split.held_out=there"]

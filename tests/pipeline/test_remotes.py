@@ -65,7 +65,7 @@ def credentials(monkeypatch):
 
 @pytest.fixture
 def bucket(server, request):
-    """A new bucket: its client and its name."""
+    """A new bucket: client and name."""
     client = boto3.client("s3", endpoint_url=server)
     name = f"b{abs(hash(request.node.name))}"
     client.create_bucket(Bucket=name)
@@ -74,7 +74,7 @@ def bucket(server, request):
 
 @pytest.fixture
 def repository(tmp_path, server, bucket):
-    """A repository whose pipeline has run, with the remote of docs/tracking.md, and scans that nobody pushes."""
+    """A repository whose pipeline has run, with the remote of docs/tracking.md, and scans that are not pushed."""
     folder = tmp_path / "origin"
     folder.mkdir()
     declared = (ROOT / "dvc.yaml").read_text().split("\nartifacts:\n")[1].split("\n\n")[0]
@@ -98,7 +98,7 @@ def clone(origin: Path, target: Path) -> Path:
 
 
 def stored(bucket) -> list[str]:
-    """The names of what the bucket holds of DVC's files."""
+    """Return the names of DVC's files in the bucket."""
     client, name = bucket
     pages = client.get_paginator("list_objects_v2").paginate(Bucket=name)
     return [item["Key"] for page in pages for item in page.get("Contents", []) if "/files/" in f"/{item['Key']}"]

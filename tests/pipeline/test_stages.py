@@ -1,4 +1,4 @@
-"""What stages do themselves, apart from the library that they call; tests/pipeline/test_pipeline.py runs them whole."""
+"""The stages' own code, apart from the library they call; tests/pipeline/test_pipeline.py runs them whole."""
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ def network(small_spec):
 
 @pytest.fixture
 def sheets(monkeypatch, tmp_path):
-    """Every sheet that a stage of these saves, in order; in a folder of their own."""
+    """The sheets that stages save, in order; in a temporary folder."""
     saved: list[Figure] = []
     monkeypatch.chdir(tmp_path)
     for stage in (consensus, explain):
@@ -35,14 +35,14 @@ def sheets(monkeypatch, tmp_path):
     return saved
 
 
-def of(params: Params, source: str) -> Params:
-    """The parameters with a dataset that is called "phantom" and comes from `source`."""
+def with_source(params: Params, source: str) -> Params:
+    """Return the parameters with a dataset called "phantom" that comes from `source`."""
     return params.model_copy(update={"data": params.data.model_copy(update={"name": "phantom", "source": source})})
 
 
 @pytest.fixture
 def data(sheets) -> dataset.Dataset:
-    """Two test images of every class, of which a network calls the second wrongly, and no mask."""
+    """Two test images per class, the second misclassified by both networks, and no masks."""
     part = blobs(8)
     frame = part.index.assign(label=[CLASSES[i] for i in part.labels], row=range(8), mask_row=-1, split="test")
     called = np.concatenate([np.eye(4), np.roll(np.eye(4), 1, axis=1)])
@@ -68,17 +68,17 @@ def test_test_images_that_training_has_no_relative_of_may_be_of_one_class(params
 def test_a_sheet_of_explanations_shows_right_and_wrong_calls_and_says_that_images_are_synthetic(
     params, sheets, network, data, source, ending
 ):
-    explain._show(of(params, source), "small", data, network)
+    explain._show(with_source(params, source), "small", data, network)
     assert [sheet.get_suptitle() for sheet in sheets] == [f"small on {ending}"]
-    said = [axis.get_ylabel().split("\n")[1][:5] for axis in sheets[0].axes if axis.get_ylabel()]
-    assert said == ["right"] * 3 + ["wrong"] * 3
+    verdicts = [axis.get_ylabel().split("\n")[1][:5] for axis in sheets[0].axes if axis.get_ylabel()]
+    assert verdicts == ["right"] * 3 + ["wrong"] * 3
 
 
 @pytest.mark.parametrize(("source", "ending"), DATA)
 def test_every_class_has_a_sheet_of_the_consensus_that_says_that_images_are_synthetic(
     params, sheets, network, data, source, ending
 ):
-    consensus._show(of(params, source), data, {"small": network, "other": network}, "small")
+    consensus._show(with_source(params, source), data, {"small": network, "other": network}, "small")
     titles = [sheet.get_suptitle() for sheet in sheets]
     assert [title.split(":")[0] for title in titles] == CLASSES
     assert all(title.endswith(f" together, on {ending}") for title in titles)

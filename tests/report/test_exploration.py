@@ -1,4 +1,4 @@
-"""The tables and pictures of the exploratory notebook on small made inputs."""
+"""The tables and pictures of the exploratory notebook on small synthetic inputs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.workspace import ROOT
 
 
 def table(**columns) -> pd.DataFrame:
-    """An index of as many images as the columns are long; what isn't given is empty."""
+    """Return an index with one image per value of the columns; columns not given are empty."""
     count = len(next(iter(columns.values())))
     ids = [f"i{number}" for number in range(count)]
     empty = dict.fromkeys(("path", "label", "source", "official_split", "patient", "plane", "split"), "")
@@ -35,13 +35,13 @@ def pairs(*rows: tuple[int, int, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["a", "b", "transform"]).assign(correlation=0.99)
 
 
-def made(frame: pd.DataFrame, masks: np.ndarray | None = None) -> Dataset:
+def dataset_of(frame: pd.DataFrame, masks: np.ndarray | None = None) -> Dataset:
     pixels = np.arange(len(frame) * 16, dtype=np.uint8).reshape(-1, 4, 4)
     return Dataset(frame, pixels, np.zeros((0, 1, 1), bool) if masks is None else masks, ["glioma", "notumor"])
 
 
 def picture(seed: int) -> np.ndarray:
-    """A smooth random picture unlike its own mirror image, uint8 (64, 64)."""
+    """Return a smooth random picture unlike its mirror image, uint8 (64, 64)."""
     smooth = ndimage.gaussian_filter(np.random.default_rng(seed).normal(size=(64, 64)), 5)
     return np.uint8(255 * (smooth - smooth.min()) / np.ptp(smooth))
 
@@ -140,15 +140,17 @@ def test_files_are_measured_as_they_are_stored(tmp_path):
 @pytest.mark.parametrize(("values", "explained"), [([0, 0, 2, 2], 1.0), ([0, 2, 0, 2], 0.0), ([0, 1, 1, 2], 0.5)])
 def test_differences_give_medians_and_what_the_class_explains(values, explained):
     frame = table(label=list("aabb"), width=values)
-    found = exploration.differences(frame, "label", ["b", "a"], {"width": "width, pixels"})
-    assert found.columns.tolist() == ["b", "a", "explained"] and found.index.tolist() == ["width, pixels"]
-    assert found.iloc[0].tolist() == [sum(values[2:]) / 2, sum(values[:2]) / 2, explained]
+    differences = exploration.differences(frame, "label", ["b", "a"], {"width": "width, pixels"})
+    assert differences.columns.tolist() == ["b", "a", "explained"] and differences.index.tolist() == ["width, pixels"]
+    assert differences.iloc[0].tolist() == [sum(values[2:]) / 2, sum(values[:2]) / 2, explained]
 
 
 @pytest.mark.parametrize(("labels", "values"), [("aaaa", [0.1, 0.2, 0.4, 0.7]), ("aabb", [3, 3, 3, 3])])
 def test_one_group_or_one_value_explains_nothing(labels, values):
-    found = exploration.differences(table(label=list(labels), mean=values), "label", sorted(set(labels)), {"mean": "m"})
-    assert found["explained"].tolist() == [0]
+    differences = exploration.differences(
+        table(label=list(labels), mean=values), "label", sorted(set(labels)), {"mean": "m"}
+    )
+    assert differences["explained"].tolist() == [0]
 
 
 @settings(max_examples=50)
@@ -168,26 +170,26 @@ def test_what_a_class_explains_is_a_share_that_no_change_of_unit_alters(values, 
 
 def test_patients_are_counted_by_class():
     frame = table(label=list("aaaaabc"), patient=["p", "p", "p", "q", "", "q", ""])
-    found = exploration.patients(frame, ["a", "b", "c"])
-    assert found.loc["a"].tolist() == [5, 4, 2, 2, 3]
-    assert found.loc["b"].tolist() == [1, 1, 1, 1, 1]
-    assert found.loc["c"].tolist() == [1, 0, 0, 0, 0]
+    counts = exploration.patients(frame, ["a", "b", "c"])
+    assert counts.loc["a"].tolist() == [5, 4, 2, 2, 3]
+    assert counts.loc["b"].tolist() == [1, 1, 1, 1, 1]
+    assert counts.loc["c"].tolist() == [1, 0, 0, 0, 0]
 
 
 def test_lesion_sizes_are_percentages_of_the_picture():
     masks = np.zeros((2, 4, 4), bool)
     masks[0, 0, 0] = masks[1, :2] = True
     frame = table(label=["glioma", "notumor", "glioma"]).assign(mask_row=[1, -1, 0])
-    sizes = exploration.lesion_sizes(made(frame, masks))
+    sizes = exploration.lesion_sizes(dataset_of(frame, masks))
     assert sizes.to_dict("list") == {"label": ["glioma", "glioma"], "area_percent": [50, 6.25]}
-    assert exploration.lesion_sizes(made(table(label=["glioma"]))).empty
+    assert exploration.lesion_sizes(dataset_of(table(label=["glioma"]))).empty
 
 
 def test_duplicates_count_pictures_once():
     frame = table(label=list("aaaab"), near=["x", "x", "x", "y", "x"])
-    found = exploration.duplicates(frame, ["a", "b"])
-    assert found.columns.tolist() == ["images", "pictures", "of which repeated", "one picture, at most"]
-    assert found.to_numpy().tolist() == [[4, 2, 1, 3], [1, 1, 0, 1]]
+    counts = exploration.duplicates(frame, ["a", "b"])
+    assert counts.columns.tolist() == ["images", "pictures", "of which repeated", "one picture, at most"]
+    assert counts.to_numpy().tolist() == [[4, 2, 1, 3], [1, 1, 0, 1]]
 
 
 def test_copies_are_those_of_the_metrics():
@@ -234,8 +236,8 @@ def test_baselines_are_shown_with_intervals_and_recalls():
     shown = exploration.baselines(METRICS, "grouped")
     assert shown.columns.tolist() == ["accuracy", "balanced accuracy", "macro-F1"]
     assert shown.loc["grey levels"].tolist() == ["50.0 [40.0, 60.0]"] * 3
-    known = scored(0.5) | {"missed_tumour_rate": {"value": 0.25, "low": 0.0, "high": 0.5}}
-    with_missed = exploration.baselines({"baselines": {"grouped": {"majority": known}}}, "grouped")
+    scores = scored(0.5) | {"missed_tumour_rate": {"value": 0.25, "low": 0.0, "high": 0.5}}
+    with_missed = exploration.baselines({"baselines": {"grouped": {"majority": scores}}}, "grouped")
     assert with_missed["missed tumours"].tolist() == ["25.0 [0.0, 50.0]"]
     recalls = exploration.recalls(METRICS, "grouped")
     assert recalls.to_dict("index") == {"majority": {"a": 1, "b": 0.25}, "grey levels": {"a": 1, "b": 0.5}}
@@ -245,7 +247,7 @@ def test_a_sample_sheet_shows_each_class_in_a_row_with_its_outlines():
     masks = np.zeros((1, 4, 4), bool)
     masks[0, 1:3, 1:3] = True
     frame = table(label=["glioma", "notumor", "glioma"]).assign(mask_row=[-1, -1, 0])
-    axes = pictures.sample_sheet(made(frame, masks), "label", columns=3).axes
+    axes = pictures.sample_sheet(dataset_of(frame, masks), "label", columns=3).axes
     shown = [axis.images[0].get_array().ravel()[0] if axis.images else None for axis in axes]
     assert shown == [0, 32, None, 16, None, None]  # the first pixel of image 0, 2 and 1
     assert [len(axis.collections) for axis in axes] == [0, 1, 0, 0, 0, 0]
@@ -254,7 +256,7 @@ def test_a_sample_sheet_shows_each_class_in_a_row_with_its_outlines():
 
 @pytest.mark.parametrize(("sources", "text"), [(["x", "x"], "one source only: x"), (["", ""], "source not known")])
 def test_a_sample_sheet_of_one_group_is_a_line_of_text(sources, text):
-    figure = pictures.sample_sheet(made(table(label=["glioma", "notumor"], source=sources)), "source")
+    figure = pictures.sample_sheet(dataset_of(table(label=["glioma", "notumor"], source=sources)), "source")
     assert figure.axes[0].texts[0].get_text() == text
 
 
@@ -282,7 +284,7 @@ def test_grey_levels_are_averaged_over_a_group():
 
 def test_a_pair_sheet_shows_both_images_of_a_pair():
     frame = table(label=["glioma", "notumor", "glioma"], official_split=["train", "test", "test"])
-    pixels = made(frame).pixels
+    pixels = dataset_of(frame).pixels
     figure = pictures.pair_sheet(pixels, frame, pairs((0, 2, "mirror")), "Copies")
     shown = [axis.images[0].get_array() for axis in figure.axes if axis.images]
     assert np.array_equal(shown, pixels[[0, 2]])

@@ -2,7 +2,7 @@ from mri.report.findings import findings
 
 
 def method(value, low, over_trivial, road=(0.1, 0.05), passed=True):
-    """over_trivial: the lower end of the lead over the best trivial map."""
+    """Return a method's scores. over_trivial: lower end of the lead over the best trivial map."""
     leads = {"over_chance": {"low": low - 0.02}, "over_trivial": {"low": over_trivial}}
     return (
         {

@@ -31,8 +31,8 @@ def data() -> Dataset:
     return Dataset(frame, blobs(2).pixels, masks, CLASSES)
 
 
-def of(data: Dataset, networks: dict, folder, methods: list[str]) -> Gallery:
-    """A gallery of both images, the first called tumour-free."""
+def build_gallery(data: Dataset, networks: dict, folder, methods: list[str]) -> Gallery:
+    """Build a gallery of both images, the first classified as tumour-free."""
     for name in networks:
         table = pd.DataFrame(PROBABILITIES[name], columns=[f"p_{label}" for label in CLASSES])
         table.assign(id=["a", "b"]).to_csv(folder / f"{name}.csv", index=False)
@@ -41,7 +41,7 @@ def of(data: Dataset, networks: dict, folder, methods: list[str]) -> Gallery:
 
 
 def test_all_maps_and_the_consensus_explain_the_class_called_together(data, networks, tmp_path):
-    gallery = of(data, networks, tmp_path, ["gradient"])
+    gallery = build_gallery(data, networks, tmp_path, ["gradient"])
     images, target = to_tensor(data.pixels), np.array([2, 1])
     for name, network in networks.items():
         np.testing.assert_allclose(gallery.maps[name]["gradient"], explain(network, images, target, "gradient"))
@@ -60,7 +60,7 @@ def test_all_maps_and_the_consensus_explain_the_class_called_together(data, netw
 
 
 def test_a_sheet_has_a_row_per_image_that_says_how_it_is_called(data, networks, tmp_path):
-    figure = of(data, networks, tmp_path, ["gradcam", "guided_backprop"]).sheet("one", "a title")
+    figure = build_gallery(data, networks, tmp_path, ["gradcam", "guided_backprop"]).sheet("one", "a title")
     assert figure.get_suptitle() == "a title"
     assert [axis.get_title() for axis in figure.axes[:4]] == ["scan", "gradcam", "guided backprop", "consensus"]
     captions = [figure.axes[row * 4].get_ylabel() for row in range(2)]
@@ -69,7 +69,7 @@ def test_a_sheet_has_a_row_per_image_that_says_how_it_is_called(data, networks, 
 
 
 def test_one_network_has_no_consensus_to_show(data, networks, tmp_path):
-    figure = of(data, {"one": networks["one"]}, tmp_path, ["gradcam"]).sheet("one")
+    figure = build_gallery(data, {"one": networks["one"]}, tmp_path, ["gradcam"]).sheet("one")
     assert figure.get_suptitle() == "one"
     assert [axis.get_title() for axis in figure.axes[:2]] == ["scan", "gradcam"] and len(figure.axes) == 5
     assert figure.axes[0].get_ylabel() == "glioma\nwrong, called notumor"

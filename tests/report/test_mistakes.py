@@ -19,9 +19,9 @@ def networks(small_spec) -> dict[str, models.Classifier]:
 
 @pytest.fixture
 def sheets(networks, tmp_path):
-    """Draws sheets of two images, given the most to show and the called classes of "small".
+    """Return a function that draws sheets of two images, given how many to show at most and the predictions of "small".
 
-    It is the surer of an image the higher its number; "other" makes only the surest two of its mistakes.
+    The confidence of "small" rises with the image's number; "other" makes only its two surest mistakes.
     """
     part = blobs(8)
     frame = part.index.assign(label=[CLASSES[i] for i in part.labels], row=range(8), mask_row=-1)

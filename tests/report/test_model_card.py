@@ -1,4 +1,4 @@
-"""The model card of the committed run, and of runs that know less."""
+"""The model card of the committed run, and of runs with less information."""
 
 import re
 import shutil

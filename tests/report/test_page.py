@@ -1,4 +1,4 @@
-"""The report of the published run and of runs that lack something, in a browser where the look counts."""
+"""The report of the published run and of incomplete runs; in a browser where appearance matters."""
 
 import re
 import shutil
@@ -141,21 +141,21 @@ def test_the_page_is_as_wide_as_a_phone_and_says_nothing_to_the_console(run, bro
 
 
 def pixel(colour: str) -> str:
-    """A picture that the browser can tell from one of another colour."""
+    """Return a one-colour picture as a data URL, so that the browser can tell pictures apart."""
     return f"data:image/svg+xml,<svg xmlns='http://www.w3.org/2000/svg' fill='{colour}'/>"
 
 
-def of_image(label: str, called: str, outline: str | None) -> dict:
-    """An image as `mri.report.viewer` returns it: both networks together call it so, the second alone a glioma."""
+def image_record(label: str, called: str, outline: str | None) -> dict:
+    """Return a record like those of `mri.report.viewer`; the consensus is `called`, the second network says glioma."""
     maps = {"one": {"gradcam": pixel("one"), "gradient": pixel("gradient")}, "two": {"gradcam": pixel("two")}}
-    own = {"one": called, "two": "glioma"}
+    by_network = {"one": called, "two": "glioma"}
     pictures = {"scan": pixel(label), "outline": outline, "maps": maps, "consensus": pixel("both")}
-    return {"label": label, "called": called, "own": own, **pictures}
+    return {"label": label, "called": called, "own": by_network, **pictures}
 
 
 @needs_browser
 def test_the_viewer_shows_the_chosen_image_and_map_and_says_how_it_is_called(run, browser):
-    images = [of_image("glioma", "glioma", pixel("cyan")), of_image("notumor", "pituitary", None)]
+    images = [image_record("glioma", "glioma", pixel("cyan")), image_record("notumor", "pituitary", None)]
     written(run, {"images": images, "methods": ["gradcam", "gradient"], "colours": ["#000000", "#ffffff"]})
     page = browser.new_page()
     messages = []

@@ -34,7 +34,7 @@ def test_the_name_of_synthetic_data_says_so_whatever_it_is_called():
 
 
 def sheet(masks: np.ndarray):
-    """A sheet of images and maps that are all 0."""
+    """Return a sheet of images and maps that are all 0."""
     empty = np.zeros(masks.shape)
     figure = explanation_sheet(empty.astype(np.uint8), masks, {"gradcam": empty}, ["caption"] * len(masks), "title")
     plt.close(figure)

@@ -20,7 +20,7 @@ def data() -> Dataset:
 
 
 def shown(data: Dataset, folder, ids: list[str], called: list[str], maps: dict, consensus: np.ndarray) -> dict:
-    """What the viewer gets of these maps {network: (N, 4, 4)}, where every network by itself calls notumor."""
+    """Return the viewer's images for maps {network: (N, 4, 4)}, where every network by itself predicts notumor."""
     arrays = {f"{name}/gradcam": values for name, values in maps.items()}
     arrays |= {f"own/{name}": np.array(["notumor"] * len(ids)) for name in maps}
     np.savez_compressed(folder / "shown.npz", id=np.array(ids), called=np.array(called), consensus=consensus, **arrays)
@@ -32,7 +32,7 @@ def picture(uri: str, mode: str = "RGB") -> np.ndarray:
 
 
 def one_pixel(*where: tuple[int, int]) -> np.ndarray:
-    """(N, 4, 4): each map has one pixel above 0."""
+    """Return maps (N, 4, 4), each with one pixel above 0."""
     maps = np.zeros((len(where), 4, 4), np.float32)
     for values, at in zip(maps, where, strict=True):
         values[at] = 0.01

@@ -23,14 +23,14 @@ def test_both_loops_train_on_the_same_files_and_say_how_fast(tmp_path):
     training.write_images(64, tmp_path)
     assert len(dataset.read_index(tmp_path)) == 64
     assert training.run_one("decoded", "efficientnet_b0", 32, tmp_path)["decoding_seconds"] > 0
-    found = {loop: training.run_one(loop, "efficientnet_b0", 32, tmp_path) for loop in training.LOOPS}
-    for figures in found.values():
+    by_loop = {loop: training.run_one(loop, "efficientnet_b0", 32, tmp_path) for loop in training.LOOPS}
+    for figures in by_loop.values():
         assert figures["images_per_s"] > 0 and figures["peak_memory_mb"] > 100 and figures["cpu_per_wall"] > 0
-    assert found["ours"]["gemm_share"] > 0
+    assert by_loop["ours"]["gemm_share"] > 0
 
 
 def served(speeds, p50=10.0, p99=20.0, megabytes=100.0):
-    """What `serving.compare` keeps of one server: {method: {concurrency: requests/s}} filled up."""
+    """Return a server's figures as `serving.compare` does, given {method: {concurrency: requests/s}}."""
     cell = {"p50_ms": p50, "p99_ms": p99, "resident_mb": megabytes}
     rows = {method: {n: cell | {"requests_per_s": s} for n, s in by.items()} for method, by in speeds.items()}
     return {"ready_s": 2.0, **rows}
@@ -38,7 +38,7 @@ def served(speeds, p50=10.0, p99=20.0, megabytes=100.0):
 
 @pytest.fixture
 def both():
-    """Made figures of both servers for one network."""
+    """Synthetic figures of both servers for one network."""
     runtime = {"model_call_ms": 8.0, "explain_cost": 1.1, "gemm_share": 0.5}
     usual = served({"predict": {"1": 10, "8": 20}, "gradcam": {"1": 2}, "maps": {"1": 1}}, p50=40.0)
     ours = served({"predict": {"1": 50, "8": 80}, "gradcam": {"1": 40}, "maps": {"1": 7}}, megabytes=300.0)
@@ -53,11 +53,11 @@ def test_ratios_of_servers_are_the_least_of_all_concurrencies(both):
 
 
 def test_the_report_names_the_model_call_s_share_and_what_the_winner_needs(both):
-    found = serving.report({"resnet50": both}, "resnet50")
-    assert found["model_call_share"] == {"resnet50": pytest.approx(0.64)}  # 8 ms of each 1/80 s
-    assert found["gemm_share"] == {"resnet50": 0.5}
+    report = serving.report({"resnet50": both}, "resnet50")
+    assert report["model_call_share"] == {"resnet50": pytest.approx(0.64)}  # 8 ms of each 1/80 s
+    assert report["gemm_share"] == {"resnet50": 0.5}
     expected = {"model": "resnet50", "ready_s": 2.0, "resident_mb": 300.0, "resident_mb_with_all_maps": 500.0}
-    assert found["winner"] == expected
+    assert report["winner"] == expected
     assert not {"model_call_share", "winner"} & set(serving.report({"other": both}, "resnet50"))
 
 
@@ -67,8 +67,13 @@ def test_rounds_of_servers_are_summed_up_by_their_medians():
 
 
 def test_clients_figures_are_requests_per_second_and_percentiles():
-    found = serving.summary([0.01] * 98 + [0.5, 0.7], wall=4.0)
-    assert found == {"requests": 100, "requests_per_s": 25.0, "p50_ms": pytest.approx(10), "p99_ms": pytest.approx(502)}
+    figures = serving.summary([0.01] * 98 + [0.5, 0.7], wall=4.0)
+    assert figures == {
+        "requests": 100,
+        "requests_per_s": 25.0,
+        "p50_ms": pytest.approx(10),
+        "p99_ms": pytest.approx(502),
+    }
 
 
 def test_the_medians_of_an_answer_s_parts_are_of_every_part_that_it_names():
@@ -90,20 +95,20 @@ def test_both_servers_answer_the_same_requests_and_say_how_fast(tmp_path):
     (network,) = packages.package(tmp_path / "package", ("winner",)).values()
     models.save(network, packages.CLASSES, packages.SIZE, tmp_path / "weights/winner")
     (case,) = serving.cases(Package(tmp_path / "package"), tmp_path / "weights", ["winner"])
-    found = serving.compare(case, rounds=1, seconds=0.1)
+    figures = serving.compare(case, rounds=1, seconds=0.1)
     for server in serving.SERVERS:
         for method, concurrencies in serving.CONCURRENCIES.items():
             for n in concurrencies:
-                row = found[server][method][str(n)]
+                row = figures[server][method][str(n)]
                 assert row["requests"] >= n and 0 < row["p50_ms"] <= row["p99_ms"] and row["cpu_per_wall"] > 0
                 assert 50 < row["proportional_mb"] < row["resident_mb"]
-    assert found["runtime"]["precision"] == "fp32" and found["runtime"]["gemm_share"] > 0
-    assert all(ratio > 0 for ratio in serving.ratios(found).values())
+    assert figures["runtime"]["precision"] == "fp32" and figures["runtime"]["gemm_share"] > 0
+    assert all(ratio > 0 for ratio in serving.ratios(figures).values())
 
 
 def test_what_is_timed_tells_waiting_from_working():
-    found = scoring.timed(lambda: time.sleep(0.1))
-    assert found["seconds"] >= 0.1 and found["cpu_per_wall"] < 0.5
+    figures = scoring.timed(lambda: time.sleep(0.1))
+    assert figures["seconds"] >= 0.1 and figures["cpu_per_wall"] < 0.5
 
 
 def test_scoring_asks_for_every_networks_scores_and_maps(params, monkeypatch):

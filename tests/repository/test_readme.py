@@ -45,7 +45,7 @@ ADDRESS = "http://localhost:3000"
 
 
 def words(line: str) -> list[list[str]]:
-    """The commands of a line, each as its words; `&&` and `|` outside quotes separate commands."""
+    """Split a line into commands, each a list of words; `&&` and `|` outside quotes separate commands."""
     lexer = shlex.shlex(line, posix=True, punctuation_chars="&|")
     lexer.whitespace_split = True
     return [list(group) for separator, group in groupby(lexer, {"&&", "|"}.__contains__) if not separator]
@@ -56,12 +56,12 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def commands(text: str) -> list[list[str]]:
-    """Every command of the shell blocks."""
+    """Return every command of the shell blocks."""
     return [command for block in blocks(text, "sh") for line in block.splitlines() for command in words(line)]
 
 
 def inline(text: str) -> list[list[str]]:
-    """Every command that stands in backticks within a sentence."""
+    """Return every command in backticks within a sentence."""
     quoted = re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL))
     programs = ("make ", "dvc ", "python -m ", "bentoml ", "-S ", "pip ", "source ", "pre-commit ")
     return [command for line in quoted if line.startswith(programs) for command in words(line)]
@@ -72,7 +72,7 @@ COMMANDS = [list(command) for command in sorted({*map(tuple, commands(PROSE)), *
 
 @cache
 def explained(*command: str) -> str:
-    """The text of a program's --help."""
+    """Return the text of a program's --help."""
     done = subprocess.run(
         [*command, "--help"], cwd=ROOT, env=environment(ROOT), capture_output=True, text=True, check=False
     )
@@ -114,7 +114,7 @@ def check_dvc(words: list[str]) -> None:
 
 
 def check_overrides(overrides: list[str]) -> None:
-    """Each of the experiments composes to valid parameters; "seed=1,2" is two of them."""
+    """Check that each experiment composes to valid parameters; "seed=1,2" is two experiments."""
     pairs = [override.split("=", 1) for override in overrides if not override.endswith("=...")]
     several = [[f"{key}={value}" for value in re.split(r",(?!.*\])", values)] for key, values in pairs]
     for choice in product(*several):
@@ -123,7 +123,7 @@ def check_overrides(overrides: list[str]) -> None:
 
 @cache
 def conf() -> Path:
-    """A copy of conf/ with the files that the pages show how to write."""
+    """A copy of conf/ with the example files of the documentation."""
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     shutil.copytree(ROOT / "conf", folder / "conf")

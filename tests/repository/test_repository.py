@@ -1,4 +1,4 @@
-"""Rules that the repository as a whole obeys."""
+"""Rules for the repository as a whole."""
 
 import ast
 import re
@@ -38,7 +38,7 @@ def tracked() -> list[Path]:
 
 
 def imported(path: Path) -> set[Path]:
-    """The project's own modules that a file imports."""
+    """Return the project's own modules that a file imports."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
@@ -50,7 +50,7 @@ def imported(path: Path) -> set[Path]:
 
 
 def everything_imported(path: Path) -> set[str]:
-    """What decides what a file does: itself, what it imports, what that imports, and so on."""
+    """Return a file and everything that it imports, directly or indirectly."""
     seen: set[Path] = set()
     todo = [path]
     while todo:
@@ -104,8 +104,8 @@ def test_the_house_rules_name_the_exception_and_its_size():
 @pytest.mark.parametrize("kind", SECRETS)
 def test_no_tracked_file_holds_a(kind):
     pattern = re.compile(SECRETS[kind])
-    found = [path.name for path in tracked() if pattern.search(path.read_text(errors="replace"))]
-    assert found == []
+    offenders = [path.name for path in tracked() if pattern.search(path.read_text(errors="replace"))]
+    assert offenders == []
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_what_is_left_out_of_the_lock_is_what_only_cuda_needs():
 
 @pytest.fixture
 def setup(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
-    """Runs `make setup` in a folder where uv only says what it was asked to install."""
+    """Return a function that runs `make setup` where uv only prints what it was asked to install."""
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
     (tmp_path / "requirements.txt").write_text("")
     (tmp_path / "requirements.lock").write_text("nvidia-cublas==1\nsix==1.16.0\ntorch==2.14.1\n")
@@ -189,7 +189,7 @@ def setup(tmp_path) -> Callable[..., subprocess.CompletedProcess]:
 
 @pytest.fixture
 def index() -> Iterator[str]:
-    """The address of something that answers in the place of PyTorch's index."""
+    """The address of a server that stands in for PyTorch's index."""
     with HTTPServer(("127.0.0.1", 0), SimpleHTTPRequestHandler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"

@@ -1,4 +1,4 @@
-"""What the service's tests share: one predictor and one running application for all of them."""
+"""Shared fixtures of the service's tests: one predictor and one running application."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ expect.set_options(timeout=30_000)  # a busy machine is no failure
 
 @pytest.fixture(scope="session")
 def predictor(package: Path) -> Predictor:
-    """A predictor over the package of two networks; to be used only."""
+    """A predictor over the package of two networks; not to be changed."""
     return Predictor(package)
 
 

@@ -1,4 +1,4 @@
-"""The Bento: it holds what it needs to run and no training, and it runs from any folder."""
+"""The Bento holds everything it needs to run, no training code, and runs from any folder."""
 
 import ast
 import os
@@ -31,7 +31,7 @@ def canonical(name: str) -> str:
 
 
 def with_dependencies(names) -> set[str]:
-    """Return packages and all that they require here, without extras that nobody requires."""
+    """Return packages and their installed dependencies, without extras that nothing requires."""
     seen: set[tuple[str, tuple]] = set()
     todo = [(name, ()) for name in names]
     while todo:
@@ -52,7 +52,7 @@ def applies(requirement: Requirement, extras) -> bool:
 
 
 def imported_at_once(path: Path) -> set[str]:
-    """Return the top-level names of what a module imports when it is loaded."""
+    """Return the top-level packages that a module imports when it is loaded."""
     names = set()
     for node in ast.parse(path.read_text()).body:
         if isinstance(node, ast.Import):
@@ -70,7 +70,7 @@ def test_the_service_s_packages_have_the_pins_of_all_others():
 
 @pytest.fixture(scope="module")
 def modules(package, tmp_path_factory) -> set[Path]:
-    """The repository's files that a service loads which serves and sends figures to MLflow."""
+    """The repository's files that a service loads to serve and to send figures to MLflow."""
     folder = tmp_path_factory.mktemp("modules")
     program = (
         "import sys, service.service, service.monitoring.rollup\n"

@@ -1,4 +1,4 @@
-"""The fuzzers in short: that they find what is there, and nothing in what is served."""
+"""The fuzzers, briefly: they find a planted defect, and none in the real service."""
 
 import numpy as np
 import pytest

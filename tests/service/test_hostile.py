@@ -1,4 +1,4 @@
-"""What hostile, odd and wrong requests are answered, over the whole application; and what other websites may do."""
+"""Answers to hostile, odd and wrong requests, over the whole application; and what other websites may do."""
 
 import gzip
 import io
@@ -31,7 +31,7 @@ def client(predictor, tmp_path_factory):
 
 @pytest.fixture
 def temporary(tmp_path, monkeypatch):
-    """Where temporary files of this process go."""
+    """The folder of this process's temporary files."""
     folder = tmp_path / "temporary"
     folder.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
@@ -39,7 +39,7 @@ def temporary(tmp_path, monkeypatch):
 
 
 def refused(answer) -> tuple[int, str]:
-    """Status and error of an answer that has the stable form."""
+    """Return status and error of an answer in the stable form."""
     body = answer.json()
     assert set(body) == {"error", "detail", "request_id"} and "\n" not in body["detail"]
     return answer.status_code, body["error"]
@@ -80,8 +80,8 @@ def test_colour_modes_that_hold_the_same_grey_levels_get_the_same_answer(client)
 
 def archive() -> bytes:
     buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as made:
-        made.writestr("run.js", "alert(1)")
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("run.js", "alert(1)")
     return buffer.getvalue()
 
 
@@ -129,7 +129,7 @@ def packed_bomb() -> bytes:
 
 
 def text_bomb() -> bytes:
-    """A PNG with a compressed text of 200 MB before its pixels."""
+    """Return a PNG with a compressed text of 200 MB before its pixels."""
     info = PngInfo()
     info.add_text("Comment", "x", zip=True)
     marked = encode(Image.fromarray(GREY), pnginfo=info)

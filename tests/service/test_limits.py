@@ -48,7 +48,7 @@ async def ask(app, path="/predict", method="POST", headers=(MULTIPART,), body=(b
 
 
 def refused(answer) -> tuple[int, str]:
-    """Status and error of an answer that has the stable form."""
+    """Return status and error of an answer in the stable form."""
     status, _, body = answer
     content = json.loads(body)
     assert set(content) == {"error", "detail", "request_id"} and "\n" not in content["detail"]

@@ -1,4 +1,4 @@
-"""The whole service in one process: what is recorded of requests, and what hostile ones are answered."""
+"""The whole service in one process: what is recorded of requests, and the answers to hostile ones."""
 
 import io
 import threading

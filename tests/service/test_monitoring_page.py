@@ -44,7 +44,7 @@ def failed(moment: float, **changes) -> dict:
 
 
 def planted(now: float) -> list[dict]:
-    """Return 60 answers of two networks within the last hour, 40 of three hours ago, and 3 errors, one with HTML."""
+    """Return rows of 60 answers of two networks in the last hour, 40 three hours old, and 3 errors, one with HTML."""
     recent = [row(now - 50 * i, ms=20.0 + i, label=("glioma", "notumor")[i % 2], feedback="glioma") for i in range(40)]
     recent += [row(now - 50 * i, model="other", label="pituitary", ms=80.0, abstain=True) for i in range(20)]
     old = [row(now - 3 * HOUR - i, label="meningioma", confidence=0.6) for i in range(40)]
@@ -54,7 +54,7 @@ def planted(now: float) -> list[dict]:
 
 
 class Dashboard:
-    """The dashboard in a browser, with a record of what a user would never see; its clock is set by `refresh`."""
+    """The dashboard in a browser, recording what users never see; `refresh` moves its clock."""
 
     def __init__(self, browser, address: str, **context):
         self.page: Page = browser.new_context(**context).new_page()
@@ -68,7 +68,7 @@ class Dashboard:
         expect(self.page.get_by_text(re.compile("^updated"))).to_be_visible()
 
     def refresh(self) -> None:
-        """Let the time pass after which the dashboard refreshes itself."""
+        """Let the dashboard's refresh interval pass."""
         self.page.clock.run_for(10_000)
 
     def tile(self, name: str):

@@ -136,7 +136,7 @@ def tracking_server(folder, port):
 
 
 def history(uri) -> list[tuple[int, float]]:
-    """Steps and values of all/requests in the one run of the monitoring experiment."""
+    """Return steps and values of all/requests in the one run of the monitoring experiment."""
     from mlflow import MlflowClient
 
     client = MlflowClient(uri)

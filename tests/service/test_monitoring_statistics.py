@@ -55,10 +55,10 @@ def test_accuracy_comes_from_feedback_alone_with_wilsons_interval(store):
 
 
 def test_an_empty_stretch_has_counts_of_zero_and_no_figures(store):
-    found = summary(store, 0, 2000)
-    assert found["totals"]["requests"] == 0 and found["totals"]["latency_ms"] is None
-    assert found["totals"]["error_rate"] is None and found["totals"]["accuracy"] is None
-    assert len(found["series"]) == POINTS and found["recent_errors"] == []
+    figures = summary(store, 0, 2000)
+    assert figures["totals"]["requests"] == 0 and figures["totals"]["latency_ms"] is None
+    assert figures["totals"]["error_rate"] is None and figures["totals"]["accuracy"] is None
+    assert len(figures["series"]) == POINTS and figures["recent_errors"] == []
 
 
 def test_the_series_puts_every_row_into_its_stretch(store):
@@ -76,15 +76,15 @@ def test_a_sample_of_many_rows_gives_the_quantiles_of_all_of_them_and_takes_no_s
     read = []
     sample = statistics.sample
     monkeypatch.setattr(statistics, "sample", lambda *args: read.extend(sample(*args)) or read)
-    found = summary(store, 0, 4000)
+    figures = summary(store, 0, 4000)
     assert 5000 < len(read) < 7000 and len({(one.stretch, one.model) for one in read}) == 4 * POINTS + 1
-    assert found["totals"]["requests"] == 40_001 and found["models"]["rare"]["latency_ms"]["p50"] == 5000.0
+    assert figures["totals"]["requests"] == 40_001 and figures["models"]["rare"]["latency_ms"]["p50"] == 5000.0
     for i, name in enumerate(models):
-        assert found["models"][name]["latency_ms"]["p50"] == pytest.approx(np.median(latencies[i::4]), rel=0.05)
+        assert figures["models"][name]["latency_ms"]["p50"] == pytest.approx(np.median(latencies[i::4]), rel=0.05)
     p50, p95 = np.percentile(latencies, (50, 95))
-    assert found["totals"]["latency_ms"]["p50"] == pytest.approx(p50, rel=0.03)
-    assert found["totals"]["latency_ms"]["p95"] == pytest.approx(p95, rel=0.05)
-    assert all(part["latency_ms"]["p50"] == pytest.approx(p50, rel=0.25) for part in found["series"])
+    assert figures["totals"]["latency_ms"]["p50"] == pytest.approx(p50, rel=0.03)
+    assert figures["totals"]["latency_ms"]["p95"] == pytest.approx(p95, rel=0.05)
+    assert all(part["latency_ms"]["p50"] == pytest.approx(p50, rel=0.25) for part in figures["series"])
 
 
 def test_quantiles_are_those_of_a_busy_and_a_quiet_stretch_together(store, monkeypatch):
@@ -112,8 +112,8 @@ def test_what_is_counted_can_be_asked_of_other_databases(dialect):
 
 def test_a_range_and_a_model_choose_rows(store):
     store.insert([row(time=1.0), row(time=50.0), row(time=50.0, model="other", label="notumor")])
-    found = summary(store, 10, 100, "other")
-    assert found["totals"]["classes"] == {"notumor": 1} and list(found["models"]) == ["other", "small"]
+    figures = summary(store, 10, 100, "other")
+    assert figures["totals"]["classes"] == {"notumor": 1} and list(figures["models"]) == ["other", "small"]
     assert summary(store, 10, 100)["totals"]["requests"] == 2
 
 
@@ -168,9 +168,9 @@ def test_every_full_window_is_compared_once_and_the_rest_waits(store, reference)
     insert(store, predictions(20, 3))
     store.insert([failed(model="small", data_version="v", model_version="first")])
     assert drift.compare_new(store, reference, CLASSES) == 1 and drift.compare_new(store, reference, CLASSES) == 0
-    found = drift.summary(store, reference, 0, time.time())
-    assert found["waiting"] == 20 and len(found["windows"]) == 1
-    assert found["windows"][0]["strengths"] == pytest.approx(reference.strengths(window))
+    state = drift.summary(store, reference, 0, time.time())
+    assert state["waiting"] == 20 and len(state["windows"]) == 1
+    assert state["windows"][0]["strengths"] == pytest.approx(reference.strengths(window))
 
 
 def test_two_strange_windows_in_a_row_are_an_alarm_that_ends_with_the_next_usual_one(store, reference):
@@ -194,8 +194,8 @@ def test_predictions_without_a_projection_of_the_references_length_are_in_no_win
     window = predictions(50, 2)
     insert(store, window)
     assert drift.compare_new(store, reference, CLASSES) == 1
-    found = drift.summary(store, reference, 0, time.time())
-    assert found["waiting"] == 0 and found["windows"][0]["strengths"] == pytest.approx(reference.strengths(window))
+    state = drift.summary(store, reference, 0, time.time())
+    assert state["waiting"] == 0 and state["windows"][0]["strengths"] == pytest.approx(reference.strengths(window))
 
 
 def test_two_trainings_on_the_same_data_never_share_a_window(store, reference):
@@ -206,8 +206,8 @@ def test_two_trainings_on_the_same_data_never_share_a_window(store, reference):
     insert(store, predictions(20, 3))
     assert drift.compare_new(store, reference, CLASSES) == 1 and drift.compare_new(store, second, CLASSES) == 0
     assert len(drift.summary(store, reference, 0, time.time())["windows"]) == 1
-    found = drift.summary(store, second, 0, time.time())
-    assert (found["waiting"], found["windows"], found["alarms"]) == (40, [], [])
+    state = drift.summary(store, second, 0, time.time())
+    assert (state["waiting"], state["windows"], state["alarms"]) == (40, [], [])
 
 
 def test_one_failing_job_is_said_once_and_the_others_go_on(store, reference, monkeypatch, caplog):
@@ -220,8 +220,8 @@ def test_one_failing_job_is_said_once_and_the_others_go_on(store, reference, mon
     background._tick()
     background._tick()
     assert len(store.select("id")) == 51 and len(rolled_up) == 2
-    (said,) = [line for line in caplog.records if line.levelname == "ERROR"]
-    assert said.getMessage().startswith("drift: failed") and said.exc_info[0] is ValueError
+    (record,) = [line for line in caplog.records if line.levelname == "ERROR"]
+    assert record.getMessage().startswith("drift: failed") and record.exc_info[0] is ValueError
 
 
 def test_a_tick_compares_what_can_be_compared_although_the_winner_has_changed(store, reference):

@@ -40,7 +40,7 @@ def feedback(folder: Path, request_id: str) -> list[str]:
 
 
 class Watched:
-    """A page that records what a user would never see: console messages, errors, and where requests went."""
+    """A page that records what users never see: console messages, errors, and where requests went."""
 
     def __init__(self, browser: Browser, url: str, **context):
         self.page: Page = browser.new_context(**context).new_page()
@@ -56,7 +56,7 @@ class Watched:
 
 @pytest.fixture
 def watched(browser, url):
-    """The page, freshly opened; afterwards nothing may have gone wrong, nor asked another host."""
+    """The freshly opened page; afterwards check that nothing failed and no other host was asked."""
     watched = Watched(browser, url)
     yield watched
     assert watched.trouble == []
@@ -70,7 +70,7 @@ def page(watched) -> Page:
 
 
 class FakeSlots:
-    """Slots for one explanation at a time, in place of the service's; meanwhile others are refused.
+    """A stand-in for the service's slots: one explanation at a time, others are refused meanwhile.
 
     seconds: how long each waits. busy: how many are refused in any case. error: raised for all.
     """
@@ -201,7 +201,7 @@ def test_compare_shows_every_network_beside_the_consensus(page):
 
 
 def choose_by_keyboard(page: Page, steps: int) -> None:
-    """Choose the method that comes so many steps after Grad-CAM."""
+    """Choose the method that many steps after Grad-CAM."""
     page.get_by_role("radio", name="Grad-CAM", exact=True).focus()
     for _ in range(steps):
         page.keyboard.press("ArrowRight")

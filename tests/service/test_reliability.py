@@ -1,4 +1,4 @@
-"""The load and the drills, in short: that their figures say what happened."""
+"""The load and the drills, briefly: their figures say what happened."""
 
 import os
 import shutil
@@ -20,9 +20,9 @@ from mri.inference.runtime import read_card, write_card
 
 
 def answer(status: int, body: dict, path: str = "/predict", **headers) -> httpx.Response:
-    made = httpx.Response(status, json=body, headers=headers, request=httpx.Request("POST", f"http://a{path}"))
-    made.elapsed = timedelta(seconds=0.5)
-    return made
+    response = httpx.Response(status, json=body, headers=headers, request=httpx.Request("POST", f"http://a{path}"))
+    response.elapsed = timedelta(seconds=0.5)
+    return response
 
 
 def test_deliberate_503s_are_no_failures_and_others_are():
@@ -65,27 +65,27 @@ def test_each_part_of_a_load_is_counted_apart(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("log", "said"), [("loading\nerror: no package: run this\n", "no package: run this"), ("", "its log is empty")]
+    ("log", "reason"), [("loading\nerror: no package: run this\n", "no package: run this"), ("", "its log is empty")]
 )
-def test_a_service_that_does_not_start_is_said_in_its_own_last_line(tmp_path, log, said):
+def test_a_service_that_does_not_start_is_said_in_its_own_last_line(tmp_path, log, reason):
     (tmp_path / "log").write_text(log)
     ended = subprocess.Popen(["true"])
     ended.wait()
     service = local_service.Service(ended, "http://127.0.0.1:1", tmp_path, tmp_path / "store.db")
     with pytest.raises(UserError) as error:
         local_service.wait_until_ready(service, 1)
-    assert str(error.value) == f"the service doesn't start: {said}"
+    assert str(error.value) == f"the service doesn't start: {reason}"
 
 
 @pytest.mark.slow
 def test_a_short_load_is_answered_and_recorded_once_and_a_lost_row_would_be_seen(package, tmp_path):
     with served(tmp_path, package=package) as service:
-        found = load.measure(service, seconds=10, warm_up=5)
-        assert found["requests"] > 0 and found["unplanned_5xx"] == 0 and found["malformed"] > 0
-        assert found["recorded_exactly_once"] and found["rows_of_all_requests"]["expected"] > 64
-        assert sum(found["statuses"].values()) == found["requests"]
-        assert found["requests_per_s"] == pytest.approx(found["requests"] / found["seconds"])
-        assert found["outside"]["requests"] >= load.CLIENTS and found["seconds"] >= 10
+        figures = load.measure(service, seconds=10, warm_up=5)
+        assert figures["requests"] > 0 and figures["unplanned_5xx"] == 0 and figures["malformed"] > 0
+        assert figures["recorded_exactly_once"] and figures["rows_of_all_requests"]["expected"] > 64
+        assert sum(figures["statuses"].values()) == figures["requests"]
+        assert figures["requests_per_s"] == pytest.approx(figures["requests"] / figures["seconds"])
+        assert figures["outside"]["requests"] >= load.CLIENTS and figures["seconds"] >= 10
         ids = [row.request_id for row in service.store.select("request_id")]
         seen = load.recorded(service, [*ids[1:], "never recorded"], seconds=0)
         assert (seen["missing"], seen["unexpected"]) == (1, 1)
@@ -150,8 +150,8 @@ def test_the_weights_that_are_damaged_are_those_that_serve(package, tmp_path):
 def test_the_report_of_the_drills_says_what_was_served(package):
     about = local_service.described(package)
     assert about == {"winner": "winner", "data_version": "0123456789ab", "model_version": about["model_version"]}
-    said = f"winner is winner (data version 0123456789ab, model version {Package(package).version('winner')})"
-    assert said in reliability.title(package)
+    line = f"winner is winner (data version 0123456789ab, model version {Package(package).version('winner')})"
+    assert line in reliability.title(package)
 
 
 def test_a_drill_becomes_a_section_of_the_report():

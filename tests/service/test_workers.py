@@ -1,4 +1,4 @@
-"""The service as it runs: `bentoml serve` with two workers on loopback, as strangers on the network meet it."""
+"""The service as deployed: `bentoml serve` with two workers on loopback, seen from the network."""
 
 import base64
 import contextlib
@@ -167,11 +167,11 @@ def test_nothing_of_a_patient_is_answered_recorded_or_logged(service):
     slice_of_patient = dicom(np.random.default_rng(0).integers(0, 900, (40, 40)).astype(np.uint16), **PATIENT)
     broken = slice_of_patient[:-700]
     assert slice_of_patient.count(b"MARKER") == 8 and b"MARKER" in broken
-    told = ASKING | {"user-agent": "MARKER-agent", "referer": "http://MARKER.example/"}
+    headers = ASKING | {"user-agent": "MARKER-agent", "referer": "http://MARKER.example/"}
     for data, status in ((slice_of_patient, 200), (broken, 422), (b"MARKER", 422)):
-        answer = post(service, files={"image": ("MARKER.dcm", data)}, data={"explain": "gradcam"}, headers=told)
+        answer = post(service, files={"image": ("MARKER.dcm", data)}, data={"explain": "gradcam"}, headers=headers)
         assert answer.status_code == status and "MARKER" not in answer.text and "19010203" not in answer.text
-    answer = post(service, files={"image": ("MARKER.dcm", broken)}, data={"model": "winner"}, headers=told)
+    answer = post(service, files={"image": ("MARKER.dcm", broken)}, data={"model": "winner"}, headers=headers)
     assert eventually(lambda: answer.json()["request_id"] in {row[0] for row in service.store.select("request_id")})
     kept = [path for path in service.folder.rglob("*") if path.is_file()]
     assert service.folder / "log" in kept and service.store_file in kept
@@ -184,9 +184,9 @@ def test_keys_are_never_logged(service):
     answers = [post(service, files={"image": packages.scan()}, headers=way) for way in ways]
     assert [answer.status_code for answer in answers] == [200, 200, 200, 401]
     httpx.get(f"{service.address}/api/monitoring", headers=WATCHING)
-    said = service.log + "".join(answer.text for answer in answers)
-    assert "path=/predict" in said  # requests are logged
-    assert not [secret for secret in (KEY, WATCH, basic) if secret in said]
+    text = service.log + "".join(answer.text for answer in answers)
+    assert "path=/predict" in text  # requests are logged
+    assert not [secret for secret in (KEY, WATCH, basic) if secret in text]
 
 
 def test_headers_beyond_any_use_end_only_their_own_request(service):

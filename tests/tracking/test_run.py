@@ -17,7 +17,7 @@ GIT_COMMIT = "git -c user.name=a -c user.email=a@b commit --allow-empty -qm a"
 
 
 def runs(**tags: str) -> list:
-    """The local runs with these tags."""
+    """Return the local runs with these tags."""
     client, experiment = store.connect(store.local_uri())
     return [run for run in client.search_runs([experiment]) if tags.items() <= run.data.tags.items()]
 

@@ -1,4 +1,4 @@
-"""Copies to real MLflow servers, which a gate in front of them makes refuse, fail and ask for passwords."""
+"""Copies to real MLflow servers, behind a proxy that makes them refuse, fail and ask for passwords."""
 
 import os
 import shutil
@@ -61,7 +61,7 @@ def wait_for(address: str, seconds: int = 120) -> None:
 
 
 class Gate:
-    """Passes requests on to a server, except those that `refuse` answers with (text, status)."""
+    """A proxy in front of a server; requests for which `refuse` returns (text, status) are answered with that."""
 
     def __init__(self, server: Server, prefix: str = ""):
         self.server, self.port = server, free_port()
@@ -110,12 +110,12 @@ def sync_to(uri: str) -> tuple[int, list[str]]:
 
 
 def copies(uri: str) -> dict:
-    """The copies of this test's runs by name, each of which is there once."""
+    """Return the copies of this test's runs by name; check that there is one of each."""
     (original, experiment), (client, target) = local(), store.connect(uri)
     local_ids = {run.info.run_id for run in original.search_runs([experiment])}
-    found = [run for run in client.search_runs([target]) if run.data.tags[sync.COPY_OF] in local_ids]
-    copies = {run.info.run_name: run for run in found}
-    assert len(copies) == len(found)
+    runs = [run for run in client.search_runs([target]) if run.data.tags[sync.COPY_OF] in local_ids]
+    copies = {run.info.run_name: run for run in runs}
+    assert len(copies) == len(runs)
     return copies
 
 
@@ -144,7 +144,7 @@ def command(**environment: str) -> subprocess.CompletedProcess:
 
 
 def killed_training() -> None:
-    """Run a stage that is killed without a chance to say so."""
+    """Run a stage that is killed before it can report its end."""
     program = (
         "import os, signal; from mri.tracking.run import track\n"
         "with track('train@killed', {}) as run: run.metrics({'loss': 3.0}); os.kill(os.getpid(), signal.SIGKILL)"

@@ -13,7 +13,7 @@ def settings(**changes):
 
 
 def scan():
-    """Two images whose left and right, top and bottom differ."""
+    """Return two images whose left and right, top and bottom differ."""
     image = torch.zeros(2, 1, 16, 16)
     image[:, :, 2:6, 3:8] = 0.5
     return image
@@ -75,16 +75,16 @@ def test_cutmix_takes_a_window_of_another_image_and_its_share_of_the_targets():
     images = torch.stack([torch.zeros(1, 16, 16), torch.ones(1, 16, 16)])
     windows = set()
     for seed in range(20):
-        made, labels = mix(images.clone(), torch.eye(2), settings(cutmix=1.0), torch.Generator().manual_seed(seed))
-        assert torch.allclose(made.mean((1, 2, 3)), labels[:, 1])
+        mixed, labels = mix(images.clone(), torch.eye(2), settings(cutmix=1.0), torch.Generator().manual_seed(seed))
+        assert torch.allclose(mixed.mean((1, 2, 3)), labels[:, 1])
         windows.add(round(float(labels[0, 1]), 3))
     assert len(windows) > 5
 
 
 def test_contrast_scales_grey_levels_about_the_mean():
     grey = 0.4 + 0.2 * scan()
-    made = augment(grey.clone(), settings(intensity=1.0, contrast=0.3), torch.Generator().manual_seed(4))
-    for before, after in zip(grey, made, strict=True):
+    augmented = augment(grey.clone(), settings(intensity=1.0, contrast=0.3), torch.Generator().manual_seed(4))
+    for before, after in zip(grey, augmented, strict=True):
         factor = (after.max() - after.min()) / (before.max() - before.min())
         assert abs(factor - 1) > 0.01
         assert torch.allclose(after - after.mean(), factor * (before - before.mean()), atol=1e-5)

@@ -25,8 +25,8 @@ class Constant(torch.nn.Module):
 def test_a_teacher_says_the_mean_of_its_networks_softened_probabilities():
     teacher = Teacher([Constant([2.0 * np.log(3.0), 0.0]), Constant([0.0, 0.0])])
     assert TEMPERATURE == 2
-    said = teacher(torch.zeros(3, 1, 8, 8))
-    assert torch.allclose(said, torch.tensor([[0.625, 0.375]]).expand(3, 2))
+    probabilities = teacher(torch.zeros(3, 1, 8, 8))
+    assert torch.allclose(probabilities, torch.tensor([[0.625, 0.375]]).expand(3, 2))
 
 
 def test_the_loss_is_least_for_a_student_that_says_the_same():
@@ -50,8 +50,10 @@ def test_a_teacher_that_was_loaded_says_what_its_network_says(small_spec, tmp_pa
     models.save(network.eval(), list("abcd"), 32, tmp_path / "one")
     with torch.no_grad():
         expected = (network(images) / TEMPERATURE).softmax(1)
-    said = load(tmp_path)(images)
-    assert torch.allclose(said, expected, atol=1e-5) and not torch.allclose(said, said.mean(0).expand(8, 4), atol=1e-5)
+    probabilities = load(tmp_path)(images)
+    assert torch.allclose(probabilities, expected, atol=1e-5) and not torch.allclose(
+        probabilities, probabilities.mean(0).expand(8, 4), atol=1e-5
+    )
 
 
 def test_a_folder_without_models_teaches_nothing(tmp_path):

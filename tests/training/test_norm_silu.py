@@ -12,7 +12,7 @@ from mri.training.norm_silu import BatchNormSiLU, join_norm_and_silu
 
 
 def pair(dtype=torch.float64):
-    """The two modules of torch with drawn weights, and the same joined."""
+    """Return torch's two modules with random weights, and the joined module with the same."""
     torch.manual_seed(0)
     two = nn.Sequential(nn.BatchNorm2d(3, eps=1e-3, momentum=0.2), nn.SiLU(inplace=True)).to(dtype)
     nn.init.uniform_(two[0].weight, 0.5, 2)
@@ -23,7 +23,7 @@ def pair(dtype=torch.float64):
 
 
 def passed(module, images):
-    """The output, and the gradients of a weighed sum of it in the images, weights and biases."""
+    """Return the output, and the gradients of a weighted sum of it with respect to images, weights and biases."""
     images = images.clone().requires_grad_()
     out = module(images)
     gradients = torch.autograd.grad(
@@ -36,8 +36,8 @@ def test_outputs_gradients_and_running_statistics_are_those_of_the_two_modules()
     two, joined = pair()
     for seed in range(3):
         images = torch.randn(4, 3, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-        for own, expected in zip(passed(joined, images), passed(two, images), strict=True):
-            torch.testing.assert_close(own, expected, rtol=1e-9, atol=1e-10)
+        for actual, expected in zip(passed(joined, images), passed(two, images), strict=True):
+            torch.testing.assert_close(actual, expected, rtol=1e-9, atol=1e-10)
     assert two.state_dict().keys() == joined.state_dict().keys()
     assert all(torch.equal(value, joined.state_dict()[name]) for name, value in two.state_dict().items())
     torch.testing.assert_close(joined.eval()(images), two.eval()(images))
@@ -51,17 +51,17 @@ def test_the_gradient_is_that_of_finite_differences():
 def test_bf16_images_meet_fp32_weights():
     two, joined = pair(torch.float32)
     images = torch.randn(4, 3, 5, 6).bfloat16().contiguous(memory_format=torch.channels_last)
-    for own, expected in zip(passed(joined, images), passed(two, images), strict=True):
-        assert own.dtype == expected.dtype
-        torch.testing.assert_close(own, expected, rtol=0.02, atol=0.02)
+    for actual, expected in zip(passed(joined, images), passed(two, images), strict=True):
+        assert actual.dtype == expected.dtype
+        torch.testing.assert_close(actual, expected, rtol=0.02, atol=0.02)
 
 
 def kept(module, images):
-    """How many tensors as large as the images are kept for the backward pass."""
-    found = []
-    with saved_tensors_hooks(lambda tensor: found.append(tensor.numel()) or tensor, lambda tensor: tensor):
+    """Count the tensors as large as the images that are kept for the backward pass."""
+    counts = []
+    with saved_tensors_hooks(lambda tensor: counts.append(tensor.numel()) or tensor, lambda tensor: tensor):
         module(images.requires_grad_())
-    return sum(count == images.numel() for count in found)
+    return sum(count == images.numel() for count in counts)
 
 
 def test_it_keeps_one_tensor_where_two_modules_keep_two():

@@ -1,4 +1,4 @@
-"""The choice of a number format from what was timed, with times that are made."""
+"""The choice of a number format, from faked timings."""
 
 import pytest
 import torch
@@ -10,8 +10,8 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def chosen(monkeypatch, params, small_spec):
-    """The dtype that these times lead to: (fp32, bf16) seconds per turn, the first of which warms up."""
+def dtype_for(monkeypatch, params, small_spec):
+    """Return the dtype chosen for (fp32, bf16) seconds per turn; the first turn warms up."""
 
     def choose(turns):
         times = iter([seconds for turn in turns for seconds in turn])
@@ -22,19 +22,19 @@ def chosen(monkeypatch, params, small_spec):
     return choose
 
 
-def test_the_quicker_format_is_chosen_and_fp32_unless_bf16_wins_by_a_tenth(chosen):
-    assert chosen([(1, 1)] + 7 * [(1, 0.89)]) == torch.bfloat16
-    assert chosen([(1, 1)] + 7 * [(1, 0.91)]) == torch.float32
+def test_the_quicker_format_is_chosen_and_fp32_unless_bf16_wins_by_a_tenth(dtype_for):
+    assert dtype_for([(1, 1)] + 7 * [(1, 0.89)]) == torch.bfloat16
+    assert dtype_for([(1, 1)] + 7 * [(1, 0.91)]) == torch.float32
 
 
-def test_the_turn_that_warms_up_does_not_count(chosen):
-    assert chosen([(1, 100)] + 4 * [(1, 0.5)] + 3 * [(1, 1)]) == torch.bfloat16
+def test_the_turn_that_warms_up_does_not_count(dtype_for):
+    assert dtype_for([(1, 100)] + 4 * [(1, 0.5)] + 3 * [(1, 1)]) == torch.bfloat16
 
 
-def test_a_busy_moment_does_not_decide(chosen):
+def test_a_busy_moment_does_not_decide(dtype_for):
     """Between turns times differ ninetyfold; what is quicker within most turns is chosen."""
-    assert chosen([(1, 1), (1, 9), (1, 9), (1, 9), *4 * [(20, 10)]]) == torch.bfloat16
-    assert chosen([(1, 1), (90, 2), (90, 2), (90, 2), *4 * [(1, 2)]]) == torch.float32
+    assert dtype_for([(1, 1), (1, 9), (1, 9), (1, 9), *4 * [(20, 10)]]) == torch.bfloat16
+    assert dtype_for([(1, 1), (90, 2), (90, 2), (90, 2), *4 * [(1, 2)]]) == torch.float32
 
 
 @pytest.mark.parametrize(("asked", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])

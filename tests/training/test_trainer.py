@@ -42,7 +42,7 @@ def trainer(spec, settings, seed=0, n=64):
 
 
 class Killed(BaseException):
-    """Stands for SIGKILL right after a checkpoint."""
+    """A stand-in for SIGKILL right after a checkpoint."""
 
 
 def weights_of(model):

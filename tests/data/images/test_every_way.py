@@ -1,4 +1,4 @@
-"""One made head written in every way that is read must look the same, and no published picture may change."""
+"""One synthetic head, written in every supported way, must look the same, and no published picture may change."""
 
 import gzip
 import hashlib
@@ -51,7 +51,7 @@ def test_pixels_that_published_figures_rest_on_stay_byte_for_byte(kind):
 
 
 def bare(data: bytes, implicit: bool) -> bytes:
-    """A DICOM file without preamble and meta information."""
+    """Return a DICOM file without preamble and meta information."""
     buffer = io.BytesIO()
     dataset = pydicom.Dataset({element.tag: element for element in pydicom.dcmread(io.BytesIO(data))})
     pydicom.dcmwrite(buffer, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
@@ -59,7 +59,7 @@ def bare(data: bytes, implicit: bool) -> bytes:
 
 
 def raw_attribute(keyword: str, vr: str, value: bytes, **attributes) -> bytes:
-    """A DICOM file with an attribute written as the standard forbids and scanners do."""
+    """Return a DICOM file with an attribute that violates the standard, as some scanners write it."""
     data = dicom(LEVELS, **(FULL | attributes | {keyword: None}))
     dataset = pydicom.dcmread(io.BytesIO(data))
     tag = pydicom.datadict.tag_for_keyword(keyword)

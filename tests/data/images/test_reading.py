@@ -250,14 +250,14 @@ print(peak() - before)
 
 
 def megabytes(root: Path, path: Path) -> tuple[str, float]:
-    """What reading a file in a process of its own says (how many pixels, or why not) and takes at its peak."""
+    """Read a file in a new process; return its pixel count or the error, and the peak memory in MB."""
     done = subprocess.run([sys.executable, "-c", PEAK, path], cwd=root, capture_output=True, text=True, check=True)
-    said, taken = done.stdout.splitlines()
-    return said, float(taken)
+    outcome, peak = done.stdout.splitlines()
+    return outcome, float(peak)
 
 
 def halves(side: int, kind: type) -> np.ndarray:
-    """A large picture, dark above and bright below."""
+    """Return a large picture, dark above and bright below."""
     values = np.zeros((side, side), kind)
     values[side // 2 :] = 200
     return values
@@ -287,9 +287,9 @@ def test_a_small_file_that_unpacks_to_a_large_picture_is_refused_before_it_does(
     path = tmp_path / "scan"
     path.write_bytes(make())
     assert path.stat().st_size < 3_000_000
-    said, taken = megabytes(root, path)
-    assert why in said
-    assert taken < 30
+    outcome, peak = megabytes(root, path)
+    assert why in outcome
+    assert peak < 30
 
 
 @only_linux
@@ -307,9 +307,9 @@ def test_a_small_file_that_unpacks_to_a_large_picture_is_refused_before_it_does(
 def test_the_largest_pictures_that_are_read_take_little_memory(root, tmp_path, make, most):
     path = tmp_path / "scan"
     path.write_bytes(make(math.isqrt(images.MAX_PIXELS)))
-    said, taken = megabytes(root, path)
-    assert int(said) > 0.49 * images.MAX_PIXELS
-    assert taken < most
+    outcome, peak = megabytes(root, path)
+    assert int(outcome) > 0.49 * images.MAX_PIXELS
+    assert peak < most
 
 
 def test_pictures_of_many_rows_read_like_those_of_few():
@@ -502,7 +502,7 @@ def test_to_uint8_keeps_a_lone_bright_pixel_when_all_else_is_equal():
 
 
 def head(shape=(200, 240), box=(60, 40, 160, 180), level=120) -> np.ndarray:
-    """A bright ellipse that touches all sides of `box` (left, top, right, bottom) on black."""
+    """Return a bright ellipse on black that touches all sides of `box` (left, top, right, bottom)."""
     left, top, right, bottom = box
     y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
     inside = ((x - (left + right) / 2) / ((right - left) / 2)) ** 2 + (
@@ -634,8 +634,8 @@ def test_mask_of_another_size_is_refused(tmp_path):
 def test_read_mask_takes_everything_but_black_for_tumour():
     mask = np.zeros((20, 30), np.uint8)
     mask[3, 4], mask[5, 6] = 1, 255
-    found = images.read_mask(encode(Image.fromarray(mask)), (20, 30))
-    assert set(zip(*np.nonzero(found), strict=True)) == {(3, 4), (5, 6)}
+    tumour = images.read_mask(encode(Image.fromarray(mask)), (20, 30))
+    assert set(zip(*np.nonzero(tumour), strict=True)) == {(3, 4), (5, 6)}
 
 
 @pytest.mark.skipif(not REFERENCE.is_dir(), reason="no real scans in data/reference")

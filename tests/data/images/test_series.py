@@ -33,7 +33,7 @@ def pixels(read):
 
 
 def shown():
-    """The slices through the window of the series."""
+    """Return the slices after applying the series' window."""
     return np.rint(np.clip((VALUES - 499.5 + 500) / 1000, 0, 1) * 255)
 
 

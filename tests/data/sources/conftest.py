@@ -1,4 +1,4 @@
-"""What the tests of remote sources share: a server on this machine, no waiting, no cache or account of the user's."""
+"""Fixtures for remote sources: a local server, no waiting, and neither cache nor account of the user."""
 
 import pytest
 
@@ -21,7 +21,7 @@ def server(monkeypatch, tmp_path):
 
 @pytest.fixture
 def kaggle_server(server, monkeypatch, tmp_path):
-    """A server that kagglehub takes for Kaggle, with its cache in a temporary folder."""
+    """A server that kagglehub uses in place of Kaggle, with the cache in a temporary folder."""
     from kagglesdk import kaggle_env
 
     # kagglesdk knows Kaggle's own addresses only; this one is meant for a Kaggle on the same machine, on port 80.

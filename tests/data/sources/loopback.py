@@ -1,4 +1,4 @@
-"""An HTTP server on this machine that behaves like the archives do, and misbehaves as told."""
+"""A local HTTP server that behaves like the archives, and fails in the ways a test sets."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def serve() -> Iterator[Server]:
 
 
 def closed_port() -> int:
-    """A port where nobody listens."""
+    """Return a port that nothing listens on."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]

@@ -9,7 +9,7 @@ import yaml
 from mri.base.errors import UserError
 from mri.data import download, images
 from mri.data.sources import brisc
-from tests.data.sources.made import mask, picture, write
+from tests.data.sources.sample_files import mask, picture, write
 from tests.data.sources.test_kaggle import API, archive, offer
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
@@ -24,17 +24,17 @@ COUNTS = {"train": dict.fromkeys(CLASSES, 1), "test": {"glioma": 1, "notumor": 1
 
 
 def files() -> dict[str, bytes]:
-    """The set in small: images twice (for both tasks), masks of tumours once."""
-    made = {"brisc2025/README.md": b"BRISC"}
+    """Return a small version of the data set: each image twice (for both tasks), each tumour's mask once."""
+    contents = {"brisc2025/README.md": b"BRISC"}
     for folder, names in NAMES.items():
         for seed, name in enumerate(names):
             split = name.split("_")[1]
             image = picture(seed + len(folder), "JPEG")
-            made[f"brisc2025/classification_task/{split}/{folder}/{name}.jpg"] = image
+            contents[f"brisc2025/classification_task/{split}/{folder}/{name}.jpg"] = image
             if folder != "no_tumor":
-                made[f"brisc2025/segmentation_task/{split}/images/{name}.jpg"] = image
-                made[f"brisc2025/segmentation_task/{split}/masks/{name}.png"] = mask()
-    return made
+                contents[f"brisc2025/segmentation_task/{split}/images/{name}.jpg"] = image
+                contents[f"brisc2025/segmentation_task/{split}/masks/{name}.png"] = mask()
+    return contents
 
 
 def fetch(folder: Path, out: Path, **options):
@@ -71,16 +71,16 @@ def test_download_from_kaggle(kaggle_server, tmp_path):
 
 
 def test_other_counts_are_refused(tmp_path):
-    made = files()
-    del made["brisc2025/classification_task/train/glioma/brisc2025_train_00001_gl_ax_t1.jpg"]
+    contents = files()
+    del contents["brisc2025/classification_task/train/glioma/brisc2025_train_00001_gl_ax_t1.jpg"]
     with pytest.raises(UserError, match="0 glioma images in train instead of 1"):
-        fetch(write(tmp_path / "by hand", made), tmp_path / "out")
+        fetch(write(tmp_path / "by hand", contents), tmp_path / "out")
 
 
 def test_renamed_file_is_named(tmp_path):
-    made = files() | {"brisc2025/classification_task/train/glioma/brisc2025_train_1_xx.jpg": picture(9)}
+    contents = files() | {"brisc2025/classification_task/train/glioma/brisc2025_train_1_xx.jpg": picture(9)}
     with pytest.raises(UserError, match=r"brisc2025_train_1_xx\.jpg: not a name like"):
-        fetch(write(tmp_path / "by hand", made), tmp_path / "out")
+        fetch(write(tmp_path / "by hand", contents), tmp_path / "out")
 
 
 def test_folder_without_the_set_is_refused(tmp_path):

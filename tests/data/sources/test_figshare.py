@@ -1,4 +1,4 @@
-"""The figshare source: MATLAB files made here, fetched from a server on this machine."""
+"""The figshare source: generated MATLAB files, fetched from a local server."""
 
 import hashlib
 import io
@@ -14,7 +14,7 @@ from mri.base.errors import UserError
 from mri.data import download, images
 from mri.data.sources import _http, figshare
 from tests.data.sources.loopback import Resource, closed_port
-from tests.data.sources.made import write
+from tests.data.sources.sample_files import write
 
 CLASSES = ["glioma", "meningioma", "pituitary"]
 PATIENTS = ["100360", "MR017260F", "MR017260G", "abc"]
@@ -34,7 +34,7 @@ def mask(number: int) -> np.ndarray:
 
 
 def slice_file(number: int) -> bytes:
-    """N.mat as MATLAB v7.3 writes it: HDF5, columns first, text as numbers of characters."""
+    """Return N.mat as MATLAB v7.3 writes it: HDF5, column-major, text as character codes."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as file:
         group = file.create_group("cjdata")
@@ -93,8 +93,8 @@ def test_pixels_and_masks_are_upright_and_in_scale(options, tmp_path):
         pixels = images.read(tmp_path / row.path)
         np.testing.assert_array_equal(pixels, images.to_uint8(grey_levels(number)))
         assert np.unravel_index(pixels.argmax(), pixels.shape) == (2, 25)
-        found = images.read_mask(tmp_path / row.mask, pixels.shape)
-        np.testing.assert_array_equal(found, mask(number) > 0)
+        tumour = images.read_mask(tmp_path / row.mask, pixels.shape)
+        np.testing.assert_array_equal(tumour, mask(number) > 0)
         assert Image.open(tmp_path / row.mask).mode == "1"
 
 

@@ -1,4 +1,4 @@
-"""Downloads over HTTP from a server on this machine."""
+"""Downloads over HTTP from a local server."""
 
 import hashlib
 

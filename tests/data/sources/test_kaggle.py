@@ -1,4 +1,4 @@
-"""The Kaggle source: kagglehub's own client against a server on this machine that answers as Kaggle does."""
+"""The Kaggle source: the kagglehub client against a local server that answers like Kaggle."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from mri.base.errors import UserError
 from mri.data import download
 from mri.data.sources import _folders, kaggle
 from tests.data.sources.loopback import Resource, closed_port
-from tests.data.sources.made import picture, write
+from tests.data.sources.sample_files import picture, write
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 API = "/api/v1/datasets.DatasetApiService/DownloadDataset"
@@ -40,7 +40,7 @@ def archive(files: dict[str, bytes] = FILES) -> bytes:
 
 
 def offer(server, content: bytes, md5: str = "", **behaviour) -> None:
-    """Serve an archive: the API redirects to a file store, which tells its MD5 and honours Range."""
+    """Serve an archive: the API redirects to a file store, which sends its MD5 and honours Range."""
     md5 = md5 or base64.b64encode(hashlib.md5(content).digest()).decode()
     headers = {"Accept-Ranges": "bytes", "x-goog-hash": f"crc32c=AAAAAA==,md5={md5}"}
     server.resources["/store/archive.zip"] = Resource(content, headers, **behaviour)

@@ -1,4 +1,4 @@
-"""Class folders of one's own: every layout that is read, and one line for every mistake in it."""
+"""Local class folders: every supported layout, and a one-line error for every mistake."""
 
 import gzip
 
@@ -10,7 +10,7 @@ import yaml
 from mri.base.errors import UserError
 from mri.data import dataset, download, images
 from mri.data.sources import local
-from tests.data.sources.made import mask, picture, scan, write
+from tests.data.sources.sample_files import mask, picture, scan, write
 from tests.imagefiles import dicom, nifti, ras, series, volume, zipped
 
 CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]

@@ -1,4 +1,4 @@
-"""The phantoms: reproducible, exactly masked, and told apart by nothing but the tumour."""
+"""The phantoms: reproducible, exactly masked, and distinguishable only by the tumour."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def test_options_that_cannot_work_are_refused(wrong):
 
 @pytest.fixture(scope="module")
 def scans() -> dict[tuple[str, int], tuple[Scan, Scan]]:
-    """Patients of every class, as they are and without their tumours."""
+    """Patients of every class, with and without their tumours."""
     anatomy.head()
     with threadpool_limits(1, user_api="blas"):
         return {
@@ -128,7 +128,7 @@ def plane_of(number: int) -> str:
 
 
 def table(scans, version: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pictures (N, H, W), classes (N,) and patients (N,)."""
+    """Return pictures (N, H, W), classes (N,) and patients (N,)."""
     pictures = np.concatenate([pair[version].images for pair in scans.values()])
     labels = np.repeat([kind for kind, _ in scans], RECIPE.slices)
     return pictures, labels, np.repeat(np.arange(len(scans)), RECIPE.slices)
@@ -139,12 +139,12 @@ def thumbnails(pictures: np.ndarray) -> np.ndarray:
 
 
 def statistics(pictures: np.ndarray) -> np.ndarray:
-    """Size of the head in pixels, mean and standard deviation."""
+    """Return head size in pixels, mean and standard deviation."""
     return np.stack([(pictures > 25).sum(axis=(1, 2)), pictures.mean(axis=(1, 2)), pictures.std(axis=(1, 2))], axis=1)
 
 
 def accuracy_by_patient(model, features, labels, patients, folds: int = 6) -> np.ndarray:
-    """Share of each patient's slices that a model gets right that has not seen the patient; (patients,)."""
+    """Return each patient's accuracy under a model that was not trained on the patient; (patients,)."""
     fold = np.random.default_rng(0).permutation(patients.max() + 1) % folds
     right = np.zeros(len(labels))
     for k in range(folds):
@@ -154,7 +154,7 @@ def accuracy_by_patient(model, features, labels, patients, folds: int = 6) -> np
 
 
 def interval(by_patient: np.ndarray) -> tuple[float, float]:
-    """95 % interval of the accuracy, patients being the independent units."""
+    """Return the 95 % interval of the accuracy; patients are the independent units."""
     return stats.t.interval(0.95, len(by_patient) - 1, by_patient.mean(), stats.sem(by_patient))
 
 

@@ -1,4 +1,4 @@
-"""Small files for the tests of sources."""
+"""Small image files for the tests of data sources."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image
 
 
 def scan(seed: int, shape: tuple[int, int] = (32, 32)) -> np.ndarray:
-    """A bright disc with a pattern of its own on black, uint8."""
+    """Return a disc with a random pattern on black, uint8."""
     y, x = np.indices(shape)
     inside = np.hypot(y - shape[0] / 2 + 0.5, x - shape[1] / 2 + 0.5) < min(shape) * 0.4
     return np.where(inside, np.random.default_rng(seed).integers(80, 250, shape), 0).astype(np.uint8)
@@ -21,7 +21,7 @@ def picture(seed: int, kind: str = "PNG", shape: tuple[int, int] = (32, 32)) -> 
 
 
 def mask(shape: tuple[int, int] = (32, 32)) -> bytes:
-    """A mask with 6 x 5 pixels of tumour."""
+    """Return a PNG mask with 6 x 5 pixels of tumour."""
     pixels = np.zeros(shape, np.uint8)
     pixels[10:16, 12:17] = 255
     buffer = io.BytesIO()
@@ -30,7 +30,7 @@ def mask(shape: tuple[int, int] = (32, 32)) -> bytes:
 
 
 def write(root: Path, files: dict[str, bytes]) -> Path:
-    """Write files by their path below `root`; returns `root`."""
+    """Write files by their path below `root`; return `root`."""
     for name, content in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
