@@ -85,7 +85,7 @@ def options(words: list[str]) -> list[str]:
 
 
 def check_make(words: list[str]) -> None:
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     named = [word for word in words if "=" not in word]
     assert named and set(named) <= targets
 
@@ -172,6 +172,7 @@ CHECKS = {
     "gto": lambda words: check_help("gto")(words) or words[1] in PIPELINE["artifacts"],
     "git": check_git,
     "pip": check_pip,
+    "rm": lambda words: all((ROOT / word).exists() for word in words) or pytest.fail(f"{words} do not exist"),
     "source": lambda words: None,  # .venv/bin/activate, which make creates
     "pre-commit": lambda words: None,  # installed by those who want it
 }
