@@ -180,7 +180,7 @@ def test_only_one_of_several_workers_rolls_up_and_another_follows_when_it_ends(s
         while [bool(one["sent"]) for one in kept(store)] != [True] * expected:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-        (holder,) = [worker for worker in workers if store.lease("background", worker._me, 60)]
+        (holder,) = [worker for worker in workers if store.lease("background", worker._id, 60)]
         holder.stop()
         holder.join(10)
         workers.remove(holder)
