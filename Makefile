@@ -76,7 +76,7 @@ test: $(READY)  ## lint, check types and imports, run the quick tests and the wh
 
 .PHONY: test-all
 test-all: test  ## run the slow tests too
-	pytest -q -n auto --dist loadfile --no-loadscope-reorder -m slow
+	pytest -q -m slow
 
 .PHONY: fuzz
 fuzz: $(READY)  ## look for files and requests that the service can't deal with: make fuzz SECONDS=60 (each)

@@ -2,8 +2,8 @@
 
     python -m benchmarks.scoring
 
-- scores: all that is computed from four networks' predictions on 1,300 images in 130 groups, with intervals:
-  scores in all and per class, calibration, abstaining, prediction sets, and tests of all six pairs.
+- scores: all that is computed from four networks' predictions on 1,300 images in 130 groups, with intervals from
+  2,000 resamples: scores in all and per class, calibration, abstaining, prediction sets, and tests of all six pairs.
 - maps: Grad-CAM, Guided Backprop and Guided Grad-CAM of four networks on 200 images of 224 pixels a side.
 
 Predictions and weights are random: they don't change how long it takes.
@@ -58,7 +58,7 @@ def score(params: Params, images: int = PREDICTED) -> None:
         confidence.noise_floor(probabilities[name])
         confidence.abstaining_scores(probabilities[name], labels, groups, resamples, 0)
         for coverage in params.evaluate.coverage:
-            threshold = prediction_sets.fit_threshold(probabilities[name], labels, groups, 1 - coverage)
+            threshold = prediction_sets.fit_threshold(probabilities[name], labels, 1 - coverage)
             sets = prediction_sets.prediction_sets(probabilities[name], threshold)
             prediction_sets.summarise(sets, labels, groups, classes, resamples, 0)
     predicted = {name: rows.argmax(1) for name, rows in probabilities.items()}

@@ -259,14 +259,13 @@ def runtime(case: Case, seconds: float) -> dict[str, Any]:
     network = Package(case.package).network(case.arch)
     pixels = np.random.default_rng(0).integers(0, 256, (1, network.size, network.size), np.uint8)
     weights = network.head_weights
-    cells = network.cells
-    assert weights is not None and cells is not None
+    assert weights is not None
 
     def explained() -> None:
         opinion = network.opinions(pixels)[0]
         target = np.array([network.classes.index(opinion.label)])
         assert opinion.features is not None
-        upsample(gradcam_from_features(opinion.features[None], weights, target), (network.size, network.size), cells)
+        upsample(gradcam_from_features(opinion.features[None], weights, target), (network.size, network.size))
 
     call, plain, with_map = [], [], []
     for _ in range(3):  # in turns

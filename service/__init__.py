@@ -2,10 +2,8 @@
 
 service.py      what `bentoml serve` starts: settings, predictor and API put together
 settings.py     the settings, from environment variables MRI_*
-api.py          the methods /predict, /predict_batch, /feedback and /models, and what a request passes on its way there
-inputs.py       reads and checks what is sent to them
-schemas.py      the fields of requests and answers
-openapi.py      their description at /docs.json
+api.py          the routes /predict, /predict_batch, /feedback and /models
+schemas.py      the JSON of requests and answers
 errors.py       the body that every error has, and which exception becomes which error
 predictor.py    from the bytes of a file to a prediction with its explanations
 explainer.py    the explanation maps

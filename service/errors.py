@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import functools
-import logging
-from collections.abc import Awaitable, Callable
 from typing import Any
 
-import bentoml
-from pydantic import BaseModel, ValidationError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, Match
 from starlette.types import Receive, Scope, Send
 
@@ -21,24 +17,23 @@ from mri.inference.package import UnknownModelError
 from service.context import request_id, state
 
 RETRY_AFTER = {"Retry-After": "1"}
-BUSY = (503, "busy", "too many requests are in progress: try again soon", RETRY_AFTER)
-FAILED = (500, "internal_error", "the service failed; the failure is logged", None)
-METHOD_NOT_ALLOWED = (405, "method_not_allowed", "this path takes other methods: see /docs")
-# Errors of the pages' framework: their name, and what to say.
-HTTP_ERRORS = {404: (404, "not_found", "there is no such path: /docs lists all paths"), 405: METHOD_NOT_ALLOWED}
+# Errors of the web framework, and what to say where its own words don't tell what to do.
+HTTP_ERRORS = {400: "bad_request", 404: "not_found", 405: "method_not_allowed"}
+HTTP_DETAILS = {
+    404: "there is no such path: /docs lists all paths",
+    405: "this path takes other methods: see /docs",
+}
 # What to say for a kind of pydantic error whose own words don't tell what to send.
 FIELD_DETAILS = {
     "missing": "is missing: send it",
-    "is_instance_of": "should be a file, sent with a file name (filename=, not filename*=)",
+    "value_error": "should be a file, sent with a file name",  # FastAPI's: none of our other fields raises it
     "json_invalid": "should be JSON",
-    "model_type": "should be a JSON object",
+    "model_attributes_type": "should be a JSON object",
     "string_type": "should be text",
     "bool_type": "should be true or false",
     "bool_parsing": "should be true or false",
     "float_parsing": "should be a number",
 }
-
-logger = logging.getLogger("service")
 
 
 class BadRequestError(UserError):
@@ -64,7 +59,6 @@ MISTAKES: list[tuple[type[UserError], int, str]] = [
     (BadRequestError, 400, "bad_request"),
     (ImageError, 422, "unreadable_image"),
     (StoreUnavailableError, 503, "store_unavailable"),
-    (UserError, 503, "model_unavailable"),
 ]
 
 
@@ -90,47 +84,16 @@ async def refuse(
     await error_response(scope, status, name, detail, headers)(scope, receive, send)
 
 
-def response_to(scope: Scope, error: BaseException) -> JSONResponse:
-    """Return the answer to a request that raised `error`; what isn't a client's mistake is logged."""
-    if isinstance(error, BusyError):
-        return error_response(scope, *BUSY)
-    if isinstance(error, HTTPException) and error.status_code in HTTP_ERRORS:
-        return error_response(scope, *HTTP_ERRORS[error.status_code], dict(error.headers or {}))
-    for kind, status, name in MISTAKES:
-        if isinstance(error, kind):
-            return error_response(scope, status, name, str(error))
-    logger.error("a request failed", exc_info=error)
-    return error_response(scope, *FAILED)
+def add_handlers(app: FastAPI) -> None:
+    """Let the application answer all errors in the same form; call it after all routes were added."""
+    app.router.routes.append(_UnknownPath())
+    app.add_exception_handler(UserError, _user_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(BusyError, _busy)
 
 
-def answering_errors(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    """Let a method of the API answer what it raises in the stable form, where BentoML would answer in its own."""
-
-    @functools.wraps(method)
-    async def answered(self: Any, ctx: bentoml.Context, **fields: Any) -> Any:
-        try:
-            return await method(self, ctx, **fields)
-        except Exception as error:
-            return replied(ctx, response_to(ctx.request.scope, error))
-
-    return answered
-
-
-def replied(ctx: bentoml.Context, response: Response) -> Response:
-    """Return a response of an API method's own making; BentoML would change its status to that of the context."""
-    ctx.response.status_code = response.status_code
-    return response
-
-
-async def _handle(request: Request, error: Exception) -> JSONResponse:
-    return response_to(request.scope, error)
-
-
-# Of the application behind the pages.
-HANDLERS: dict[Any, Any] = {UserError: _handle, HTTPException: _handle, BusyError: _handle}
-
-
-class UnknownPath(BaseRoute):
+class _UnknownPath(BaseRoute):
     """The last route: raises 404 where no other route has the path.
 
     Without it BentoML would answer, in its own form, or redirect to the path without its last "/". It matches only
@@ -144,16 +107,33 @@ class UnknownPath(BaseRoute):
         raise HTTPException(404)
 
 
-def wrong_fields(error: ValidationError, schema: type[BaseModel]) -> BadRequestError:
-    """Return the first of pydantic's errors as a sentence that says what to send."""
-    problem = error.errors()[0]
+async def _http_error(request: Request, error: Any) -> JSONResponse:
+    """Answer Starlette's own errors: unknown path, wrong method, broken form."""
+    name = HTTP_ERRORS.get(error.status_code, "bad_request" if error.status_code < 500 else "internal_error")
+    detail = HTTP_DETAILS.get(error.status_code, str(error.detail))
+    return error_response(request.scope, error.status_code, name, detail, error.headers)
+
+
+async def _busy(request: Request, error: Exception) -> JSONResponse:
+    return error_response(request.scope, 503, "busy", "too many requests are in progress: try again soon", RETRY_AFTER)
+
+
+async def _user_error(request: Request, error: Exception) -> JSONResponse:
+    for kind, status, name in MISTAKES:
+        if isinstance(error, kind):
+            return error_response(request.scope, status, name, str(error))
+    return error_response(request.scope, 503, "model_unavailable", str(error))
+
+
+async def _invalid_request(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    return error_response(request.scope, 400, "bad_request", _field_detail(error.errors()[0]))
+
+
+def _field_detail(problem: Any) -> str:
+    """Return one of pydantic's errors as a sentence that says what to send."""
     kind, message = problem["type"], problem["msg"]
-    name = ".".join(str(part) for part in problem["loc"]) or "the body"
-    if kind == "extra_forbidden":
-        return BadRequestError(
-            f"{name[:64]!r} is no field of this path: its fields are {', '.join(schema.model_fields)}"
-        )
+    path = [] if kind == "json_invalid" else problem["loc"][1:]  # of broken JSON it is a character's position
+    name = ".".join(str(part) for part in path) or "the body"
     _, should, rest = message.partition(" should ")
-    return BadRequestError(
-        f"{name} {FIELD_DETAILS.get(kind) or (should.lstrip() + rest if should else f'is wrong: {message}')}"
-    )
+    return f"{name} {FIELD_DETAILS.get(kind) or (should.lstrip() + rest if should else f'is wrong: {message}')}"

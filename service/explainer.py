@@ -43,7 +43,7 @@ class Explainer:
     def __init__(self, package: Package):
         self.package = package
         packaged = set()
-        if all(card["head_weights"] is not None and "cells" in card for card in package.cards.values()):
+        if all(card["head_weights"] is not None for card in package.cards.values()):
             packaged.add(FEATURES)
         if all((package.folder / "models" / name / GUIDED).is_file() for name in package.names):
             packaged.add(GUIDED_GRADIENT)
@@ -51,10 +51,8 @@ class Explainer:
         if FEATURES in packaged and len(package.names) > 1:
             self.methods.append("consensus")
 
-    def check(self, methods: list[str], target: str = "") -> list[str]:
+    def check(self, methods: list[str]) -> list[str]:
         """Return the methods without "none" and repetitions. Raises BadRequestError that lists the legal names."""
-        if target and target not in self.package.classes:
-            raise BadRequestError(f"target: {target!r} is not one of {', '.join(self.package.classes)}")
         wanted = [name for name in dict.fromkeys(methods) if name != "none"]
         for name in wanted:
             if name not in self.methods:
@@ -62,21 +60,14 @@ class Explainer:
         return wanted
 
     def explain(
-        self,
-        network: Network,
-        opinion: Opinion,
-        scan: np.ndarray,
-        pixels: np.ndarray,
-        methods: list[str],
-        asked: str = "",
+        self, network: Network, opinion: Opinion, scan: np.ndarray, pixels: np.ndarray, methods: list[str]
     ) -> Explanations:
-        """Return maps of the class `asked`; "": the network's own, and for the consensus that of all together.
+        """Return maps of the class that the network predicts; the consensus is of the class that all predict together.
 
         opinion: the network's answer for the image. scan: the image as `mri.data.images.read` returns it. pixels: uint8
         (S, S), the network's input.
         """
-        label = asked or opinion.label
-        target = network.classes.index(label)
+        target = network.classes.index(opinion.label)
         maps: dict[str, np.ndarray] = {}
         needs = needs_of(name for name in methods if name in METHODS)
         if FEATURES in needs:
@@ -85,22 +76,20 @@ class Explainer:
             maps["guided_backprop"] = network.runtime.guided_gradient(pixels, target)
         if "guided_gradcam" in methods:
             maps["guided_gradcam"] = guided_gradcam(maps["guided_backprop"], maps["gradcam"])
-        by_method = {name: ExplanationMap(maps[name], label) for name in methods if name in maps}
+        by_method = {name: ExplanationMap(maps[name], opinion.label) for name in methods if name in maps}
         if "consensus" not in methods:
             return Explanations(by_method)
-        consensus, reasons = self._consensus(network, opinion, scan, asked)
+        consensus, reasons = self._consensus(network, opinion, scan)
         return Explanations({name: by_method.get(name, consensus) for name in methods}, reasons)
 
-    def _consensus(
-        self, asked: Network, opinion: Opinion, scan: np.ndarray, label: str
-    ) -> tuple[ExplanationMap, list[Reason]]:
+    def _consensus(self, asked: Network, opinion: Opinion, scan: np.ndarray) -> tuple[ExplanationMap, list[Reason]]:
         networks = self.package.networks()
         opinions = [
             opinion if network is asked else network.opinions(images.prepare(scan, network.size)[None])[0]
             for network in networks
         ]
         probabilities = np.array([[list(each.probabilities.values())] for each in opinions])
-        target = np.array([asked.classes.index(label)]) if label else consensus_class(probabilities)
+        target = consensus_class(probabilities)
         maps = np.stack(
             [
                 gradcam(network, each, int(target[0]), asked.size)[None]
@@ -116,9 +105,9 @@ class Explainer:
 
 def gradcam(network: Network, opinion: Opinion, target: int, size: int) -> np.ndarray:
     """Return Grad-CAM of one class, float32 (size, size), from a prediction's features. The head must be linear."""
-    assert network.head_weights is not None and network.cells is not None and opinion.features is not None
+    assert network.head_weights is not None and opinion.features is not None
     grid = gradcam_from_features(opinion.features[None], network.head_weights, np.array([target]))
-    return upsample(grid, (size, size), network.cells.scaled(size / network.size))[0]
+    return upsample(grid, (size, size))[0]
 
 
 def _disagreement(labels: list[str]) -> list[Reason]:

@@ -2,8 +2,7 @@
 
 - 413 body_too_large: bytes are counted as they arrive, whatever Content-Length says
 - 431 headers_too_large
-- 405 method_not_allowed
-- 415 unsupported_media_type: the route takes another one, or the body is compressed
+- 415 unsupported_media_type: the route takes another one
 - 408 upload_too_slow: the body didn't arrive in time
 - 503 too_slow: there was no answer in time
 - 503 busy: too many requests, or too many explanations, are in progress
@@ -17,32 +16,19 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from typing import NamedTuple
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.context import is_start
-from service.errors import BUSY, METHOD_NOT_ALLOWED, RETRY_AFTER, BusyError, refuse, response_to
+from service.errors import RETRY_AFTER, BusyError, refuse
 from service.settings import Settings
 
-MULTIPART, JSON = "multipart/form-data", "application/json"
-
-
-class ApiRoute(NamedTuple):
-    """A path of the API: the type of the body that POST takes, its methods, and whether they need a key."""
-
-    media_type: str
-    methods: tuple[str, ...] = ("POST",)
-    keyed: bool = True
-
-
-ROUTES = {
-    "/predict": ApiRoute(MULTIPART),
-    "/predict_batch": ApiRoute(MULTIPART),
-    "/predict_series": ApiRoute(MULTIPART),
-    "/feedback": ApiRoute(JSON),
-    "/models": ApiRoute(JSON, ("POST", "GET", "HEAD"), keyed=False),
+# The routes that take a body, and its type.
+MEDIA_TYPES = {
+    "/predict": "multipart/form-data",
+    "/predict_batch": "multipart/form-data",
+    "/feedback": "application/json",
 }
 MAX_HEADER_BYTES = 16_384
 # A client that is refused while it still sends can read the answer only if the rest of its body is received: so many
@@ -94,7 +80,7 @@ class Limits:
             return
         await self._limited(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> tuple[int, str, str, dict[str, str] | None] | None:
+    def _refusal(self, scope: Scope) -> tuple[int, str, str, dict[str, str]] | None:
         """Return why a request is refused before its body is read: status, error, detail, headers."""
         headers = Headers(scope=scope)
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
@@ -102,21 +88,12 @@ class Limits:
         length = headers.get("content-length", "0")
         if not length.isdecimal() or int(length) > self.settings.max_bytes:
             return *self._too_large(), {}
-        route = ROUTES.get(scope["path"])
-        return self._refusal_of_call(scope["method"], headers, route) if route else None
-
-    def _refusal_of_call(
-        self, method: str, headers: Headers, route: ApiRoute
-    ) -> tuple[int, str, str, dict[str, str] | None] | None:
-        if method not in route.methods:
-            return *METHOD_NOT_ALLOWED, {"Allow": ", ".join(route.methods)}
-        if method != "POST":
-            return None
-        if headers.get("content-encoding", "identity").lower() != "identity":
-            return 415, "unsupported_media_type", "send the body uncompressed, without Content-Encoding", {}
-        if headers.get("content-type", "").split(";")[0].strip().lower() != route.media_type:
-            return 415, "unsupported_media_type", f"send {route.media_type}", {}
-        return BUSY if self.in_progress >= self.settings.queue else None
+        expected = MEDIA_TYPES.get(scope["path"]) if scope["method"] == "POST" else None
+        if expected and headers.get("content-type", "").split(";")[0].strip().lower() != expected:
+            return 415, "unsupported_media_type", f"send {expected}", {}
+        if expected and self.in_progress >= self.settings.queue:
+            return 503, "busy", "too many requests are in progress: try again soon", RETRY_AFTER
+        return None
 
     def _too_large(self) -> tuple[int, str, str]:
         return 413, "body_too_large", f"the body has more than {self.settings.max_megabytes:g} MB"
@@ -139,7 +116,7 @@ class Limits:
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application within the limits of time and size."""
         exchange = _Exchange(receive, send, self.settings.max_bytes)
-        counted = scope["path"] in ROUTES
+        counted = scope["path"] in MEDIA_TYPES
         self.in_progress += counted
         task = asyncio.ensure_future(self.app(scope, exchange.receive, exchange.send))
 
@@ -164,7 +141,8 @@ class Limits:
         elif task.exception():
             if exchange.started:
                 raise task.exception()  # type: ignore[misc]
-            await response_to(scope, task.exception())(scope, receive, send)  # type: ignore[arg-type]
+            logger.error("a request failed", exc_info=task.exception())
+            await refuse(scope, receive, send, 500, "internal_error", "the service failed; the failure is logged")
 
     async def _time_out(
         self, scope: Scope, receive: Receive, send: Send, exchange: _Exchange, task: asyncio.Future[None]

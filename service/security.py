@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from collections.abc import Collection
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.context import is_start
 from service.errors import refuse
-from service.limits import ROUTES
+from service.limits import MEDIA_TYPES
 from service.settings import Settings
 
 MONITORING_PATHS = ("/monitoring", "/api/monitoring", "/metrics")
@@ -55,13 +56,14 @@ class Access:
 
     A key comes as `Authorization: Bearer KEY`, as `X-API-Key: KEY`, or as the password of HTTP Basic authentication
     (with any user name), for which browsers ask by themselves. It is never part of an address, and never logged.
+    paths: those that are guarded; all by default.
     """
 
-    def __init__(self, app: ASGIApp, settings: Settings):
-        self.app, self.settings = app, settings
+    def __init__(self, app: ASGIApp, settings: Settings, paths: Collection[str] | None = None):
+        self.app, self.settings, self.paths = app, settings, paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http":
+        if scope["type"] == "http" and (self.paths is None or scope["path"] in self.paths):
             headers = Headers(scope=scope)
             if self._is_cross_site(scope, headers):
                 await refuse(scope, receive, send, 403, "other_website", "pages of other websites may not ask")
@@ -82,7 +84,7 @@ class Access:
 
     def _required_key(self, path: str) -> tuple[str, str]:
         """Return the key that a path needs, "" for none, and the name of what it opens."""
-        if path in ROUTES and ROUTES[path].keyed:
+        if path in MEDIA_TYPES:
             return self.settings.api_key, "predictions"
         if any(path == prefix or path.startswith(f"{prefix}/") for prefix in MONITORING_PATHS):
             return self.settings.monitoring_key, "monitoring"

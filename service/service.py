@@ -1,24 +1,24 @@
-"""What `bentoml serve` starts: BentoML runs workers, health checks and metrics, and serves the methods of api.py."""
+"""What `bentoml serve` starts: BentoML runs the workers, health checks and metrics; api.py answers the requests."""
 
 from __future__ import annotations
 
 import gc
 import os
 import sys
-from pathlib import Path
 from typing import Any
 
-# BentoML 1.4.39 has no public way to let it read again a variable whose value its command line has cached before it
-# imports the service.
+import bentoml
+from bentoml._internal.configuration.containers import BentoMLContainer
 from bentoml._internal.utils.analytics.usage_stats import do_not_track
 
 from mri.base.errors import UserError
-from mri.base.paths import SERVICE
 from service import api
 from service.predictor import Predictor
+from service.security import Access, SecurityHeaders
 from service.settings import Settings
 
-# By default BentoML reports every start and every twelve hours of use to its makers.
+# By default BentoML reports every start and every twelve hours of use to its makers. Its command line has read this
+# variable, and cached its value, before it imports the service.
 os.environ.setdefault("BENTOML_DO_NOT_TRACK", "true")
 do_not_track.cache_clear()
 
@@ -26,26 +26,12 @@ do_not_track.cache_clear()
 # With Python's default of 5 ms an answer takes up to a fifth longer.
 sys.setswitchinterval(0.0005)
 
-# Even without an exporter, which only a configuration of BentoML names, it would trace every request for nobody.
-_is_configured = any(os.environ.get(name) for name in ("BENTOML_CONFIG", "BENTOML_CONFIG_OPTIONS"))
-_tracing: dict[str, Any] = {} if _is_configured else {"excluded_urls": ".*"}
-
-
-def _check_build(served: Path) -> None:
-    """Raise UserError where a Bento would lack what is served: it holds what pyproject.toml includes."""
-    if sys.argv[1:2] == ["build"] and served.absolute() != SERVICE.absolute():
-        raise UserError(f"a Bento holds {SERVICE} alone: copy {served} there, and unset MRI_SERVICE")
-
+# Even without an exporter BentoML would trace every request: work whose result nobody sees.
+_tracing: dict[str, Any] = {} if BentoMLContainer.tracing.exporter_type.get() else {"excluded_urls": ".*"}
 
 try:
     _settings = Settings.read()
-    _check_build(_settings.service)
-    BrainTumourClassifier = api.create(
-        Predictor(_settings.service),
-        _settings,
-        traffic={"timeout": 3 * _settings.timeout_seconds},  # a last resort: limits.py is stricter
-        tracing=_tracing,
-    )
+    _app = api.create(Predictor(_settings.service), _settings)
 except UserError as error:
     print(f"error: {error}", file=sys.stderr)
     raise SystemExit(2) from None
@@ -53,3 +39,19 @@ except UserError as error:
 # What is loaded now stays loaded: frozen, the garbage collector doesn't search it again and again.
 gc.collect()
 gc.freeze()
+
+
+@bentoml.service(
+    name="brain_tumour_classifier",
+    workers=_settings.workers,  # `bentoml serve --api-workers` does nothing for a service of this kind
+    traffic={"timeout": 3 * _settings.timeout_seconds},  # a last resort: limits.py is stricter
+    tracing=_tracing,
+)
+@bentoml.asgi_app(_app, path="/")
+class BrainTumourClassifier:
+    """The packaged networks for brain-tumour MRI behind one REST API."""
+
+
+# For BentoML's own routes. The application adds both to its routes itself, so that refused requests are recorded.
+BrainTumourClassifier.add_asgi_middleware(SecurityHeaders)  # type: ignore[attr-defined]
+BrainTumourClassifier.add_asgi_middleware(Access, settings=_settings, paths=["/metrics"])  # type: ignore[attr-defined]

@@ -13,7 +13,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mri.base.errors import UserError
 from mri.base.paths import SERVICE
-from service.monitoring.store import started_in
 
 
 def _split(text: object) -> object:
@@ -31,7 +30,7 @@ def _store_url(text: str) -> str:
     if url.get_backend_name() == "sqlite":
         if url.database in (None, "", ":memory:"):
             raise ValueError("workers share the store, so it must be a file")
-        url = url.set(database=str(started_in() / url.database))
+        url = url.set(database=str(Path(url.database).absolute()))
     return url.render_as_string(hide_password=False)
 
 
@@ -56,8 +55,6 @@ class Settings(BaseSettings):
 
     # The folder of the package that is served.
     service: Annotated[Path, Field(description="a folder")] = SERVICE
-    # The folder of a package whose default network answers unseen, to be compared; none when unset.
-    shadow: Annotated[Path | None, Field(description="a folder")] = None
     # Processes that answer requests.
     workers: Count = 1
     # Without a key everybody may ask.
@@ -71,8 +68,7 @@ class Settings(BaseSettings):
     timeout_seconds: Duration = 30
     # Requests in progress in one worker.
     queue: Count = 64
-    # Images explained, or series answered, at a time in one worker; as many may wait. Grad-CAM alone costs nearly
-    # nothing and doesn't count.
+    # Images explained at a time in one worker; as many may wait. Grad-CAM alone costs nearly nothing and doesn't count.
     explanations: Count = 2
     monitoring_url: StoreUrl = "sqlite:///monitoring.db"
     # How long the monitoring store keeps a row.

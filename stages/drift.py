@@ -9,25 +9,15 @@ from mri.base.files import read_json, write_json
 from mri.base.params import Params
 from mri.base.paths import DETAILS, DRIFT, EXPORTED, SPLITS
 from mri.data import dataset
-from mri.evaluation.shifts import estimation, shifts
-from mri.inference.drift import (
-    RATE,
-    Estimator,
-    confidence_threshold,
-    delay,
-    fit,
-    observe,
-    project,
-    random_directions,
-    replay,
-)
+from mri.evaluation.shifts import shifts
+from mri.inference.drift import RATE, delay, fit, observe, project, random_directions, replay
 from mri.inference.package import REFERENCE
 from mri.inference.runtime import Runtime
 
 
 def drift(params: Params) -> None:
     """Write artifacts/drift/reference.safetensors (of the winner, on validation images) and metrics/details/drift.json
-    (false alarms, how many images pass before a change raises an alarm, and how far estimates of accuracy are off)."""
+    (false alarms, and how many images pass before a change raises an alarm)."""
     summary = read_json(DETAILS / "summary.json")
     winner = summary["winner"]
     runtime = Runtime(EXPORTED / winner)
@@ -40,17 +30,18 @@ def drift(params: Params) -> None:
     groups = val.index["group"].to_numpy()
     about = {"model": winner, "data_version": summary["data_version"]}
     reference = fit(observed, groups, directions, about, params.seed)
+    reference.save(DRIFT / REFERENCE)
 
-    streams, shifted = {}, {}
-    for seed, (name, part) in enumerate(shifts(data.part("test"), params.seed)):
-        seen, _ = observe(runtime, temperature, part.pixels, directions)
-        shifted[name] = seen, part.labels
-        if len(part) >= reference.window:
-            streams[name] = delay(reference, seen, part.index["group"].to_numpy(), seed)
-    threshold = confidence_threshold(observed.confidence, observed.labels == val.labels)
-    estimated = estimation(threshold, shifted)
-    estimator = Estimator(threshold, estimated["mean_error"], estimated["largest_error"])
-    replace(reference, estimator=estimator).save(DRIFT / REFERENCE)
+    streams = {
+        name: delay(
+            reference,
+            observe(runtime, temperature, part.pixels, directions)[0],
+            part.index["group"].to_numpy(),
+            seed,
+        )
+        for seed, (name, part) in enumerate(shifts(data.part("test"), params.seed))
+        if len(part) >= reference.window
+    }
     metrics = {
         "model": winner,
         "images": len(observed),
@@ -60,7 +51,6 @@ def drift(params: Params) -> None:
         "thresholds": reference.thresholds,
         "false": replay(observed, groups, params.seed),
         "after": streams,
-        "estimated_accuracy": estimated,
     }
     write_json(metrics, DETAILS / "drift.json")
 

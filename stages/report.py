@@ -1,4 +1,4 @@
-"""Write the report of this run and the winner's model card, and track what was measured."""
+"""Write the report of this run and the winner's model card."""
 
 from mri.base import cli
 from mri.base.params import Params
@@ -19,16 +19,7 @@ def report(params: Params) -> None:
 
 
 def _track(params: Params) -> None:
-    """Track what the report shows: by network, also of stages that had nothing to do; then pages and pictures.
-
-    Here, and not in the stages that measure: MLflow takes three seconds to start.
-    """
-    tags = {"data": params.data.name}
-    for name in params.model.architectures:
-        with track(f"report@{name}", tags) as run:
-            for path in sorted([*DETAILS.rglob(f"{name}.json"), *PLOTS.rglob(f"{name}.*")]):
-                run.file(path, path.parent.as_posix())
-    with track("report", tags) as run:
+    with track("report", {"data": params.data.name}) as run:
         for path in sorted(path for path in REPORT.rglob("*.*")):
             run.file(path, path.parent.relative_to(REPORT.parent).as_posix())
         for path in sorted(path for kind in PICTURES for path in PLOTS.rglob(f"*{kind}")):

@@ -1,6 +1,5 @@
 """Choose the winner by the written rule and put all networks into one table."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from mri.base.params import FILE, Params
 from mri.base.paths import DAGSHUB, DETAILS, PLOTS, PREDICTIONS, SCORES, SPLITS
 from mri.data import dataset
 from mri.evaluation.comparison import compare_predictions
-from mri.evaluation.predictions import read
 from mri.evaluation.selection import candidates, choose, explain
 from mri.report import curves, summary
 from mri.report.rendering import render
@@ -30,18 +28,16 @@ def select(params: Params) -> None:
         for stage in ("evaluate", "explain", "export", "benchmark")
     )
     served = {name: benchmark[name]["runtimes"][_runtime(params, export[name])] for name in names}
+    rows = {name: summary.row(evaluation[name], export[name], served[name]) for name in names}
     baselines = read_json(DETAILS / "data.json")["baselines"][params.split.protocol]
-    predictions, history = _together(PREDICTIONS, names, read), _together(PLOTS / "history", names, pd.read_csv)
+    predictions, history = _together(PREDICTIONS, names), _together(PLOTS / "history", names)
     contenders = candidates(predictions[predictions["split"] == "val"], classes, served, *_bootstrap(params))
-    winner, tests = choose(params.select, contenders), predictions[predictions["split"] == "test"]
-    level = export[winner.name]["answers"]["level"]
-    rows = {name: summary.row(evaluation[name], export[name], served[name], level) for name in names}
+    winner, tests = choose(params.select.rule, contenders), predictions[predictions["split"] == "test"]
     content = {
         "dataset": params.data.name,
         "data_version": dataset.version(SPLITS),
         "protocol": params.split.protocol,
-        "coverage": float(level) / 100,
-        **explain(params.select, winner, contenders),
+        **explain(params.select.rule, winner, contenders),
         "models": rows,
         "test_comparisons": compare_predictions(tests, classes, "macro_f1", *_bootstrap(params)),
         "baselines": baselines,
@@ -69,9 +65,9 @@ def _bootstrap(params: Params) -> tuple[int, int]:
     return params.evaluate.resamples, params.seed
 
 
-def _together(folder: Path, names: list[str], read: Callable[[Path], pd.DataFrame]) -> pd.DataFrame:
+def _together(folder: Path, names: list[str]) -> pd.DataFrame:
     """Return the tables folder/NAME.csv below one another, with a column for the network."""
-    return pd.concat([read(folder / f"{name}.csv").assign(architecture=name) for name in names], ignore_index=True)
+    return pd.concat([pd.read_csv(folder / f"{n}.csv").assign(architecture=n) for n in names], ignore_index=True)
 
 
 def _track(params: Params, content: dict[str, Any], headlines: dict[str, dict]) -> None:

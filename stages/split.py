@@ -9,8 +9,8 @@ from mri.base.params import AuditOptions, Params
 from mri.base.paths import DATASET, DETAILS, PLOTS, REFERENCE, SHEETS, SPLITS
 from mri.data import dataset, matching, relations, splits
 from mri.data.decoding import Decoded, decode, decode_masks, decode_views
-from mri.evaluation import suspects, trivial_classifiers
-from mri.report.sheets import class_counts, duplicate_sheet, images_per_patient, save, suspect_sheet
+from mri.evaluation import trivial_classifiers
+from mri.report.sheets import class_counts, duplicate_sheet, images_per_patient, save
 
 
 def split(params: Params) -> None:
@@ -23,41 +23,21 @@ def split(params: Params) -> None:
     related = relations.relations(frame, decoded.hashes, pairs, options.near)
     contradicted = relations.contradictions(frame, related)
     frame, dropped = relations.resolve_labels(frame, related, options.conflicts)
-    excluded = relations.excluded(frame, related, options.exclude)
-    frame = splits.split(frame, related, params.split, params.seed, dropped | excluded)
+    frame = splits.split(frame, related, params.split, params.seed, dropped)
     similar = relations.neighbours(frame, pairs, options.near)
     scores = _baselines(params, frame, decoded)
     metrics = relations.summarise(frame, related, similar, contradicted, classes, scores)
-    used = (frame["split"] != "").to_numpy()
-    metrics["series_auc"] = trivial_classifiers.series_auc(
-        frame[used], decoded.evidence.grey_levels[used], params.evaluate.resamples, params.seed
-    )
-    suspicious = _suspects(params, frame, decoded)
-    metrics |= {
-        "suspects": {reason: int(count) for reason, count in suspicious["reason"].value_counts().items()},
-        "excluded": int(excluded.sum()),
-        "matched": matched,
-        "skipped": len(pd.read_csv(DATASET / dataset.SKIPPED)),
-    }
+    metrics |= {"matched": matched, "skipped": len(pd.read_csv(DATASET / dataset.SKIPPED))}
     if matched:
         metrics["calibration"] = relations.calibration(frame, pairs, _thresholds(options))
     frame = frame.assign(mask_row=decode_masks(DATASET, frame, REFERENCE, params.size, SPLITS))
     dataset.write_index(frame.assign(row=np.arange(len(frame))), SPLITS)
     write_csv(contradicted, SPLITS / "contradictions.csv")
     write_csv(similar, SPLITS / "neighbours.csv")
-    write_csv(suspicious, SPLITS / "suspects.csv")
     copies = pairs[pairs["correlation"] >= options.near]
     write_csv(_by_id(frame, copies), SPLITS / "duplicates.csv")
     write_json(metrics, DETAILS / "data.json")
-    _draw(params, frame, copies, suspicious)
-
-
-def _suspects(params: Params, frame: pd.DataFrame, decoded: Decoded) -> pd.DataFrame:
-    """List the suspicious images among those that are used."""
-    used = np.flatnonzero(frame["split"] != "")
-    evidence = decoded.evidence.of(used)
-    pixels = np.load(SPLITS / dataset.IMAGES, mmap_mode="r")[used]
-    return suspects.suspects(frame.iloc[used].reset_index(drop=True), pixels, evidence, params.seed)
+    _draw(params, frame, copies)
 
 
 def _matched(params: Params, frame: pd.DataFrame, decoded: Decoded) -> tuple[pd.DataFrame, dict]:
@@ -98,18 +78,15 @@ def _by_id(frame: pd.DataFrame, pairs: pd.DataFrame) -> pd.DataFrame:
     return pairs[["transform", "correlation"]].assign(id_a=a, id_b=b)
 
 
-def _draw(params: Params, frame: pd.DataFrame, copies: pd.DataFrame, suspicious: pd.DataFrame) -> None:
+def _draw(params: Params, frame: pd.DataFrame, copies: pd.DataFrame) -> None:
     folder = PLOTS / "data"
     (SHEETS / "data").mkdir(parents=True, exist_ok=True)
     (SHEETS / "data/.gitkeep").touch()  # git doesn't keep empty folders, and DVC would restore it
     save(class_counts(frame, params.data.classes), folder / "classes.png")
     save(images_per_patient(frame), folder / "images_per_patient.png")
     crossing = relations.across(frame, copies, "official_split")
-    pixels = np.load(SPLITS / dataset.IMAGES, mmap_mode="r")
-    if len(suspicious):
-        rows = pd.Index(frame["id"]).get_indexer(pd.Index(suspicious["id"]))
-        save(suspect_sheet(pixels, rows, suspicious), SHEETS / "data/suspects.jpg")
     if len(crossing):
+        pixels = np.load(SPLITS / "images.npy", mmap_mode="r")
         save(
             duplicate_sheet(pixels, frame, crossing, "On both sides of the source's own split"),
             SHEETS / "data/duplicates.jpg",

@@ -80,7 +80,6 @@ def architecture(name: str, builder: str, feature_layer: str, fine_layer: str) -
         builder=builder,
         options={},
         weights="",
-        last_stride=2,
         feature_layer=feature_layer,
         fine_layer=fine_layer,
         mean=(0.485, 0.456, 0.406),
@@ -117,8 +116,7 @@ def blobs(n: int, size: int = 32, seed: int = 0) -> Part:
     for image, label in zip(pixels, labels, strict=True):
         row, column = divmod(int(label), 2)
         image[row * half : (row + 1) * half, column * half : (column + 1) * half] += 120
-    frame = pd.DataFrame({"id": np.arange(n).astype(str), "label": labels.astype(str), "source": "", "series": ""})
-    return Part(frame, pixels, labels.astype(np.int64))
+    return Part(pd.DataFrame({"id": np.arange(n).astype(str)}), pixels, labels.astype(np.int64))
 
 
 @contextmanager

@@ -1,11 +1,10 @@
-"""The machine: a description of it for measurements, and this process's memory."""
+"""The machine: a description of it for measurements, and how this process handles freed memory."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import platform
-import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -42,16 +41,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def peak_memory_mb() -> float:
-    """Return this process's own peak resident memory in MB: on Linux getrusage's figure starts at the parent's."""
-    status = Path("/proc/self/status")
-    if status.exists():
-        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6  # type: ignore[index]
-    import resource  # which Windows lacks
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
 
 
 def keep_freed_memory() -> bool:

@@ -29,10 +29,8 @@ class ArchitectureSpec(_Section):
 
     builder: the function of torchvision.models. options: further arguments of it, such as ResNet's zero_init_residual.
     weights: member of torchvision's weights enum for the pre-trained start ("IMAGENET1K_V2"); "" for none.
-    last_stride: stride of the last stage that shrinks the image. Torchvision's 2 gives cells of 32 pixels, 1 those of
-        16, four times as many.
-    feature_layer: the last convolutional stage, whose features Grad-CAM reads.
-    fine_layer: an earlier stage, with more cells.
+    feature_layer: the last convolutional stage, whose features Grad-CAM reads (7x7 cells at 224 pixels).
+    fine_layer: the stage before it (14x14 cells).
     mean, std: of the network's three input channels on the scale 0 to 1.
     """
 
@@ -40,7 +38,6 @@ class ArchitectureSpec(_Section):
     builder: str
     options: dict[str, Any]
     weights: str
-    last_stride: Literal[1, 2]
     feature_layer: str
     fine_layer: str
     mean: Channels
@@ -67,20 +64,6 @@ class Data(_Section):
     classes: list[str] = Field(min_length=2)
     options: dict[str, Any]
     reference: Data | None
-
-
-class External(_Section):
-    """Images from elsewhere, which are only ever scored; fields as in `Data`. source: "" for none."""
-
-    source: str
-    input: str
-    options: dict[str, Any]
-
-
-class RunData(Data):
-    """The dataset of a run, and images from elsewhere that its networks are scored on."""
-
-    external: External
 
 
 def _with_names(value: Any) -> Any:
@@ -110,7 +93,7 @@ class AuditOptions(_Section):
     size: side in pixels at which pictures are compared. cells: cells per side for the search's bound, a divisor of
     size; affects speed only. near, similar: NCC from which two pictures are copies, and from which they come from one
     scan. conflicts: for an image whose label contradicts that of a copy: "keep" its label, take that of the
-    "reference" dataset, or "drop" the image. exclude: ids of images to leave out.
+    "reference" dataset, or "drop" the image.
     """
 
     size: int = Field(ge=16)
@@ -118,7 +101,6 @@ class AuditOptions(_Section):
     near: float = Field(gt=0, le=1)
     similar: float = Field(gt=0, le=1)
     conflicts: Literal["keep", "reference", "drop"]
-    exclude: list[str]
 
     @model_validator(mode="after")
     def _fit_together(self) -> AuditOptions:
@@ -167,11 +149,7 @@ class SplitOptions(_Section):
 
 
 class Augmentation(_Section):
-    """Random changes of training images. Distances are shares of the image's side.
-
-    None changes the class but `counterfactual`: the share of images, among those where it is possible, whose tumour is
-    taken out or that are given another image's tumour, and whose label follows (`mri.training.counterfactuals`).
-    """
+    """Random changes of training images, none of which changes the class. Distances are shares of the image's side."""
 
     flip: float = Probability
     affine: float = Probability
@@ -184,12 +162,16 @@ class Augmentation(_Section):
     gamma: float = Field(ge=0, le=1)
     contrast: float = Field(ge=0, le=1)
     bias: float = Field(ge=0, le=1)
-    tone: float = Probability
-    blur: float = Probability
-    blur_sigma: float = Field(ge=0, le=0.05)
     noise: float = Probability
     noise_sigma: float = Field(ge=0, le=0.5)
-    counterfactual: float = Probability
+    mixup: float = Probability
+    cutmix: float = Probability
+
+    @model_validator(mode="after")
+    def _at_most_one_mixing_per_batch(self) -> Augmentation:
+        if self.mixup + self.cutmix > 1:
+            raise ValueError(f"mixup and cutmix must not exceed 1 together, got {self.mixup} and {self.cutmix}")
+        return self
 
 
 class Phase(_Section):
@@ -202,8 +184,8 @@ class Phase(_Section):
 class Distillation(_Section):
     """How a network learns from a teacher.
 
-    share: weight of the teacher in the loss, against the labels; at 1 labels have no effect, nor has `label_smoothing`.
-    mixup: share of batches whose images are mixed in pairs, since the teacher can classify a mixture of two images.
+    share: weight of the teacher in the loss, against the labels; at 1 labels have no effect, nor have `label_smoothing`
+    and `balance`. mixup: replaces `augment.mixup`, since the teacher can classify a mixture of two images.
     """
 
     share: float = Probability
@@ -211,11 +193,7 @@ class Distillation(_Section):
 
 
 class Train(_Section):
-    """The training recipe, the same for every architecture.
-
-    look: weight of the loss that asks Grad-CAM to lie in the tumour, where it is outlined (`mri.training.looking`).
-    balance: draw classes equally often, and rare series and sources more often than they are (`mri.training.sampling`).
-    """
+    """The training recipe, the same for every architecture."""
 
     weights: str
     phases: list[Phase] = Field(min_length=1)
@@ -226,7 +204,6 @@ class Train(_Section):
     schedule: Literal["cosine", "plateau"]
     label_smoothing: float = Field(ge=0, lt=1)
     ema: float = Field(ge=0, lt=1)
-    look: float = Field(ge=0)
     distillation: Distillation
     balance: bool
     patience: int = Field(ge=1)
@@ -241,18 +218,16 @@ class Train(_Section):
 
 
 class Evaluate(_Section):
-    """resamples: at most so many for an interval. coverage: how often prediction sets shall contain the true class."""
+    """resamples: of the bootstrap. coverage: how often prediction sets shall contain the true class."""
 
     resamples: int = Field(ge=100)
     coverage: list[Annotated[float, Field(gt=0, lt=1)]] = Field(min_length=1)
 
 
 class Robustness(_Section):
-    """images: number of test images that are corrupted, and of strange images of each kind that the gate is tested on.
-    gate_training: most training images that the gate is fitted on, and strange ones made from them."""
+    """images: number of test images that are corrupted, and of strange images of each kind."""
 
     images: int = Field(ge=2)
-    gate_training: int = Field(ge=24)
 
 
 class Explain(_Section):
@@ -271,15 +246,7 @@ class Benchmark(_Section):
 
 
 class Select(_Section):
-    """How the winner is chosen (`mri.evaluation.selection`).
-
-    margin, worst_group_margin: how much worse than the best a network may be, in macro-F1 and in the recall of the
-    worst group. tolerance: share by which latencies may differ and count as equal. runtime: whose latency counts.
-    """
-
-    margin: float = Field(gt=0, lt=1)
-    worst_group_margin: float = Field(gt=0, lt=1)
-    tolerance: float = Field(ge=0)
+    rule: str
     runtime: str
 
 
@@ -288,7 +255,7 @@ class Params(_Section):
 
     seed: int = Field(ge=0)
     size: int = Field(ge=32)
-    data: RunData
+    data: Data
     model: Model
     teacher: TeacherOptions
     audit: AuditOptions
@@ -317,6 +284,12 @@ class Params(_Section):
     def _fallback_runtime_is_measured(self) -> Params:
         if "openvino_fp32" not in self.benchmark.runtimes:
             raise ValueError("benchmark.runtimes lacks openvino_fp32, which serves where nothing faster is as accurate")
+        return self
+
+    @model_validator(mode="after")
+    def _teacher_excludes_cutmix(self) -> Params:
+        if self.teacher.architectures and self.train.augment.cutmix:
+            raise ValueError("a teacher only works with train.distillation.mixup: set train.augment.cutmix to 0")
         return self
 
     def architecture(self, name: str) -> ArchitectureSpec:

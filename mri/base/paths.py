@@ -6,7 +6,6 @@ from pathlib import Path
 
 DATASET = Path("artifacts/dataset")
 REFERENCE = DATASET / "reference"
-EXTERNAL = Path("artifacts/external")
 SPLITS = Path("artifacts/splits")
 TEACHER = Path("artifacts/teacher")
 MODELS = Path("artifacts/models")
@@ -27,14 +26,6 @@ DAGSHUB = Path("dagshub")
 PIPELINE = Path("dvc.yaml")
 LOCK = Path("dvc.lock")
 SHEETS = PLOTS / "sheets"  # pictures that show images of the dataset; those of real scans are not published
-
-
-def mending(path: Path) -> str:
-    """Return how to get a damaged file back, which depends on who keeps it: DVC, git, or nobody here."""
-    for keeper, command in ((SERVICE.parent, "dvc checkout --force"), (RESULTS, f"git restore {path}")):
-        if path.absolute().is_relative_to(keeper.absolute()):
-            return f"run `{command}`"
-    return "copy the package again from where it was made"
 
 
 def repository() -> Path:

@@ -19,7 +19,7 @@ import pandas as pd
 
 from mri.base.cli import guarded
 from mri.base.files import write_csv
-from mri.base.intervals import Estimate, estimate, resample_weights
+from mri.base.intervals import estimate, resample_weights
 from mri.commands.experiments import parse_arguments, publish, read
 from mri.evaluation.scores import balanced_accuracy, macro_f1
 
@@ -41,7 +41,7 @@ def table(experiments: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> pd.Dat
     """Return a row per experiment of {name: (parameters, predictions)}, each compared with the first.
 
     predictions: id, group, label and predicted of the validation images, in the order of ids. lead: in macro-F1, with
-    the 95 % interval of the difference on the same images (`mri.base.intervals`); empty where the
+    the 95 % interval of the difference on the same images (paired bootstrap clustered by group); empty where the
     experiments were validated on different images.
     """
     base, first = next(iter(experiments.values()))
@@ -52,12 +52,9 @@ def table(experiments: dict[str, tuple[dict[str, Any], pd.DataFrame]]) -> pd.Dat
     for name, (parameters, predictions) in experiments.items():
         row: dict[str, Any] = {"experiment": name, "changes": "; ".join(changes(base, parameters))}
         for score, values in samples[name].items():
-            row |= _columns(
-                f"val_{score}", estimate(float(values[0]), values[1:], groups=predictions["group"].nunique())
-            )
+            row |= _columns(f"val_{score}", values)
         if predictions["id"].equals(first["id"]) and predictions is not first:
-            lead = samples[name]["macro_f1"] - reference
-            row |= _columns("lead", estimate(float(lead[0]), lead[1:]))
+            row |= _columns("lead", samples[name]["macro_f1"] - reference)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -73,7 +70,8 @@ def _scores(predictions: pd.DataFrame, classes: list[str], resamples: int, seed:
     }
 
 
-def _columns(name: str, score: Estimate) -> dict[str, float]:
+def _columns(name: str, values: np.ndarray) -> dict[str, float]:
+    score = estimate(float(values[0]), values[1:])
     return {name: score["value"], f"{name}_low": score["low"], f"{name}_high": score["high"]}
 
 

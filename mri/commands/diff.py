@@ -25,7 +25,6 @@ from mri.tracking.run import flatten
 
 SUMMARY = DETAILS / "summary.json"
 SCORES = {
-    "worst_group": "worst group",
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy",
     "macro_f1": "macro-F1",
@@ -54,9 +53,7 @@ def _rows(name: str, before: dict[str, Any] | None, after: dict[str, Any] | None
         return [[name, "new" if before is None else "removed", "", "", ""]]
     rows = []
     for key, title in SCORES.items():
-        if (
-            key in before["test"] and key in after["test"]
-        ):  # a run may lack a tumour-free class or a group with enough images
+        if key in before["test"] and key in after["test"]:  # missed tumours need a tumour-free class
             old, new = before["test"][key], after["test"][key]
             moved = 100 * (new["value"] - old["value"])
             change = f"{moved:+.1f} points" if moved else "same"

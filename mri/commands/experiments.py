@@ -1,4 +1,4 @@
-"""Read the results of several DVC experiments, to publish them together: for folds, seeds and ablation."""
+"""Read the results of several DVC experiments, to publish them together: for `mri.commands.folds` and `ablation`."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ import yaml
 
 from mri.base.cli import Parser
 from mri.base.errors import UserError
-from mri.base.params import FILE, Params, parse
+from mri.base.params import FILE
 from mri.base.paths import PREDICTIONS, RESULTS
 from mri.commands.publish import check_name
-
-TEXT = ("id", "group", "series", "source")  # columns that may look like numbers
 
 
 def read(revision: str, arch: str, part: str) -> tuple[dict[str, Any], pd.DataFrame]:
@@ -30,24 +28,8 @@ def read(revision: str, arch: str, part: str) -> tuple[dict[str, Any], pd.DataFr
         parameters, table = (dvc.api.read(str(path), rev=revision) for path in (FILE, predictions))
     except Exception as error:  # git's and DVC's own kinds
         raise UserError(f"{revision} has no {predictions}: {' '.join(str(error).split())}") from None
-    frame = pd.read_csv(io.StringIO(table), dtype=dict.fromkeys(TEXT, str), keep_default_na=False)
+    frame = pd.read_csv(io.StringIO(table), dtype={"id": str, "group": str})
     return yaml.safe_load(parameters), frame[frame["split"] == part].sort_values("id").reset_index(drop=True)
-
-
-def read_all(revisions: list[str], arch: str, part: str) -> tuple[list[Params], list[pd.DataFrame]]:
-    """Return the parameters of several experiments, and their predictions on one part of the split, as `read` does."""
-    results = [read(revision, arch, part) for revision in revisions]
-    every = [parse(values, f"params.yaml of {name}") for name, (values, _) in zip(revisions, results, strict=True)]
-    return every, [table for _, table in results]
-
-
-def check_same(every: list[Params], section: str, option: str) -> None:
-    """Raise UserError if the experiments differ in more than params.SECTION.OPTION."""
-    first = getattr(every[0], section)
-    for params in every:
-        options = getattr(params, section).model_copy(update={option: getattr(first, option)})
-        if params.model_copy(update={section: options}) != every[0]:
-            raise UserError(f"the experiments differ in more than {section}.{option}: choose those of one run")
 
 
 def parse_arguments(program: str, about: str) -> argparse.Namespace:

@@ -17,8 +17,8 @@ import pandas as pd
 from mri.base.cli import guarded
 from mri.base.errors import UserError
 from mri.base.files import write_json
-from mri.base.params import Params
-from mri.commands.experiments import check_same, parse_arguments, publish, read_all
+from mri.base.params import Params, SplitOptions, parse
+from mri.commands.experiments import parse_arguments, publish, read
 from mri.evaluation.scores import from_table, summarise
 
 
@@ -40,9 +40,15 @@ def pool(tables: list[pd.DataFrame], classes: list[str], resamples: int, seed: i
 
 def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
     """Return the first fold's parameters and folds.json's content. Raises UserError if they aren't one run's folds."""
-    every, tables = read_all(revisions, arch, "test")
+    results = [read(revision, arch, "test") for revision in revisions]
+    every = [
+        parse(parameters, f"params.yaml of {name}") for name, (parameters, _) in zip(revisions, results, strict=True)
+    ]
+    tables = [table for _, table in results]
     first = every[0]
-    check_same(every, "split", "fold")
+    same_fold = [params.model_copy(update={"split": _with_fold(params.split, first.split.fold)}) for params in every]
+    if any(params != first for params in same_fold):
+        raise UserError("the experiments differ in more than split.fold: pool those of one run")
     folds = sorted(params.split.fold for params in every)
     if folds != list(range(1, first.split.folds + 1)):
         raise UserError(f"the experiments are folds {folds}; needed is each of 1 to {first.split.folds} once")
@@ -56,6 +62,10 @@ def collect(arch: str, revisions: list[str]) -> tuple[Params, dict[str, Any]]:
         "balanced_accuracy_per_fold": each,
         "pooled": pool(tables, *settings),
     }
+
+
+def _with_fold(split: SplitOptions, fold: int) -> SplitOptions:
+    return split.model_copy(update={"fold": fold})
 
 
 def main() -> None:

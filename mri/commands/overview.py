@@ -1,6 +1,6 @@
 """Show how a run ended, as `make repro` does: python -m mri.commands.overview
 
-The stages that ran with their seconds and peak memory, the winner with its score, and what to do next.
+The stages that ran with their seconds, the winner with its score, and what to do next.
 """
 
 from __future__ import annotations
@@ -12,14 +12,13 @@ from mri.base.timing import StageTime, stage_times
 
 
 def table(times: list[StageTime]) -> str:
-    """Return a line per stage with its seconds, CPU seconds and peak memory, and one with their sums and maximum."""
+    """Return a line per stage with its seconds and CPU seconds, and their sums."""
     if not times:
         return "Nothing to do: every stage is up to date."
-    seconds, cpu_seconds, peaks = (list(column) for column in list(zip(*times, strict=True))[1:])
-    rows = [*times, StageTime(f"{len(times)} stages", sum(seconds), sum(cpu_seconds), max(peaks))]
-    width = max(len(row.stage) for row in rows)
-    lines = [f"{'stage':<{width}}  seconds  CPU seconds  peak MB"]
-    lines += [f"{row.stage:<{width}}  {row.seconds:7.0f}  {row.cpu_seconds:11.0f}  {row.peak_mb:7.0f}" for row in rows]
+    total = StageTime(f"{len(times)} stages", sum(row.seconds for row in times), sum(row.cpu_seconds for row in times))
+    width = max(len(row.stage) for row in (*times, total))
+    lines = [f"{'stage':<{width}}  seconds  CPU seconds"]
+    lines += [f"{row.stage:<{width}}  {row.seconds:7.0f}  {row.cpu_seconds:11.0f}" for row in (*times, total)]
     return "\n".join(lines)
 
 

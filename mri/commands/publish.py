@@ -5,8 +5,7 @@
     python -m mri.commands.publish                       # only fill the pages again
 
 A published run has its params.yaml, metrics, training and robustness curves, its model card under the published name,
-split.csv: the part that each image was in, and what it is a copy of, so that others can repeat or check the split; and
-predictions.csv: what every network said of every validation and test image, so that others can compute every score.
+and split.csv: the part that each image was in, and what it is a copy of, so that others can repeat or check the split.
 The package has the winner, or where that is too large (`mri.export.compact`) the smallest network that can't be told
 from the best. In the pages, each part between markers is rendered from mri/report/templates/published/PART.md.
 """
@@ -26,9 +25,8 @@ from mri.base.cli import Parser, guarded
 from mri.base.errors import UserError
 from mri.base.files import read_json, write_json
 from mri.base.params import FILE
-from mri.base.paths import DETAILS, PLOTS, PREDICTIONS, RESULTS, SERVICE, SPLITS
+from mri.base.paths import DETAILS, PLOTS, RESULTS, SERVICE, SPLITS
 from mri.data import dataset
-from mri.evaluation import predictions
 from mri.export import compact
 from mri.inference.package import ABOUT, Package
 from mri.report import metrics, model_card
@@ -48,13 +46,14 @@ PART = re.compile(r"(<!-- ([a-z-]+): begin [^\n]*-->\n).*?(<!-- \2: end -->)", r
 def publish(name: str, root: Path = Path()) -> Path:
     """Copy the run in `root` to results/NAME. Raises UserError for an unfinished run or a name that can't be used."""
     check_name(name)
-    _check_files(root, FILE, DETAILS / "summary.json", SPLITS / dataset.INDEX_FILE)
-    networks = list(read_json(root / DETAILS / "summary.json")["models"])
-    _check_files(root, *(PREDICTIONS / f"{network}.csv" for network in networks))
+    for needed in (FILE, DETAILS / "summary.json", SPLITS / dataset.INDEX_FILE):
+        if not (root / needed).is_file():
+            raise UserError(f"{needed} does not exist: run `dvc repro` first")
     target = root / RESULTS / name
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     shutil.copy(root / FILE, target)
+    networks = set(read_json(root / DETAILS / "summary.json")["models"])
     shutil.copytree(root / DETAILS, target / "metrics", ignore=_other_networks(networks))
     for curve in (root / PLOTS / file for file in CURVES):
         if curve.is_dir():
@@ -64,16 +63,8 @@ def publish(name: str, root: Path = Path()) -> Path:
             shutil.copy(curve, target / "plots")
     frame = dataset.read_index(root / SPLITS)
     frame[[column for column in SPLIT if column in frame]].to_csv(target / "split.csv", index=False)
-    tables = {network: predictions.read(root / PREDICTIONS / f"{network}.csv") for network in networks}
-    predictions.write_joined(tables, params.load(target / FILE).data.classes, target / "predictions.csv")
     _write_card(target)
     return target
-
-
-def _check_files(root: Path, *files: Path) -> None:
-    for needed in files:
-        if not (root / needed).is_file():
-            raise UserError(f"{needed} does not exist: run `dvc repro` first")
 
 
 def _write_card(target: Path) -> None:
@@ -90,7 +81,7 @@ def _write_card(target: Path) -> None:
     (target / model_card.MARKDOWN).write_text(model_card.markdown(named, content), encoding="utf-8")
 
 
-def _other_networks(networks: list[str]) -> Callable[[str, list[str]], set[str]]:
+def _other_networks(networks: set[str]) -> Callable[[str, list[str]], set[str]]:
     """Return what `shutil.copytree` must ignore: files that an earlier run left of networks that this one lacks."""
 
     def ignored(folder: str, names: list[str]) -> set[str]:
@@ -104,7 +95,7 @@ def publish_package(target: Path, root: Path = Path()) -> str:
     """Write a small package to target/package and return its network. Raises UserError when none is small enough."""
     package = Package(root / SERVICE)
     candidates = read_json(root / DETAILS / "summary.json")["decided_by"]
-    good = [name for name, row in candidates.items() if row["eligible"] and name != package.default]
+    good = [name for name, row in candidates.items() if row["among_the_best"] and name != package.default]
     pixels = dataset.read(root / SPLITS, package.classes).part("val").pixels[:COMPARED]
     refusals = []
     for name in (package.default, *sorted(good, key=lambda name: candidates[name]["size_mb"])):

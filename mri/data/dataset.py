@@ -22,7 +22,6 @@ INDEX_FILE = "index.csv"
 SKIPPED = "skipped.csv"  # images that could not be used: id, path, reason
 IMAGES, MASKS = "images.npy", "masks.npy"
 PARTS = ("train", "val", "test")
-TUMOUR_FREE = "notumor"  # the class of images without a tumour
 NUMBERS = ("width", "height", "row", "mask_row")  # columns of the index that hold whole numbers
 
 
@@ -33,9 +32,7 @@ class ImageRecord:
     id: unique within the dataset.
     path, mask: relative to the dataset's folder, with forward slashes.
     label: the class.
-    source: the image's origin (a website, a hospital, "phantom").
-    series: the part of a source that shares a scanner, protocol or numbering, as far as anything tells ("A", "B").
-    contrast: the kind of picture ("T1", "T1+C", "T2", "FLAIR").
+    source: the image's origin (a website, a scanner, "phantom").
     official_split: "train" or "test" where the source comes with a split.
     patient: the same for all images of a patient.
     group: the same for images that the source knows to be one picture or one volume.
@@ -53,8 +50,6 @@ class ImageRecord:
     mask: str = ""
     plane: str = ""
     fold: str = ""
-    series: str = ""
-    contrast: str = ""
 
 
 COLUMNS = [*ImageRecord.__dataclass_fields__, "sha256", "width", "height"]
@@ -92,15 +87,6 @@ def index_row(record: ImageRecord, sha256: str, width: int, height: int) -> dict
 
 
 @dataclass(frozen=True)
-class Skip:
-    """An image or series that can't be used, and why."""
-
-    id: str
-    path: str
-    reason: str
-
-
-@dataclass(frozen=True)
 class Part:
     """The images of one part of a dataset.
 
@@ -113,11 +99,6 @@ class Part:
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    def sample(self, count: int, seed: int) -> Part:
-        """Draw at most `count` of the images at random; they keep their order."""
-        rows = np.sort(np.random.default_rng(seed).permutation(len(self))[:count])
-        return Part(self.index.iloc[rows], self.pixels[rows], self.labels[rows])
 
 
 @dataclass(frozen=True)

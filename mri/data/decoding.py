@@ -45,12 +45,11 @@ def decode(folder: Path, index: pd.DataFrame, size: int, audit_size: int, out: P
 
     def decode_file(row: int, path: str) -> tuple[str, dict, np.ndarray]:
         file = folder / path
-        shown = images.read_slice(file)
-        original = shown.pixels
+        original = images.read(file)
         pixels[row] = images.prepare(original, size)
         compared[row] = views(original, audit_size)
         reduced[row] = images.prepare(original, THUMBNAIL)
-        properties = file_properties(original, shown.mode, file.stat().st_size)
+        properties = file_properties(original, images.describe(file)["mode"], file.stat().st_size)
         return content_hash(original), properties, grey_statistics(original)
 
     with ThreadPoolExecutor() as pool:  # decoding and resizing release the interpreter lock

@@ -2,8 +2,8 @@
 
 - A fault of the dataset (a missing folder, a class without images, a name used twice, a table that names unknown files,
   an archive with the wrong checksum) stops the run with one line: guessing would change what is measured.
-- A fault of one image or series (unreadable, truncated, empty, refused by `mri.data.images`, a mask that is unreadable
-  or of another size) skips it. It is listed in `skipped.csv` (id, path, reason) and counted on stderr. More than
+- A fault of one image (unreadable, truncated, empty, refused by `mri.data.images`, a mask that is unreadable or of
+  another size) skips that image. It is listed in `skipped.csv` (id, path, reason) and counted on stderr. More than
   `MAX_SKIPPED` of all images is a fault of the dataset.
 """
 
@@ -15,7 +15,7 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,24 @@ from tqdm import tqdm
 
 from mri.base.errors import UserError
 from mri.data import dataset, images, sources
-from mri.data.dataset import ImageRecord, Skip
+from mri.data.dataset import ImageRecord
 
 MAX_SKIPPED = 0.05
+
+
+@dataclass(frozen=True)
+class _Skip:
+    """An image that cannot be used, and why."""
+
+    id: str
+    path: str
+    reason: str
 
 
 def download(source: str, options: dict[str, Any], classes: list[str], out: Path, seed: int) -> pd.DataFrame:
     """Fetch `source` into the folder `out`, and return the index written there (`mri.data.dataset.COLUMNS`).
 
-    options: the fields of the source module's `Options`. classes: the labels, each of which must occur, except where
-    `Options` has a true `partial`.
+    options: the fields of the source module's `Options`. classes: the labels, each of which must occur.
     Files outside `out` are copied below it: PNG and JPEG byte for byte, DICOM and NIfTI as 8-bit PNG, so that no header
     and no patient's name gets into the dataset. Raises UserError for faults that the user can correct.
     """
@@ -47,11 +55,10 @@ def download(source: str, options: dict[str, Any], classes: list[str], out: Path
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding and hashing release the interpreter lock
         results = pool.map(lambda record: _store(record, out), records)
         rows = list(tqdm(results, desc=f"reading {source}", unit=" images", disable=None))
-    skipped = [row for row in rows if isinstance(row, Skip)]
+    skipped = [row for row in rows if isinstance(row, _Skip)]
     _report(skipped, len(rows), out)
     frame = dataset.write_index([row for row in rows if isinstance(row, dict)], out)
-    if not getattr(validated, "partial", False):
-        _check_classes(frame, classes, source)
+    _check_classes(frame, classes, source)
     return frame
 
 
@@ -65,11 +72,11 @@ def _options(model: type[BaseModel], options: dict[str, Any], source: str) -> Ba
         raise UserError(f"data.options.{where} of source {source!r}: {first['msg']} (options: {legal})") from None
 
 
-def _checked(records: Iterator[ImageRecord | Skip], classes: list[str]) -> Iterator[ImageRecord | Skip]:
+def _checked(records: Iterator[ImageRecord], classes: list[str]) -> Iterator[ImageRecord]:
     """Yield the records of a source. Raises UserError for an unknown label and for an id that occurs twice."""
     seen: set[str] = set()
     for record in records:
-        if isinstance(record, ImageRecord) and record.label not in classes:
+        if record.label not in classes:
             raise UserError(f"{record.path}: class {record.label!r} is not one of data.classes ({', '.join(classes)})")
         if record.id in seen:
             raise UserError(f"{record.path}: duplicate image id {record.id!r}: rename one of the files")
@@ -77,10 +84,8 @@ def _checked(records: Iterator[ImageRecord | Skip], classes: list[str]) -> Itera
         yield record
 
 
-def _store(record: ImageRecord | Skip, out: Path) -> dict | Skip:
+def _store(record: ImageRecord, out: Path) -> dict | _Skip:
     """Decode one image and its mask, put them below `out`, and return the index row, or why the image is skipped."""
-    if isinstance(record, Skip):
-        return record
     path = out / record.path  # joining keeps an absolute path as it is
     try:
         data = _bytes(path)
@@ -90,7 +95,7 @@ def _store(record: ImageRecord | Skip, out: Path) -> dict | Skip:
             mask = np.uint8(255) * images.read_mask(mask_data, pixels.shape, _shown(out / record.mask))
             record = replace(record, mask=_place(mask_data, mask, record.mask, f"masks/{record.id}", out))
     except images.ImageError as error:
-        return Skip(record.id, _shown(path), str(error))
+        return _Skip(record.id, _shown(path), str(error))
     record = replace(record, path=_place(data, pixels, record.path, f"images/{record.id}", out))
     digest = hashlib.sha256((out / record.path).read_bytes()).hexdigest()
     height, width = pixels.shape
@@ -130,7 +135,7 @@ def _shown(path: Path) -> str:
     return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
-def _report(skipped: list[Skip], total: int, out: Path) -> None:
+def _report(skipped: list[_Skip], total: int, out: Path) -> None:
     """Write `skipped.csv` and print how many images it lists. Raises UserError when there are too many."""
     table = out / dataset.SKIPPED
     pd.DataFrame(skipped, columns=["id", "path", "reason"]).sort_values("id").to_csv(table, index=False)

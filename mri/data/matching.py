@@ -1,9 +1,9 @@
-"""Find copies: pairs of images that correlate, even when mirrored, turned, reframed, rescaled or stretched.
+"""Find copies: pairs of images that correlate, even when mirrored, turned, reframed or rescaled.
 
 An image is compared in two views. "whole" is its frame resized to a square, so copies whose frames were resized alike
-agree pixel by pixel. "centred" is a window placed by centre of mass and spread of the head, in width and in height, so
-copies with another border or crop agree too, stretched or not. Similarity is the larger normalised cross-correlation
-(NCC) of the two views: 1 for equal pictures whatever their brightness and contrast, 0 for unrelated ones.
+agree pixel by pixel. "centred" is a window placed by centre of mass and spread of the head, so copies with another
+border or crop agree too. Similarity is the larger normalised cross-correlation (NCC) of the two views: 1 for equal
+pictures whatever their brightness and contrast, 0 for unrelated ones.
 
 The search is exact. NCC is the inner product of two images scaled to mean 0 and length 1. With both divided into the
 same cells, a cell contributes the product of its means plus a term from the variation inside it, which by
@@ -28,7 +28,7 @@ TRANSFORMS = ("none", "mirror", "turn180", "mirror_turn180", "turn90", "turn270"
 
 # Pixels darker than this share of the head's brightness don't locate the head: they may be JPEG noise.
 DARK = 0.2
-# Half the centred window's width, and height, in standard deviations of brightness around its centre: the whole head.
+# Half the side of the centred window, in standard deviations of brightness around its centre: the whole head.
 REACH = 2.4
 # Elements of the largest temporary array, in the search and in the confirmation of pairs: 64 MB of float32.
 BLOCK = 2**24
@@ -61,22 +61,22 @@ def views(pixels: np.ndarray, size: int) -> np.ndarray:
 
 
 def _head_window(whole: np.ndarray, shape: tuple[int, ...]) -> tuple[float, float, float, float] | None:
-    """Return left, top, right and bottom, in pixels of an image of `shape`, of a window around the head.
+    """Return left, top, right and bottom, in pixels of an image of `shape`, of a square window around the head.
 
-    It is placed by sums over the whole picture, not by the outermost bright pixels, so compression noise can't move it,
-    and is as wide and as high as the head, so that stretching cancels.
+    It is placed by sums over the whole picture, not by the outermost bright pixels, so compression noise can't move it.
     """
     light = whole.astype(np.float64)
     if np.ptp(light) == 0:
         return None
     light = np.maximum(light - DARK * (light**2).sum() / light.sum(), 0)
-    centre, reach = [], []
+    centre, variance = [], []
     for axis, length in ((0, shape[1]), (1, shape[0])):  # x from column sums, y from row sums
         weight = light.sum(axis) / light.sum()
         position = (np.arange(len(weight)) + 0.5) * length / len(weight)
         centre.append(float(weight @ position))
-        reach.append(max(REACH * float(np.sqrt(weight @ (position - centre[-1]) ** 2)), 1.0))
-    return centre[0] - reach[0], centre[1] - reach[1], centre[0] + reach[0], centre[1] + reach[1]
+        variance.append(float(weight @ (position - centre[-1]) ** 2))
+    reach = max(REACH * float(np.sqrt(np.mean(variance))), 1.0)
+    return centre[0] - reach, centre[1] - reach, centre[0] + reach, centre[1] + reach
 
 
 @dataclass(frozen=True)
@@ -197,8 +197,8 @@ def inherit(index: pd.DataFrame, matches: pd.DataFrame, reference: pd.DataFrame,
     from which two pictures are copies; from a match below it nothing is inherited.
     Adds columns, "" where there is no match: reference (its id), transform, reference_label; and mask_from, the id of
     the reference whose mask fits (`inherited_mask`): only for an image without a mask, and only when the whole frames
-    agree, because otherwise one is a crop of the other. Unknown patients and series are filled in, and `source`
-    becomes the reference's.
+    agree, because otherwise one is a crop of the other. Unknown patients are filled in, and `source` becomes the
+    reference's.
     """
     sure = (matches["correlation"] >= same).to_numpy()
     rows = matches["reference"].to_numpy()[sure]
@@ -208,14 +208,10 @@ def inherit(index: pd.DataFrame, matches: pd.DataFrame, reference: pd.DataFrame,
         values[sure] = reference[column].to_numpy()[rows]
         return values
 
-    def filled(column: str) -> np.ndarray:
-        own = index[column].to_numpy()
-        return np.where(own == "", inherited(column), own)
-
+    patient = index["patient"].to_numpy()
     masked = (index["mask"] == "").to_numpy() & (inherited("mask") != "") & (matches["whole"] >= same).to_numpy()
     return index.assign(
-        patient=filled("patient"),
-        series=filled("series"),
+        patient=np.where(patient == "", inherited("patient"), patient),
         source=inherited("source", index["source"].to_numpy()),
         reference=inherited("id"),
         transform=np.where(sure, matches["transform"].to_numpy(), ""),

@@ -29,10 +29,6 @@ class Evidence:
     files: pd.DataFrame
     grey_levels: np.ndarray
 
-    def of(self, rows: np.ndarray) -> Evidence:
-        """Return the features of some images, by row numbers."""
-        return Evidence(self.thumbnails[rows], self.files.iloc[rows].reset_index(drop=True), self.grey_levels[rows])
-
 
 def file_properties(pixels: np.ndarray, mode: str, size_bytes: int) -> dict[str, Any]:
     """Return properties of a file besides its picture's content, and mean and standard deviation of its grey levels.

@@ -22,8 +22,7 @@ import pandas as pd
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from mri.base.errors import UserError
-from mri.data.dataset import INDEX_FILE, PARTS
+from mri.data.dataset import PARTS
 
 RELATIONS = ("exact", "near", "group")
 
@@ -102,17 +101,6 @@ def resolve_labels(index: pd.DataFrame, related: pd.DataFrame, rule: str) -> tup
         wrong = _contradicts_reference(index)
         return index.assign(label=index["label"].mask(wrong, index.get("reference_label"))), none
     return index, none
-
-
-def excluded(index: pd.DataFrame, related: pd.DataFrame, ids: Sequence[str]) -> np.ndarray:
-    """Return which images to leave out because `AuditOptions.exclude` lists them or a copy of them, bool (N,).
-
-    Copies too: otherwise the split would take one of them instead. Raises UserError for an id that doesn't exist.
-    """
-    unknown = sorted(set(ids) - set(index["id"]))
-    if unknown:
-        raise UserError(f"audit.exclude lists {unknown[0]!r}, which is no image's id: see {INDEX_FILE} for the ids")
-    return related["near"].isin(related["near"][index["id"].isin(ids).to_numpy()]).to_numpy()
 
 
 def neighbours(index: pd.DataFrame, pairs: pd.DataFrame, near: float) -> pd.DataFrame:
@@ -204,8 +192,7 @@ def summarise(
     `contradictions`, before labels were resolved. baselines: from `mri.evaluation.trivial_classifiers.score`, by
     protocol. `duplicates` counts groups of two or more images, `distinct` the groups of any size.
     `leakage` holds `split` (the test part in use against training and validation), `validation` (against training) and,
-    where the source ships a split of its own, `official` (its test images against its training images). `series`
-    counts the used images of each series by class; where they are divided unequally, knowing the series helps.
+    where the source ships a split of its own, `official` (its test images against its training images).
     """
     part, official = index["split"].to_numpy(), index["official_split"].to_numpy()
     leaks = {
@@ -217,7 +204,6 @@ def summarise(
     return {
         "images": len(index),
         "counts": {name: _counts(part[index["label"] == name]) for name in classes},
-        "series": _series(index[(part != "") & (index["series"] != "")], classes),
         "clean": int(index["clean"].sum()),
         "patients": int(index.loc[index["patient"] != "", "patient"].nunique()),
         "duplicates": {name: int((related[name].value_counts() > 1).sum()) for name in ("exact", "near")},
@@ -234,12 +220,6 @@ def summarise(
         "leakage": leaks,
         "baselines": baselines,
     }
-
-
-def _series(index: pd.DataFrame, classes: Sequence[str]) -> dict[str, dict[str, int]]:
-    """Return {series: {class: images}}."""
-    table = pd.crosstab(index["series"], index["label"]).reindex(columns=list(classes), fill_value=0)
-    return {str(name): row.to_dict() for name, row in table.iterrows()}
 
 
 def _counts(part: np.ndarray) -> dict[str, int]:

@@ -117,11 +117,10 @@ def abstaining_scores(
     """
     confidence, wrong = probabilities.max(1), probabilities.argmax(1) != labels
     weights = np.concatenate([np.ones((1, len(labels))), resample_weights(groups, resamples, seed)])
-    count = len(np.unique(np.asarray(groups)))
 
     def interval(score: Callable[..., np.ndarray], *arguments: float) -> Estimate:
         values = score(confidence, wrong, weights, *arguments)
-        return estimate(float(values[0]), values[1:], groups=count)
+        return estimate(float(values[0]), values[1:])
 
     return {
         "augrc": interval(augrc),
@@ -157,8 +156,7 @@ def augrc(confidence: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.
     """
     totals = _totals(confidence, wrong, weights)
     size, errors = np.diff(totals.images), np.diff(totals.errors)
-    with np.errstate(invalid="ignore"):  # all images of one group
-        return (size * totals.errors[:, :-1] + errors * (size + 1) / 2).sum(1) / weights.sum(1) ** 2
+    return (size * totals.errors[:, :-1] + errors * (size + 1) / 2).sum(1) / weights.sum(1) ** 2
 
 
 def aurc(confidence: np.ndarray, wrong: np.ndarray, weights: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ image gets the same noise, field and direction at every severity, so that only t
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -51,42 +51,31 @@ def corrupt(pixels: np.ndarray, name: str, severity: int, seed: int = 0) -> np.n
     return corrupted
 
 
-def corrupt_all(pixels: np.ndarray, corruptions: Sequence[str] = (), seed: int = 0) -> dict[str, list[np.ndarray]]:
-    """Return images, uint8 (N, S, S), by corruption at severities 1 to 5, as `corrupt` makes them.
-
-    corruptions: names, all by default. Several networks are scored on the same ones (`curves`).
-    """
-    return {
-        name: [corrupt(pixels, name, severity, seed) for severity in range(1, len(CORRUPTIONS[name].strengths) + 1)]
-        for name in corruptions or CORRUPTIONS
-    }
-
-
 def curves(
     predict: Callable[[np.ndarray], np.ndarray],
     pixels: np.ndarray,
-    corrupted: Mapping[str, Sequence[np.ndarray]],
     labels: np.ndarray,
     groups: Sequence | np.ndarray,
+    corruptions: Sequence[str] = (),
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Return a row per corruption and severity, 0 to 5: corruption, severity, accuracy, balanced_accuracy.
 
     Each score is followed by the limits of its 95 % interval (accuracy_low, accuracy_high, ...).
-    predict: takes uint8 (N, S, S), returns logits or probabilities (N, C). corrupted: of `corrupt_all`. labels: int
-    (N,). groups: (N,), what is resampled together. Predicts all images once per corruption and severity, and once more
-    for severity 0, which is the same for all corruptions.
+    predict: takes uint8 (N, S, S), returns logits or probabilities (N, C). labels: int (N,). groups: (N,), what is
+    resampled together. corruptions: names, all by default. Predicts all images once per corruption and severity, and
+    once more for severity 0, which is the same for all corruptions.
     """
     weights = np.concatenate([np.ones((1, len(labels))), resample_weights(groups, resamples, seed)])
     count = len(np.unique(np.asarray(groups)))
     clean = _scores(predict(pixels), labels, weights, count)
     rows = []
-    for name, by_severity in corrupted.items():
+    for name in corruptions or CORRUPTIONS:
         rows.append({"corruption": name, "severity": 0, **clean})
-        for severity, images in enumerate(by_severity, start=1):
-            scores = _scores(predict(images), labels, weights, count)
-            rows.append({"corruption": name, "severity": severity, **scores})
+        for severity in range(1, len(CORRUPTIONS[name].strengths) + 1):
+            logits = predict(corrupt(pixels, name, severity, seed))
+            rows.append({"corruption": name, "severity": severity, **_scores(logits, labels, weights, count)})
     return pd.DataFrame(rows)
 
 

@@ -1,7 +1,7 @@
 """Score predictions, in all and per class, with intervals.
 
 Everything is computed from probabilities, labels and groups; nothing here knows a network. Scores are functions of a
-confusion matrix or means over images, so that all resamples are evaluated at once.
+confusion matrix or means over images, so that all resamples of the bootstrap are evaluated at once.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from mri.base.intervals import Estimate, estimate, resample_weights
-from mri.data.dataset import TUMOUR_FREE
 from mri.evaluation.confidence import expected_calibration_error
+
+TUMOUR_FREE = "notumor"
 
 
 def summarise(
@@ -42,7 +43,7 @@ def summarise(
     group_counts = _group_counts(labels, probabilities.argmax(1), np.asarray(groups), classes)
     absent = tuple(f"per_class.{name}." for name, images in support.items() if not images)
     estimates = {
-        name: estimate(value, samples[name], groups=group_counts.get(name), least=0)
+        name: estimate(value, samples[name], groups=group_counts.get(name))
         for name, (value,) in points.items()
         if np.isfinite(value) and not name.startswith(absent)
     }
@@ -90,25 +91,7 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: 
 
 def accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
     """Return the share of images classified correctly in each of B resamples, (B,)."""
-    return share_right(confusion(labels, predicted, classes, weights))
-
-
-def share_right(matrix: np.ndarray) -> np.ndarray:
-    """Return the accuracy, (B,), of confusion matrices (B, C, C)."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.diagonal(matrix, axis1=1, axis2=2).sum(1) / matrix.sum((1, 2))
-
-
-def mean_f1(matrix: np.ndarray) -> np.ndarray:
-    """Return macro-F1, (B,), of confusion matrices (B, C, C), as `macro_f1` does."""
-    return _mean(_f1(matrix))
-
-
-def _mean(scores: np.ndarray) -> np.ndarray:
-    """Return the mean over the classes that have a score, (B,) of (B, C); NaN where none has."""
-    there = np.isfinite(scores)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(there, scores, 0).sum(1) / there.sum(1)
+    return weights @ (labels == predicted) / weights.sum(1)
 
 
 def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
@@ -116,27 +99,27 @@ def macro_f1(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: n
 
     A class that is predicted and doesn't occur counts as 0.
     """
-    return mean_f1(confusion(labels, predicted, classes, weights))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nanmean(_f1(confusion(labels, predicted, classes, weights)), axis=1)
 
 
 def balanced_accuracy(labels: np.ndarray, predicted: np.ndarray, classes: int, weights: np.ndarray) -> np.ndarray:
     """Return the mean recall of the classes that occur, in each of B resamples, (B,)."""
-    return _mean(_recall(confusion(labels, predicted, classes, weights)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.nanmean(_recall(confusion(labels, predicted, classes, weights)), axis=1)
 
 
 def _recall(matrix: np.ndarray) -> np.ndarray:
     """Return recall per class, (B, C); NaN for a class that doesn't occur."""
     true = matrix.sum(2)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(true > 0, np.diagonal(matrix, axis1=1, axis2=2) / true, np.nan)
+    return np.where(true > 0, np.diagonal(matrix, axis1=1, axis2=2) / true, np.nan)
 
 
 def _f1(matrix: np.ndarray) -> np.ndarray:
     """Return F1 per class, (B, C); NaN for a class that neither occurs nor is predicted."""
     correct = np.diagonal(matrix, axis1=1, axis2=2)
     both = matrix.sum(2) + matrix.sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(both > 0, 2 * correct / both, np.nan)
+    return np.where(both > 0, 2 * correct / both, np.nan)
 
 
 def _scores(probabilities: np.ndarray, labels: np.ndarray, classes: list[str], weights: np.ndarray) -> dict:
@@ -161,9 +144,9 @@ def _confusion_scores(matrix: np.ndarray, classes: list[str]) -> dict[str, np.nd
     precision = np.where(predicted > 0, correct / predicted, 0.0)
     f1 = _f1(matrix)
     scores = {
-        "accuracy": share_right(matrix),
-        "balanced_accuracy": _mean(recall),
-        "macro_f1": mean_f1(matrix),
+        "accuracy": correct.sum(1) / true.sum(1),
+        "balanced_accuracy": np.nanmean(recall, axis=1),
+        "macro_f1": np.nanmean(f1, axis=1),
     }
     for i, name in enumerate(classes):
         for score, values in (("precision", precision), ("recall", recall), ("f1", f1)):
@@ -176,12 +159,12 @@ def _confusion_scores(matrix: np.ndarray, classes: list[str]) -> dict[str, np.nd
 
 
 def _group_counts(labels: np.ndarray, predicted: np.ndarray, groups: np.ndarray, classes: list[str]) -> dict[str, int]:
-    """Count the groups of images behind each score from 0 to 1, by the score's path."""
+    """Count the groups of images behind each score that is a share, or a mean of shares, by the score's path."""
 
     def count(where: np.ndarray) -> int:
         return len(np.unique(groups[where]))
 
-    counts = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), len(np.unique(groups)))
+    counts = dict.fromkeys(("accuracy", "balanced_accuracy", "macro_f1"), count(labels >= 0))
     for i, name in enumerate(classes):
         counts |= dict.fromkeys((f"per_class.{name}.{score}" for score in ("recall", "f1", "auc")), count(labels == i))
         counts[f"per_class.{name}.precision"] = count(predicted == i)

@@ -1,18 +1,13 @@
-"""Shift the test images in the ways that drift monitoring should notice: image quality, the mix of classes, sources.
-
-On the same images, score estimates of accuracy that know no labels.
-"""
+"""Shift the test images in the ways that drift monitoring should notice: image quality, the mix of classes, sources."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 from mri.data.dataset import Part
 from mri.evaluation.corruptions import corrupt
-from mri.inference.drift import Observations
 
 # Corruptions of `mri.evaluation.corruptions` with their severities, applied one after the other.
 QUALITY = {
@@ -37,29 +32,6 @@ def shifts(test: Part, seed: int) -> Iterator[tuple[str, Part]]:
     sources = test.index["source"].to_numpy()
     for source in np.unique(sources) if len(np.unique(sources)) > 1 else ():
         yield f"source_{source}", _rows(test, np.flatnonzero(sources == source))
-
-
-def estimation(threshold: float, shifted: dict[str, tuple[Observations, np.ndarray]]) -> dict[str, Any]:
-    """Score the accuracy that a threshold of `mri.inference.drift.Estimator` estimates, on shifted images.
-
-    shifted: by the name of the shift, what was observed of N images, and their classes, int64 (N,). Returns
-    {threshold, mean_error, largest_error, shifts: {name: {images, estimated, true}}}; errors are absolute differences.
-    """
-    rows = {
-        name: {
-            "images": len(labels),
-            "estimated": float((observed.confidence > threshold).mean()),
-            "true": float((observed.labels == labels).mean()),
-        }
-        for name, (observed, labels) in shifted.items()
-    }
-    errors = [abs(row["estimated"] - row["true"]) for row in rows.values()]
-    return {
-        "threshold": threshold,
-        "mean_error": float(np.mean(errors)),
-        "largest_error": max(errors),
-        "shifts": rows,
-    }
 
 
 def _mostly_one_class(part: Part) -> Part:

@@ -1,13 +1,12 @@
-"""Make strange images, to fit the gate (`mri.inference.gate`) with and to test it with.
+"""Make strange images to test the gate (`mri.inference.gate`) with.
 
-FAR images are no MRI at all; NEAR ones are spoiled slices, or slices of another part of the body. UNSEEN ones, some far
-and some near, are kinds that no gate is fitted with: they show what it makes of images that nobody thought of. Each is
-what `mri.data.images.prepare` makes of such an upload, because that is all that a network ever sees.
+FAR images are no MRI at all; NEAR ones are spoiled slices, or slices of another part of the body. Each is what
+`mri.data.images.prepare` makes of such an upload, because that is all that a network ever sees.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from string import ascii_lowercase
@@ -28,35 +27,16 @@ ELSEWHERE = {"axial": (-100.0, -75.0), "coronal": (62.0, 80.0), "sagittal": (68.
 
 
 def make_strange(name: str, pixels: np.ndarray, seed: int) -> np.ndarray:
-    """Return as many strange images as `pixels` has, uint8 (N, S, S), of the kind `name`, a key of KINDS.
+    """Return as many strange images as `pixels` has, uint8 (N, S, S), of the kind `name`, a key of FAR or NEAR.
 
     pixels: uint8 (N, S, S), genuine images. Most near kinds spoil them; kinds in MADE_UP use only their number and
     size. The same arguments give the same images, and an image doesn't depend on the others. Raises KeyError for an
     unknown kind.
     """
-    maker = KINDS[name]
+    maker = (FAR | NEAR)[name]
     size = pixels.shape[1]
     pictures = [maker(image, np.random.default_rng((seed, i, *name.encode()))) for i, image in enumerate(pixels)]
     return np.stack([prepare(picture, size) for picture in pictures])
-
-
-def make_families(pixels: np.ndarray, seed: int) -> dict[str, np.ndarray]:
-    """Return strange images to fit a gate with, uint8, by family: "turned", "far" and "spoiled"; none of UNSEEN.
-
-    pixels: uint8 (N, S, S), training images. Each is turned, which is the hardest to tell, and makes another image of
-    the other families; within a family kinds take turns.
-    """
-    return {
-        "turned": _in_turn(TURNED, pixels, seed),
-        "far": _in_turn(FAR, pixels[::2], seed),
-        "spoiled": _in_turn(SPOILED, pixels[1::2], seed),
-    }
-
-
-def _in_turn(kinds: Iterable[str], pixels: np.ndarray, seed: int) -> np.ndarray:
-    names = list(kinds)
-    parts = ((name, pixels[start :: len(names)]) for start, name in enumerate(names))
-    return np.concatenate([make_strange(name, part, seed) for name, part in parts if len(part)])
 
 
 def groups_of(name: str, groups: np.ndarray) -> np.ndarray:
@@ -137,14 +117,6 @@ def _upside_down(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return image[::-1]
 
 
-def _half_turn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return image[::-1, ::-1]
-
-
-def _quarter_turn(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    return np.rot90(image, rng.choice([1, 3]))
-
-
 def _shuffled(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Permute the 16 tiles of a 4 x 4 grid; a remainder at the edge stays in place."""
     part = len(image) // 4
@@ -183,20 +155,6 @@ def _motion(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return np.clip(np.round(np.abs(np.fft.ifft2(lines))), 0, 255).astype(np.uint8)
 
 
-def _coarse(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Show the picture in 10 to 16 squares a side."""
-    side, cells = len(image), int(rng.integers(10, 17))
-    cell = np.arange(side) * cells // side
-    small = _resized(image, cells)
-    return small[cell][:, cell]
-
-
-def _folded(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Add the picture to itself, shifted by a third to a half of its side, as where the field of view is too small."""
-    shift = int(rng.uniform(0.33, 0.5) * len(image))
-    return (image // 2 + np.roll(image, shift, axis=int(rng.integers(2))) // 2).astype(np.uint8)
-
-
 def _elsewhere(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Render a synthetic slice far from any brain tumour."""
     slab = slab_elsewhere(rng, len(image))
@@ -226,24 +184,14 @@ FAR: dict[str, Maker] = {
     "text": _text,
     "photograph": _photograph,
 }
-TURNED: dict[str, Maker] = {
-    "upside_down": _upside_down,
-    "half_turn": _half_turn,
-    "quarter_turn": _quarter_turn,
-}
-SPOILED: dict[str, Maker] = {
+NEAR: dict[str, Maker] = {
     "inverted": _inverted,
+    "upside_down": _upside_down,
+    "shuffled": _shuffled,
+    "enlarged": _enlarged,
     "blurred": _blurred,
     "motion": _motion,
     "elsewhere": _elsewhere,
 }
-NEAR = TURNED | SPOILED
-UNSEEN: dict[str, Maker] = {
-    "shuffled": _shuffled,
-    "enlarged": _enlarged,
-    "coarse": _coarse,
-    "folded": _folded,
-}
-KINDS = FAR | NEAR | UNSEEN
 # Kinds that are made from no genuine image.
 MADE_UP = {*FAR, "elsewhere"}

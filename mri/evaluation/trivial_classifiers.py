@@ -6,8 +6,7 @@
 - grey_levels: a random forest on the distribution of grey levels, without their places;
 - source: the most frequent training class of the image's source.
 
-Where one of them scores well the dataset gives its classes away. `series_auc` says how well the grey levels tell series
-(scanners, hospitals) apart, which is a shortcut to every class that one series has more of.
+Where one of them scores well the dataset gives its classes away.
 """
 
 from __future__ import annotations
@@ -18,17 +17,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.ensemble import RandomForestClassifier
-from sklearn.model_selection import StratifiedGroupKFold, cross_val_predict
 from sklearn.neighbors import KNeighborsClassifier
 
-from mri.base.intervals import Estimate, estimate, resample_weights
-from mri.data.dataset import TUMOUR_FREE
 from mri.data.properties import Evidence
-from mri.evaluation.scores import area_under_roc, missed_tumours, summarise
-from mri.evaluation.subgroups import recall_by_origin, worst_group
+from mri.evaluation.scores import missed_tumours, summarise
 
 TREES = 300
-FOLDS, TREES_PER_FOLD = 5, 100
 
 
 def score(
@@ -43,9 +37,9 @@ def score(
     """Return every trivial classifier's scores on the test images, by its name.
 
     index: label, source and group of N images. train, test: bool (N,). classes: in the order of every table.
-    Scores are accuracy, balanced_accuracy, macro_f1 and, where there are tumours to miss or a group is large enough,
-    missed_tumour_rate and worst_group, each as {value, low, high} (95 % intervals as the networks have), and
-    per_class.<class>.recall, which shows which classes a shortcut gives away.
+    Scores are accuracy, balanced_accuracy, macro_f1 and, where there are tumours to miss, missed_tumour_rate, each as
+    {value, low, high} (95 % intervals, whole groups resampled as for the networks), and per_class.<class>.recall, which
+    shows which classes a shortcut gives away.
     """
     labels = index["label"].map(classes.index).to_numpy(np.int64)
     groups = index["group"].to_numpy()
@@ -55,42 +49,8 @@ def score(
         full = summarise(one_hot, labels[test], groups[test], classes, resamples, seed)
         scores[name] = {measure: full[measure] for measure in ("accuracy", "balanced_accuracy", "macro_f1")}
         scores[name] |= missed_tumours(full)
-        calls = index[test].assign(predicted=np.array(classes)[predicted])
-        scores[name] |= worst_group(recall_by_origin(calls, classes, resamples, seed))
         scores[name]["per_class"] = {label: {"recall": row["recall"]} for label, row in full["per_class"].items()}
     return scores
-
-
-def series_auc(index: pd.DataFrame, grey_levels: np.ndarray, resamples: int, seed: int) -> dict[str, Estimate]:
-    """Return how well grey levels alone tell the series of tumour images apart, {images compared: {value, low, high}}.
-
-    index: label, series ("" unknown) and group of N images. grey_levels: float (N, 12) of them.
-    The value is the area under the ROC curve, one series against the others and averaged over series, of a random
-    forest that saw no image of the group: 0.5 is chance. "tumours" compares all of them; a class, only its own images,
-    so that the class can't be what is recognised. Left out is what has fewer than two series of `FOLDS` groups.
-    """
-    known = ((index["series"] != "") & (index["label"] != TUMOUR_FREE)).to_numpy()
-    labels = index["label"].to_numpy()
-    compared = {"tumours": known} | {name: known & (labels == name) for name in sorted({*labels[known]})}
-    scores = {}
-    for name, members in compared.items():
-        series, groups = index["series"].to_numpy()[members], index["group"].to_numpy()[members]
-        sizes = pd.Series(groups).groupby(series).nunique()
-        enough = np.isin(series, sizes.index[sizes >= FOLDS])
-        if (sizes >= FOLDS).sum() > 1:
-            scores[name] = _told_apart(grey_levels[members][enough], series[enough], groups[enough], resamples, seed)
-    return scores
-
-
-def _told_apart(features: np.ndarray, series: np.ndarray, groups: np.ndarray, resamples: int, seed: int) -> Estimate:
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-    forest = RandomForestClassifier(TREES_PER_FOLD, random_state=seed, n_jobs=-1)
-    names, codes = np.unique(series.astype(str), return_inverse=True)
-    unseen = cross_val_predict(forest, features, codes, groups=groups, cv=folds, method="predict_proba")
-    rows = np.concatenate([np.ones((1, len(codes))), resample_weights(groups, resamples, seed)])
-    with np.errstate(invalid="ignore"):
-        areas = np.mean([area_under_roc(unseen[:, k], codes == k, rows) for k in range(len(names))], axis=0)
-    return estimate(areas[0], areas[1:])
 
 
 def _predictions(

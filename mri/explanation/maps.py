@@ -22,8 +22,7 @@ import torch
 from torch import nn
 
 from mri.base.errors import UserError
-from mri.data.dataset import batches
-from mri.inference.gradcam import Cells, contributions, gradcam_from_features, guided_gradcam, upsample
+from mri.inference.gradcam import Cells, gradcam_from_features, guided_gradcam, upsample
 from mri.inference.methods import FEATURES, FINE_FEATURES, GRADIENT, GUIDED_GRADIENT, METHODS, needs_of
 from mri.networks.models import Classifier
 from mri.networks.predict import to_tensor
@@ -68,12 +67,8 @@ def explain_many(
         weight = next(model.parameters())
         pixels = torch.as_tensor(images).detach().clone().to(weight.device, weight.dtype)
         classes = _targets(model, pixels, target, batch_size)
-        pairs = zip(pixels.split(batch_size), classes.split(batch_size), strict=True)
-        needs = needs_of(methods)
-        # Copies take longer than a batch of small images, so they are made once.
-        plain = _twin(model) if GRADIENT in needs else None
-        guided = _guided(_twin(model)) if GUIDED_GRADIENT in needs else None
-        parts = [_explain_batch(model, plain, guided, batch, targets, methods) for batch, targets in pairs]
+        batches = zip(pixels.split(batch_size), classes.split(batch_size), strict=True)
+        parts = [_explain_batch(model, batch, targets, methods) for batch, targets in batches]
     return {method: np.concatenate([part[method] for part in parts], dtype=np.float32) for method in methods}
 
 
@@ -105,65 +100,47 @@ def _targets(
 
 
 def _explain_batch(
-    model: Classifier,
-    plain: Classifier | None,
-    guided: Classifier | None,
-    images: torch.Tensor,
-    target: torch.Tensor,
-    methods: Sequence[str],
+    model: Classifier, images: torch.Tensor, target: torch.Tensor, methods: Sequence[str]
 ) -> dict[str, np.ndarray]:
-    """Explain one batch. plain, guided: copies of the model for gradients, where methods need them."""
     maps, needs, size = {}, needs_of(methods), (images.shape[2], images.shape[3])
     if FEATURES in needs:
-        maps["gradcam"] = upsample(gradcam_grid(model, images, target), size, Cells(*model.cells()))
+        grid = gradcam_grid(model, images, target)
+        maps["gradcam"] = upsample(grid, size)
+        maps["gradcam_aligned"] = upsample(grid, size, Cells(*model.cells()))
     if FINE_FEATURES in needs:
-        fine = model.spec.fine_layer
-        maps["gradcam_fine"] = upsample(gradcam_grid(model, images, target, fine), size, Cells(*model.cells(fine)))
-    if guided is not None:
-        maps["guided_backprop"] = _input_gradient(guided, images, target).cpu().numpy()
-    if plain is not None:
-        maps["gradient"] = _input_gradient(plain, images, target).cpu().numpy()
+        maps["gradcam_fine"] = upsample(gradcam_grid(model, images, target, model.spec.fine_layer), size)
+    if GUIDED_GRADIENT in needs:
+        maps["guided_backprop"] = guided_gradient(model, images, target).cpu().numpy()
+    if GRADIENT in needs:
+        maps["gradient"] = _input_gradient(_twin(model), images, target).cpu().numpy()
     if "guided_gradcam" in methods:
         maps["guided_gradcam"] = guided_gradcam(maps["guided_backprop"], maps["gradcam"])
     return maps
 
 
 class Grid(NamedTuple):
-    """The coarse grid that a method's maps are upsampled from: rows and columns, and where their cells are centred."""
+    """The coarse grid that a method's maps are upsampled from: rows and columns, and where their cells are centred.
+
+    cells: None for cells that share the image evenly.
+    """
 
     shape: tuple[int, int]
-    cells: Cells
+    cells: Cells | None = None
 
 
 def grids_of(model: Classifier, pixels: np.ndarray) -> dict[str, Grid]:
     """Return {method: its grid} at the size of `pixels` (N, S, S), N >= 1; other methods work on pixels."""
-    layers = {"gradcam": model.spec.feature_layer, "gradcam_fine": model.spec.fine_layer}
-    return {name: Grid(_grid_shape(model, pixels, layer), Cells(*model.cells(layer))) for name, layer in layers.items()}
+    coarse, fine = _grid_shape(model, pixels), _grid_shape(model, pixels, model.spec.fine_layer)
+    return {
+        "gradcam": Grid(coarse),
+        "gradcam_aligned": Grid(coarse, Cells(*model.cells())),
+        "gradcam_fine": Grid(fine),
+    }
 
 
-def _grid_shape(model: Classifier, pixels: np.ndarray, layer: str) -> tuple[int, int]:
+def _grid_shape(model: Classifier, pixels: np.ndarray, layer: str = "") -> tuple[int, int]:
     height, width = gradcam_grid(model, to_tensor(pixels[:1]), torch.zeros(1, dtype=torch.long), layer).shape[1:]
     return height, width
-
-
-def class_grids(model: Classifier, pixels: np.ndarray, batch_size: int = 32) -> np.ndarray:
-    """Return Grad-CAM of every class on the last layer's grid, float32 (N, C, h, w), of uint8 (N, S, S) images.
-
-    One pass serves all classes, and what is stored is small: the consensus asks for a class that is known only later.
-    """
-    parts = []
-    for part in batches(len(pixels), batch_size):
-        images = to_tensor(pixels[part])
-        with torch.no_grad():
-            features = model.features(images)
-        if model.is_linear_head:
-            added = contributions(features.numpy(), model.head_weights.numpy())
-            parts.append(np.maximum(added, 0))
-        else:
-            target = torch.zeros(len(images), dtype=torch.long)
-            grids = [gradcam_by_gradient(model, features, target + label) for label in range(model.classes)]
-            parts.append(np.stack(grids, axis=1))
-    return np.concatenate(parts)
 
 
 def gradcam_grid(model: Classifier, images: torch.Tensor, target: torch.Tensor, layer: str = "") -> np.ndarray:
@@ -210,7 +187,7 @@ def _input_gradient(model: Classifier, images: torch.Tensor, target: torch.Tenso
 def _twin(model: Classifier) -> Classifier:
     """Return a frozen copy of the network's modules that shares its weights.
 
-    It is made for every call: nothing to keep in step with the model, nothing to lock.
+    Takes milliseconds, so it is made for every batch: nothing to keep in step with the model, nothing to lock.
     """
     shared: dict[int, object] = {id(p): nn.Parameter(p.detach(), requires_grad=False) for p in model.parameters()}
     shared |= {id(buffer): buffer for buffer in model.buffers()}

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import integrate, ndimage, sparse
 from scipy.sparse import linalg
 
-from mri.inference.gradcam import Cells, upsample
+from mri.inference.gradcam import upsample
 
 Predict = Callable[[np.ndarray], np.ndarray]
 Explain = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -163,7 +163,7 @@ def _coarse_imputation(image: np.ndarray, removed: np.ndarray, iterations: int) 
     count = known.reshape(cells).sum(axis=(1, 3))
     total = (np.pad(np.asarray(image, np.float64), even) * known).reshape(cells).sum(axis=(1, 3))
     coarse = impute(total / np.maximum(count, 1), count == 0, iterations)
-    return upsample(coarse[None], (known.shape[0], known.shape[1]), Cells(0.5, 2))[0, :height, :width]
+    return upsample(coarse[None], (known.shape[0], known.shape[1]))[0, :height, :width]
 
 
 @lru_cache(maxsize=16)

@@ -7,23 +7,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mri.data.dataset import TUMOUR_FREE, Dataset
+from mri.data.dataset import Dataset
+from mri.evaluation.scores import TUMOUR_FREE
 from mri.inference.consensus import consensus_class
 
 
-def choose_masked(data: Dataset, count: int, split: str = "test") -> pd.DataFrame:
-    """Return at most `count` images of a part that have a mask.
-
-    They are the same for every network, classes and patients mixed evenly.
-    """
-    masked = data.index[(data.index["split"] == split) & (data.index["mask_row"] >= 0)]
-    if masked.empty:
-        return masked
+def choose_masked(data: Dataset, count: int) -> pd.DataFrame:
+    """Return at most `count` test images with a mask: the same for every network, classes and patients mixed evenly."""
+    tests = data.index[(data.index["split"] == "test") & (data.index["mask_row"] >= 0)]
+    if tests.empty:
+        return tests
     # Taking one image of every patient and class in turn keeps long series from crowding out the others.
-    turn = masked.groupby(["label", "group"]).cumcount()
-    turn_in_class = masked.assign(turn=turn).sort_values(["turn", "id"]).groupby("label").cumcount()
+    turn = tests.groupby(["label", "group"]).cumcount()
+    turn_in_class = tests.assign(turn=turn).sort_values(["turn", "id"]).groupby("label").cumcount()
     order = turn_in_class.sort_values(kind="stable").index
-    return masked.loc[order[:count]].sort_values("id").reset_index(drop=True)
+    return tests.loc[order[:count]].sort_values("id").reset_index(drop=True)
 
 
 def choose_tumour_free(data: Dataset, count: int, seed: int) -> pd.DataFrame:
@@ -31,12 +29,6 @@ def choose_tumour_free(data: Dataset, count: int, seed: int) -> pd.DataFrame:
     tests = data.index[(data.index["split"] == "test") & (data.index["label"] == TUMOUR_FREE)]
     # In random order, because the first groups of the index are often from one source.
     return tests.sample(frac=1, random_state=seed).groupby("group").head(1).head(count)
-
-
-def choose_tests(data: Dataset, count: int, seed: int) -> pd.DataFrame:
-    """Return at most `count` test images, with or without a tumour or mask: as many of each class as possible."""
-    tests = data.index[data.index["split"] == "test"].reset_index(drop=True)
-    return tests.iloc[np.sort(choose_evenly(tests["label"].tolist(), count, seed))]
 
 
 def calls_a_tumour(classes: list[str], predicted: np.ndarray) -> np.ndarray:

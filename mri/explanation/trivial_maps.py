@@ -11,9 +11,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from mri.data.dataset import Dataset
 from mri.explanation.scores import entropy
-from mri.inference.gradcam import Cells, upsample
+from mri.inference.gradcam import Cells, evenly, upsample
 
 GAUSSIAN_SIGMA = 40 / 224  # share of the side
 
@@ -62,23 +61,7 @@ def trivial_maps(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
     return {name: make(images, seed) for name, make in TRIVIAL_MAPS.items()}
 
 
-def usual_places(data: Dataset, called: np.ndarray) -> np.ndarray:
-    """Return where tumours of the called classes usually lie: the mean mask of the class's training images.
-
-    called: int (N,), indices into the classes. Returns float32 (N, S, S), of all training masks for a class that has
-    none: a map that knows the class and the place but neither the image nor the network.
-    """
-    trained = data.index[(data.index["split"] == "train") & (data.index["mask_row"] >= 0)]
-    places = np.zeros((len(called), *data.pixels.shape[1:]), np.float32)
-    for label in np.unique(called):
-        of_class = trained[trained["label"] == data.classes[label]]
-        shown = of_class if len(of_class) else trained
-        if len(shown):
-            places[called == label] = data.masks_of(shown).mean(axis=0, dtype=np.float32)
-    return places
-
-
-def grid_oracle(masks: np.ndarray, grid: tuple[int, int], cells: Cells) -> np.ndarray:
+def grid_oracle(masks: np.ndarray, grid: tuple[int, int], cells: Cells | None = None) -> np.ndarray:
     """Return the map of a network that knows the mask but has only `grid` cells: a ceiling for Grad-CAM.
 
     masks: bool (N, H, W), averaged over each cell's area, then upsampled like Grad-CAM. cells: as in `upsample`.
@@ -90,19 +73,20 @@ def grid_oracle(masks: np.ndarray, grid: tuple[int, int], cells: Cells) -> np.nd
     return upsample(means.astype(np.float32), (masks.shape[1], masks.shape[2]), cells)
 
 
-def _area_weights(n: int, m: int, cells: Cells) -> np.ndarray:
+def _area_weights(n: int, m: int, cells: Cells | None = None) -> np.ndarray:
     """Return float64 (m, n): the share of each of n pixels in the mean over each of m cells, which may cut pixels.
 
     A cell extends half a step to both sides of its centre, the outermost ones to the image's border.
     """
-    edges = cells.first + cells.step * (np.arange(m + 1) - 0.5) + 0.5
+    first, step = cells or evenly(m, n)
+    edges = first + step * (np.arange(m + 1) - 0.5) + 0.5
     edges[0], edges[-1] = 0, n
     pixels = np.arange(n)
     overlap = np.clip(np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels), 0, None)
     return overlap / overlap.sum(axis=1, keepdims=True)
 
 
-def blurred_to_entropy(maps: np.ndarray, target: np.ndarray, steps: int = 10) -> np.ndarray:
+def blurred_to_entropy(maps: np.ndarray, target: np.ndarray, steps: int = 12) -> np.ndarray:
     """Return each map under the Gaussian blur that raises its entropy to `target` (N,); float32 (N, H, W).
 
     The control for a combined map: averaging blurs, and blur alone can raise a score. Maps that are already as spread

@@ -2,7 +2,6 @@
 
 Each runtime is measured in a fresh process, so that its peak memory is its own; nothing else runs meanwhile. Latency is
 of one image at a time, throughput of a batch; both after warm-up, on random pixels (the time does not depend on them).
-Explanations are timed in eager PyTorch, which alone makes every kind of map.
 
     python -m mri.export.benchmark openvino_fp32 artifacts/models/resnet50 artifacts/exported/resnet50 96 32 2
 
@@ -12,6 +11,8 @@ measures one runtime in this process, which is what the benchmark stage starts, 
 from __future__ import annotations
 
 import json
+import re
+import resource
 import subprocess
 import sys
 import time
@@ -23,19 +24,15 @@ import numpy as np
 
 from mri.base.cli import Parser, guarded, positive
 from mri.base.errors import UserError
-from mri.base.hardware import peak_memory_mb
-from mri.inference.methods import METHODS
 
-PYTORCH = "torch_fp32"
-RUNTIMES = (PYTORCH, "openvino_fp32", "openvino_bf16", "openvino_int8")
+RUNTIMES = ("torch_fp32", "openvino_fp32", "openvino_bf16", "openvino_int8")
 
 
 def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict:
     """Measure one runtime in a process of its own.
 
-    Returns {latency_ms_p50, latency_ms_p95, throughput_img_s, peak_rss_mb, size_mb, cpu_per_wall}, of PYTORCH also
-    "explanations" (see `measure_explanations`). weights: folder of the trained network. exported: folder of the
-    exported one. Raises UserError for an unknown runtime.
+    Returns {latency_ms_p50, latency_ms_p95, throughput_img_s, peak_rss_mb, size_mb, cpu_per_wall}. weights: folder of
+    the trained network. exported: folder of the exported one. Raises UserError for an unknown runtime.
     """
     if runtime not in RUNTIMES:
         raise UserError(f"unknown runtime {runtime!r} in benchmark.runtimes: choose from {', '.join(RUNTIMES)}")
@@ -47,33 +44,32 @@ def measure_runtime(runtime: str, weights: Path, exported: Path, size: int, batc
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict[str, Any]:
-    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size), np.uint8)
-    if runtime == PYTORCH:
-        from mri.networks.models import load
-
-        model = load(weights).model
-        costs = _costs(_eagerly(model), pixels, seconds) | {"size_mb": _weights_mb(weights)}
-        return costs | {"explanations": measure_explanations(model, pixels[:1], list(METHODS), seconds / 2)}
+def _measure(runtime: str, weights: Path, exported: Path, size: int, batch: int, seconds: float) -> dict[str, float]:
     from mri.inference.runtime import Runtime, disk_size_mb
 
     precision = runtime.removeprefix("openvino_")
-    return _costs(Runtime(exported, precision), pixels, seconds) | {"size_mb": disk_size_mb(exported, precision)}
-
-
-def _costs(call: Callable[[np.ndarray], Any], pixels: np.ndarray, seconds: float) -> dict[str, float]:
-    """Time single images and batches; the peak memory is the process's."""
+    call = _torch(weights) if runtime == "torch_fp32" else Runtime(exported, precision)
+    pixels = np.random.default_rng(0).integers(0, 256, (batch, size, size), np.uint8)
     process, wall = time.process_time(), time.perf_counter()
-    latencies = repeat(lambda: call(pixels[:1]), seconds, at_least=20)
-    batched = repeat(lambda: call(pixels), seconds, warmup=1, at_least=3)  # warm from single images but for its size
+    latencies = repeat(lambda: call(pixels[:1]), seconds)
+    batched = repeat(lambda: call(pixels), seconds)
     busy = (time.process_time() - process) / (time.perf_counter() - wall)
     return {
         "latency_ms_p50": float(np.percentile(latencies, 50)) * 1e3,
         "latency_ms_p95": float(np.percentile(latencies, 95)) * 1e3,
-        "throughput_img_s": len(pixels) / float(np.median(batched)),
-        "peak_rss_mb": peak_memory_mb(),
+        "throughput_img_s": batch / float(np.median(batched)),
+        "peak_rss_mb": _peak_rss_mb(),
+        "size_mb": _weights_mb(weights) if runtime == "torch_fp32" else disk_size_mb(exported, precision),
         "cpu_per_wall": busy,
     }
+
+
+def _peak_rss_mb() -> float:
+    """Return this process's own peak resident memory in MB: on Linux getrusage's figure starts at the parent's."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status.read_text())[1]) * 1024 / 1e6  # type: ignore[index]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # macOS counts bytes
 
 
 def repeat(call: Callable[[], Any], seconds: float, warmup: int = 3, at_least: int = 5) -> list[float]:
@@ -89,9 +85,13 @@ def repeat(call: Callable[[], Any], seconds: float, warmup: int = 3, at_least: i
     return times
 
 
-def _eagerly(model: Any) -> Callable[[np.ndarray], Any]:
-    """Call a network in eager PyTorch and fp32, the usual way to serve."""
+def _torch(weights: Path) -> Callable[[np.ndarray], Any]:
+    """Load a network in eager PyTorch and fp32, the usual way to serve."""
     import torch
+
+    from mri.networks.models import load
+
+    model = load(weights).model
 
     def call(pixels: np.ndarray) -> Any:
         with torch.inference_mode():
@@ -113,11 +113,12 @@ def measure_explanations(model: Any, pixels: np.ndarray, methods: list[str], sec
     from mri.networks.predict import to_tensor
 
     images = to_tensor(pixels)
-    times = {
-        method: repeat(lambda: explain(model, images, None, method), seconds, warmup=1)  # noqa: B023
+    return {
+        method: {
+            "latency_ms_p50": float(np.median(repeat(lambda: explain(model, images, None, method), seconds))) * 1e3  # noqa: B023
+        }
         for method in methods
     }
-    return {method: {"latency_ms_p50": float(np.median(each)) * 1e3} for method, each in times.items()}
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ import numpy as np
 
 from mri.base.errors import UserError
 from mri.base.files import read_json
-from mri.inference import self_test
 from mri.inference.package import ABOUT, GATE, REFERENCE, list_files, write_about
 from mri.inference.runtime import PRECISIONS, Runtime, core, read_card, softmax, write_card
 
@@ -52,13 +51,11 @@ def _write(package: Path, target: Path, name: str, pixels: np.ndarray) -> float:
     else:
         halve(source / graph, folder / graph)
     shutil.copy(source / GATE, folder)
-    shutil.copy(source / self_test.FILE, folder)
     write_card(card | {"files": list_files(folder)}, folder)
     if (package / REFERENCE).is_file():
         shutil.copy(package / REFERENCE, target)
     about = read_json(package / ABOUT)
-    alone = {scores: {name: about[scores][name]} for scores in ("test", "answers")}
-    write_about(about | alone | {"winner": name, "models": [name]}, target)
+    write_about(about | {"winner": name, "models": [name], "test": {name: about["test"][name]}}, target)
     _check_answers(source, folder, pixels)
     return _check_size(target, name)
 

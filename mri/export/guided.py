@@ -21,7 +21,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from mri.explanation.maps import guided_gradient
 from mri.inference.runtime import GUIDED, core
 from mri.networks.models import Classifier
-from mri.networks.predict import folded, to_tensor
+from mri.networks.predict import to_tensor
 
 aten = torch.ops.aten
 # Share of a map's sum: rounding that flips a rectifier shows in single pixels.
@@ -37,9 +37,7 @@ def export_guided(model: Classifier, pixels: np.ndarray, folder: Path) -> bool:
     """
     images, targets = to_tensor(pixels), torch.arange(len(pixels)) % model.classes
     example = (images[:1], targets[:1])
-    # Without batch norms, whose backward passes are most of the operations. OpenVINO reads weights in plain order.
-    plain = folded(model).to(memory_format=torch.contiguous_format)
-    traced = make_fx(lambda images, target: guided_gradient(plain, images, target), decomposition_table=_table())(
+    traced = make_fx(lambda images, target: guided_gradient(model, images, target), decomposition_table=_table())(
         *example
     )
     converted = openvino.convert_model(torch.export.export(_separate_weights(traced), example))

@@ -16,7 +16,7 @@ from mri.networks.models import Classifier
 
 
 def export(model: Classifier, classes: list[str], size: int, folder: Path, extra: dict[str, Any]) -> None:
-    """Write model.xml, model.bin and model.json (classes, input, head weights, cells, and `extra`) to `folder`."""
+    """Write model.xml, model.bin and model.json (classes, input contract, head weights, and `extra`) to `folder`."""
     import openvino
 
     class Served(nn.Module):
@@ -44,7 +44,6 @@ def export(model: Classifier, classes: list[str], size: int, folder: Path, extra
             "classes": classes,
             "input": {"dtype": "uint8", "layout": "N,H,W", "size": size, "range": [0, 255]},
             "head_weights": model.head_weights.tolist() if model.is_linear_head else None,
-            "cells": model.cells(),
             **extra,
         },
         folder,

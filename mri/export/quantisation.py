@@ -15,18 +15,15 @@ from typing import Any
 import numpy as np
 
 from mri.base.intervals import estimate, resample_weights
-from mri.inference.gate import Gate
+from mri.inference.gate import Gate, pool
 from mri.inference.prediction_sets import prediction_sets
-from mri.inference.runtime import INT8, MODEL, core, softmax
+from mri.inference.runtime import INT8, MODEL, Runtime, core, softmax
 
-# What another precision may change on validation images, to serve in place of fp32: of the images that both answer, the
-# share with another class; of all, the share that only one of them answers, and the share that only one gate stops.
-# Fitted on fp32's features, a gate can stop most scans of a network whose predictions quantisation hardly changes.
-CLASS_CHANGED, ABSTENTION_CHANGED, GATE_CHANGED = 0.005, 0.03, 0.02
-# How much accuracy it may lose: the 95 % interval of the difference must not reach further.
-ACCURACY_LOST = 0.02
-# How much a probability may change, in 95 % of images.
-PROBABILITY_CHANGED = 0.1
+# The share of validation images on which a precision must predict the same class as fp32.
+AGREEMENT = 0.995
+# The largest share on which its gate may decide differently. Fitted on fp32's features, a gate can stop most scans of a
+# network whose predictions quantisation hardly changes: 76 % of ResNet101's real ones, 99 % of them predicted the same.
+GATE_CHANGED = 0.02
 # Images used for calibration; more change nothing.
 CALIBRATION = 300
 
@@ -53,23 +50,21 @@ def quantise(folder: Path, pixels: np.ndarray, batch: int = 10) -> None:
 class Outputs:
     """What a service would decide about N images in one precision.
 
-    probabilities: calibrated, (N, C). stopped: bool (N,), by the gate. abstains: bool (N,), stopped or not exactly one
-    class in the set.
+    logits: (N, C). stopped: bool (N,), by the gate. abstains: bool (N,), stopped or not exactly one class in the set.
     """
 
-    probabilities: np.ndarray
+    logits: np.ndarray
     stopped: np.ndarray
     abstains: np.ndarray
 
 
-def outputs(logits: np.ndarray, pooled: np.ndarray, gate: Gate, temperature: float, threshold: float) -> Outputs:
-    """Return what a service would decide from logits (N, C) and pooled features (N, D) of images.
-
-    threshold: the least probability of a class in the prediction set.
-    """
-    probabilities, stopped = softmax(logits, temperature), ~gate.passes(pooled)
-    single = prediction_sets(probabilities, threshold).sum(1) == 1
-    return Outputs(probabilities, stopped, stopped | ~single)
+def outputs(runtime: Runtime, pixels: np.ndarray, gate: Gate, temperature: float, threshold: float) -> Outputs:
+    """Run images, uint8 (N, S, S). threshold: the least probability of a class in the prediction set."""
+    batches = list(runtime.in_batches(pixels))
+    logits = np.concatenate([logits for logits, _ in batches])
+    stopped = ~gate.passes(np.concatenate([pool(features) for _, features in batches]))
+    single = prediction_sets(softmax(logits, temperature), threshold).sum(1) == 1
+    return Outputs(logits, stopped, stopped | ~single)
 
 
 def compare(
@@ -83,28 +78,21 @@ def compare(
     """Compare another precision with fp32 on the same validation images, and judge whether it may replace it.
 
     labels: int (N,). groups: (N,), what is resampled together.
-    accuracy_difference: the other's minus fp32's, {value, low, high} over paired resamples. class_changed: share of
-    images with another class, of those that both answer. gate_changed, abstention_changed: shares of images that only
-    one of them stops or abstains from. probability_changed: how much an image's most changed probability does, 95th
-    percentile. agreement: share of all images with the same class; it decides nothing. acceptable: each is within its
-    limit.
+    accuracy_difference: the other's minus fp32's, {value, low, high} over paired resamples. agreement: share of images
+    with the same prediction. gate_changed, abstention_changed: shares of images that only one of them stops or abstains
+    from. acceptable: the interval holds 0, the agreement reaches AGREEMENT and gate_changed stays within GATE_CHANGED.
     """
-    predicted, others = reference.probabilities.argmax(1), other.probabilities.argmax(1)
+    predicted, others = reference.logits.argmax(1), other.logits.argmax(1)
     gained = (others == labels).astype(float) - (predicted == labels)
     weights = resample_weights(groups, resamples, seed)
     difference = estimate(float(gained.mean()), weights @ gained / weights.sum(1))
-    both = ~reference.abstains & ~other.abstains
-    changes = {
-        "class_changed": float((predicted != others)[both].mean()) if both.any() else 0.0,
-        "abstention_changed": float((reference.abstains != other.abstains).mean()),
-        "gate_changed": float((reference.stopped != other.stopped).mean()),
-        "probability_changed": float(np.quantile(np.abs(reference.probabilities - other.probabilities).max(1), 0.95)),
-    }
-    limits = (CLASS_CHANGED, ABSTENTION_CHANGED, GATE_CHANGED, PROBABILITY_CHANGED)
-    within = all(change <= limit for change, limit in zip(changes.values(), limits, strict=True))
+    agreement = float((predicted == others).mean())
+    gate_changed = float((reference.stopped != other.stopped).mean())
+    same_accuracy = difference["low"] <= 0 <= difference["high"]
     return {
         "accuracy_difference": difference,
-        "agreement": float((predicted == others).mean()),
-        **changes,
-        "acceptable": within and difference["low"] >= -ACCURACY_LOST,
+        "agreement": agreement,
+        "acceptable": same_accuracy and agreement >= AGREEMENT and gate_changed <= GATE_CHANGED,
+        "gate_changed": gate_changed,
+        "abstention_changed": float((reference.abstains != other.abstains).mean()),
     }

@@ -9,6 +9,9 @@ All networks explain the same class, the consensus class: the highest mean of th
     top set      T_m: the `top` share of the pixels that are highest in a_m, without zeros; ties at the edge all count.
     agreement    mean of |T_i & T_j| / |T_i | T_j| over pairs of networks, a pair weighing w_i * w_j: 0 to 1.
     correlation  the same mean of Spearman's rank correlation over the whole image: -1 to 1.
+    threshold    1 - agreement / 2, as a share of the map's maximum. Where networks agree, the region is cut at half
+                 the maximum, as in full width at half maximum; the less they agree, the closer to the peak it is cut,
+                 down to the peak alone where their top sets are disjoint.
     dispute      pixels in the top set of some networks but not of all, among those with a weight.
 
 Agreement is not correctness: networks trained on the same images share their shortcuts. Whether agreement predicts a
@@ -33,6 +36,8 @@ class Consensus(NamedTuple):
     map: float32 (N, H, W), non-negative; its sum is 1 unless maps of zeros took part.
     weights: float64 (M, N), one column per image; a column sums to 1.
     agreement, correlation: float64 (N,); NaN where fewer than two networks have a weight.
+    threshold: float64 (N,), in 0.5 to 1, share of the map's maximum (1 where agreement is NaN).
+    region: bool (N, H, W), the map at or above the threshold.
     disputed: bool (N, H, W).
     """
 
@@ -40,17 +45,9 @@ class Consensus(NamedTuple):
     weights: np.ndarray
     agreement: np.ndarray
     correlation: np.ndarray
+    threshold: np.ndarray
+    region: np.ndarray
     disputed: np.ndarray
-
-    def of(self, where: np.ndarray) -> Consensus:
-        """Return the consensus on some of the images."""
-        return Consensus(
-            self.map[where],
-            self.weights[:, where],
-            self.agreement[where],
-            self.correlation[where],
-            self.disputed[where],
-        )
 
     @property
     def disputed_area(self) -> np.ndarray:
@@ -86,7 +83,13 @@ def combine(maps: np.ndarray, weights: np.ndarray, top: float = TOP) -> Consensu
     tops = _top_sets(shares, top)
     agreement = _pair_mean(weights, lambda i, j: _overlap(tops[i], tops[j]))
     correlation = _pair_mean(weights, lambda i, j: np.nan_to_num(spearman(shares[i], shares[j])))
-    return Consensus(combined.astype(np.float32), weights, agreement, correlation, _disputed(tops, weights))
+    threshold = 1 - np.nan_to_num(agreement) / 2
+    peak = combined.max(axis=(1, 2))
+    # Just below the threshold, so that rounding can't lose the maximum itself.
+    region = (combined >= (threshold * peak * (1 - 1e-9))[:, None, None]) & (combined > 0)
+    return Consensus(
+        combined.astype(np.float32), weights, agreement, correlation, threshold, region, _disputed(tops, weights)
+    )
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:

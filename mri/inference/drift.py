@@ -8,15 +8,13 @@ time, because slices of one patient are alike: five slices of each of thirteen p
 classes as thirteen images would. An alarm takes two consecutive windows, which rarely are both out of the ordinary;
 `replay` measures how rarely.
 
-How many predictions are right is estimated without labels too: see `Estimator`.
-
 Nothing here can be turned back into an image: what is kept of one is four statistics and sixteen projected numbers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -68,27 +66,12 @@ class Observations:
 
 
 @dataclass(frozen=True)
-class Estimator:
-    """Estimates the accuracy of unlabelled predictions: the share of them that are more confident than a threshold.
-
-    threshold: the confidence that as large a share of the reference images exceeds as is classified correctly (average
-    thresholded confidence: Garg et al., ICLR 2022). mean_error, largest_error: of estimates on shifted images whose
-    classes are known, shares of 1. Other estimates (the mean confidence, its difference from validation, the entropy)
-    err as much or more on shifted validation images, and need more than the confidence; none notices every shift.
-    """
-
-    threshold: float
-    mean_error: float
-    largest_error: float
-
-
-@dataclass(frozen=True)
 class Reference:
     """What later windows are compared with.
 
     about: names the network and its data. observed: on the reference images. directions: float32 (D, P). window: the
     number of predictions compared at a time. thresholds: for each signal, the statistic that a window exceeds with
-    probability RATE when nothing has changed. estimator: None where none was fitted.
+    probability RATE when nothing has changed.
     """
 
     about: dict[str, str]
@@ -96,7 +79,6 @@ class Reference:
     directions: np.ndarray
     window: int
     thresholds: dict[str, float]
-    estimator: Estimator | None = None
 
     def project(self, features: np.ndarray) -> np.ndarray:
         """Return pooled features (N, D) along the random directions, float32 (N, P)."""
@@ -109,16 +91,9 @@ class Reference:
         """
         if len(window) != self.window:
             raise ValueError(f"a window has {self.window} predictions, not {len(window)}")
-        return self.strengths_of_windows(window, np.ones((1, len(window)), bool))[0]
-
-    def strengths_of_windows(self, observed: Observations, inside: np.ndarray) -> list[dict[str, float]]:
-        """Return what `strengths` does for B windows of N observations. inside: bool (B, N), `window` true in a row."""
-        here, there = inside.shape, (len(inside), len(self.observed))
-        first = np.concatenate([inside, np.zeros(there, bool)], axis=1)
-        second = np.concatenate([np.zeros(here, bool), np.ones(there, bool)], axis=1)
-        signals = _signals(observed + self.observed, first, second)
-        scaled = {name: signals[name] / max(self.thresholds[name], 1e-12) for name in SIGNALS}
-        return [{name: float(scaled[name][row]) for name in SIGNALS} for row in range(len(inside))]
+        inside = np.arange(len(window) + len(self.observed)) < len(window)
+        signals = _signals(window + self.observed, inside[None])
+        return {name: float(signals[name][0] / max(self.thresholds[name], 1e-12)) for name in SIGNALS}
 
     def save(self, path: Path) -> None:
         """Write the reference as safetensors: about 100 bytes an image and 64 bytes a feature."""
@@ -126,8 +101,6 @@ class Reference:
         arrays = {part.name: np.ascontiguousarray(getattr(self.observed, part.name)) for part in fields(self.observed)}
         arrays |= {"directions": self.directions, "window": np.array([self.window])}
         arrays["thresholds"] = np.array([self.thresholds[name] for name in SIGNALS])
-        if self.estimator:
-            arrays["estimator"] = np.array(astuple(self.estimator))
         safetensors.numpy.save_file(arrays, path, metadata=self.about)
 
     @classmethod
@@ -141,9 +114,8 @@ class Reference:
                 arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - not a dict
             observed = Observations(*(arrays[field.name] for field in fields(Observations)))
             thresholds = dict(zip(SIGNALS, arrays["thresholds"].tolist(), strict=True))
-            estimator = Estimator(*arrays["estimator"].tolist()) if "estimator" in arrays else None
-            return cls(about, observed, arrays["directions"], int(arrays["window"][0]), thresholds, estimator)
-        except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
+            return cls(about, observed, arrays["directions"], int(arrays["window"][0]), thresholds)
+        except (safetensors.SafetensorError, KeyError, ValueError) as error:
             raise UserError(f"{path} is damaged: run `dvc checkout --force`") from error
 
 
@@ -160,13 +132,6 @@ def observe(
     projection = features[:, :0] if directions is None else project(features, directions)
     confidence = probabilities.max(1).astype(np.float32)
     return Observations(probabilities.argmax(1), confidence, image_statistics(pixels), projection), features
-
-
-def confidence_threshold(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the confidence that the same share of (N,) predictions exceeds as is right, bool (N,), or the nearest."""
-    candidates = np.unique(np.append(confidence, 0))
-    above = 1 - np.searchsorted(np.sort(confidence), candidates, side="right") / len(confidence)
-    return float(candidates[np.abs(above - right.mean()).argmin()])
 
 
 def image_statistics(pixels: np.ndarray) -> np.ndarray:
@@ -211,7 +176,7 @@ def fit(
     """
     window = window or default_window(len(observed))
     inside = random_windows(groups, window, splits, seed)
-    null = _signals(observed, inside, ~inside)
+    null = _signals(observed, inside)
     thresholds = {name: float(np.quantile(null[name], 1 - RATE, method="higher")) for name in SIGNALS}
     return Reference(about, observed, directions, window, thresholds)
 
@@ -225,10 +190,10 @@ def random_windows(groups: Sequence | np.ndarray, size: int, count: int, seed: i
     """Draw windows of `size` of N images, bool (count, N): whole groups (N,) at random until the window is full."""
     _, member = np.unique(np.asarray(groups), return_inverse=True)
     rng = np.random.default_rng(seed)
-    ranks = rng.permuted(np.tile(np.arange(member.max() + 1), (count, 1)), axis=1)[:, member]
-    order = np.argsort(ranks + rng.random(ranks.shape), axis=1)  # by group, and at random within each
-    inside = np.zeros(ranks.shape, bool)
-    np.put_along_axis(inside, order[:, :size], True, axis=1)
+    inside = np.zeros((count, len(member)), bool)
+    for row in inside:
+        rank = rng.permutation(member.max() + 1)[member]
+        row[np.lexsort((rng.random(len(member)), rank))[:size]] = True
     return inside
 
 
@@ -279,7 +244,7 @@ def delay(
     exceeds its threshold; strength: its mean.
     """
     inside = random_windows(groups, reference.window, streams * limit, seed)
-    strengths = reference.strengths_of_windows(observed, inside)
+    strengths = [reference.strengths(observed[np.flatnonzero(row)]) for row in inside]
     firsts = []
     for start in range(0, len(strengths), limit):
         raised = alarms(strengths[start : start + limit])
@@ -294,31 +259,31 @@ def delay(
     }
 
 
-def _signals(observed: Observations, inside: np.ndarray, outside: np.ndarray) -> dict[str, np.ndarray]:
-    """Return {signal: (B,)} of B pairs of samples of M predictions: bool (B, M) each, true for those in the sample.
+def _signals(observed: Observations, inside: np.ndarray) -> dict[str, np.ndarray]:
+    """Return {signal: (B,)} of M predictions split B ways. inside: bool (B, M), true for those in the window.
 
     Each statistic is 0 for equal samples and grows with their difference.
     """
-    sizes, rest = inside.sum(1, keepdims=True), outside.sum(1, keepdims=True)
-    contrast = inside / sizes - outside / rest  # each row: mean of one sample minus mean of the other
-    scale = (sizes * rest / (sizes + rest))[:, 0]
+    sizes = inside.sum(1, keepdims=True)
+    rest = inside.shape[1] - sizes
+    contrast = np.where(inside, 1 / sizes, -1 / rest)  # each row: mean of the window minus mean of the rest
+    scale = (sizes * rest / inside.shape[1])[:, 0]
     image = [_kolmogorov_smirnov(column, contrast) for column in observed.statistics.T]
     return {
-        "classes": scale * _chi_square(observed.labels, contrast, inside | outside),
+        "classes": scale * _chi_square(observed.labels, contrast),
         "confidence": _kolmogorov_smirnov(observed.confidence, contrast),
         "image": np.max(image, axis=0),
         "features": _energy_distance(observed.projection, contrast),
     }
 
 
-def _chi_square(labels: np.ndarray, contrast: np.ndarray, used: np.ndarray) -> np.ndarray:
+def _chi_square(labels: np.ndarray, contrast: np.ndarray) -> np.ndarray:
     """Return the squared differences of the classes' shares over their pooled share, (B,).
 
-    Times n m / (n + m) that is chi-square. used: bool (B, M), in either sample.
+    Times n m / (n + m) that is chi-square.
     """
     onehot = (labels[:, None] == np.unique(labels)).astype(np.float64)
-    pooled = used @ onehot / used.sum(1, keepdims=True)
-    return ((contrast @ onehot) ** 2 / np.maximum(pooled, 1e-12)).sum(1)
+    return ((contrast @ onehot) ** 2 / onehot.mean(0)).sum(1)
 
 
 def _kolmogorov_smirnov(values: np.ndarray, contrast: np.ndarray) -> np.ndarray:

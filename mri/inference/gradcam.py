@@ -19,32 +19,20 @@ class Cells(NamedTuple):
     first: float
     step: float
 
-    def scaled(self, scale: float) -> Cells:
-        """Return the same places in an image that is `scale` times as large."""
-        return Cells((self.first + 0.5) * scale - 0.5, self.step * scale)
-
 
 def gradcam_from_features(features: np.ndarray, head_weights: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Return Grad-CAM of the last features, float32 (N, h, w): `contributions` of one class, negative ones dropped.
-
-    features, head_weights: as in `contributions`. target: int (N,), the class to explain per image.
-    """
-    weights = np.asarray(head_weights)[np.asarray(target)]
-    return np.maximum(contributions(features, weights[:, None])[:, 0], 0)
-
-
-def contributions(features: np.ndarray, head_weights: np.ndarray) -> np.ndarray:
-    """Return what each cell adds to the logit of each class: sum_k w[c, k] * features[k] / (h * w), signed.
+    """Return Grad-CAM of the last features: relu(sum_k w[target, k] * features[k]) / (h * w).
 
     features: float (N, K, h, w), what global average pooling reads.
-    head_weights: float (C, K) of the linear layer after it, or (N, C, K).
+    head_weights: float (C, K), of the linear layer after it.
+    target: int (N,), the class to explain per image.
 
-    Returns float32 (N, C, h, w); its sum over the cells is the logit less the layer's bias.
+    Returns float32 (N, h, w), non-negative: what each cell adds to the target's logit, negative contributions dropped.
     """
     n, k, height, width = features.shape
-    cells = np.asarray(features, np.float32).reshape(n, k, height * width)
-    added = np.asarray(head_weights, np.float32) @ cells / (height * width)
-    return added.reshape(n, added.shape[1], height, width)
+    weights = np.asarray(head_weights, np.float32)[np.asarray(target)]
+    contributions = weights[:, None, :] @ np.asarray(features, np.float32).reshape(n, k, height * width)
+    return np.maximum(contributions.reshape(n, height, width) / (height * width), 0)
 
 
 def guided_gradcam(guided_backprop: np.ndarray, gradcam: np.ndarray) -> np.ndarray:
@@ -52,11 +40,11 @@ def guided_gradcam(guided_backprop: np.ndarray, gradcam: np.ndarray) -> np.ndarr
     return guided_backprop * gradcam
 
 
-def upsample(maps: np.ndarray, size: tuple[int, int], cells: Cells) -> np.ndarray:
-    """Interpolate (N, h, w) bilinearly to (N, *size), each cell drawn where it is centred.
+def upsample(maps: np.ndarray, size: tuple[int, int], cells: Cells | None = None) -> np.ndarray:
+    """Interpolate (N, h, w) bilinearly to (N, *size).
 
-    Beyond the outermost centres the map stays constant. Grad-CAM libraries spread the cells evenly over the image
-    instead, half a cell beside where a network looks whose strides pad both sides.
+    cells: where the cells are centred; by default they share the image evenly, as in Grad-CAM libraries (torch's
+    align_corners=False). Beyond the outermost centres the map stays constant.
 
     Returns float32, or float64 for float64 maps, within the range of the input.
     """
@@ -65,10 +53,16 @@ def upsample(maps: np.ndarray, size: tuple[int, int], cells: Cells) -> np.ndarra
     return rows.astype(kind) @ maps.astype(kind, copy=False) @ columns.T.astype(kind)
 
 
+def evenly(n: int, m: int) -> Cells:
+    """Return the centres of n cells that share m pixels evenly."""
+    return Cells((m / n - 1) / 2, m / n)
+
+
 @lru_cache(maxsize=64)
-def bilinear_weights(n: int, m: int, cells: Cells) -> np.ndarray:
+def bilinear_weights(n: int, m: int, cells: Cells | None = None) -> np.ndarray:
     """Return float64 (m, n): row i holds the shares of n samples in the i-th of m interpolated ones; rows sum to 1."""
-    position = np.clip((np.arange(m) - cells.first) / cells.step, 0, n - 1)
+    first, step = cells or evenly(n, m)
+    position = np.clip((np.arange(m) - first) / step, 0, n - 1)
     lower = np.floor(position).astype(int)
     upper = np.minimum(lower + 1, n - 1)
     weights = np.zeros((m, n))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 # What methods are computed from.
 FEATURES = "features"  # of the last layer
-FINE_FEATURES = "fine features"  # of an earlier stage: more cells, less specific to the class
+FINE_FEATURES = "fine features"  # of the stage before the last: four times the cells, less specific to the class
 GRADIENT = "gradient"  # of the class's logit with respect to the pixels
 GUIDED_GRADIENT = "guided gradient"  # the same with the rectifiers' rule replaced
 
@@ -27,11 +27,14 @@ class Method:
 
 METHODS = {
     "gradcam": Method(
-        "class-weighted features of the last layer, each cell drawn where it looks (Selvaraju et al. 2017)",
+        "class-weighted features of the last layer, upsampled (Selvaraju et al. 2017)",
         frozenset({FEATURES}),
         shown=True,
     ),
-    "gradcam_fine": Method("gradcam of an earlier stage, with four times the cells", frozenset({FINE_FEATURES})),
+    "gradcam_aligned": Method(
+        "gradcam with each cell drawn where it looks, not where an even grid puts it", frozenset({FEATURES})
+    ),
+    "gradcam_fine": Method("gradcam of the stage before the last", frozenset({FINE_FEATURES})),
     "guided_backprop": Method(
         "gradient with only positive evidence passed back through active units (Springenberg et al. 2015)",
         frozenset({GUIDED_GRADIENT}),

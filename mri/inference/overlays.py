@@ -47,14 +47,6 @@ def levels(attribution: np.ndarray) -> np.ndarray:
     return np.rint(255 * (attribution / peak if peak > 0 else np.zeros_like(attribution))).astype(np.uint8)
 
 
-def region(maps: np.ndarray, threshold: float) -> np.ndarray:
-    """Return bool (N, H, W): where raw, non-negative maps reach `threshold` of their maximum, which is what an outline
-    surrounds. Empty for an empty map. The threshold is learned on validation masks (`mri.explanation.outlines`).
-    """
-    peak = maps.max(axis=(1, 2), keepdims=True)
-    return (maps >= threshold * peak) & (maps > 0)
-
-
 def overlay(attribution: np.ndarray) -> np.ndarray:
     """Return uint8 (H, W, 4): the map (H, W) in colour, as opaque as its share of its own maximum."""
     opacity = levels(attribution)

@@ -8,7 +8,6 @@ those of the cards.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import threading
@@ -22,13 +21,10 @@ import numpy as np
 
 from mri.base.errors import UserError
 from mri.base.files import sha256, write_json
-from mri.base.paths import RESULTS, mending
-from mri.inference import self_test
+from mri.base.paths import RESULTS
 from mri.inference.gate import Gate, pool
-from mri.inference.gradcam import Cells
 from mri.inference.prediction_sets import prediction_sets
-from mri.inference.runtime import CARD, Precision, read_card, served_precision, softmax
-from mri.inference.self_test import RefusedModelError
+from mri.inference.runtime import CARD, Runtime, read_card, softmax
 
 ABOUT, GATE = "service.json", "gate.safetensors"
 REFERENCE = "reference.safetensors"  # what drift is measured from
@@ -42,7 +38,6 @@ REQUIRED = {
     "data_version": str,
     "synthetic": bool,
     "test": dict,
-    "answers": dict,
     "files": dict,
 }
 # Images that go through a network at once.
@@ -67,8 +62,8 @@ class Reason(NamedTuple):
 class Opinion:
     """One network's answer for one image.
 
-    probabilities: calibrated, in the order of the classes. members: the prediction set. score, threshold: of the gate:
-    an image that scores above the threshold is unlike those of training.
+    probabilities: calibrated, in the order of the classes. members: the prediction set. score, threshold: of the gate
+    (None where there is none): an image that scores above the threshold is unlike those of training.
     reasons: empty unless the network abstains. features: float32 (K, h, w), the last ones, where they were asked for.
     pooled: the features that the gate saw.
     """
@@ -76,8 +71,8 @@ class Opinion:
     model: str
     probabilities: dict[str, float]
     members: list[str]
-    score: float
-    threshold: float
+    score: float | None
+    threshold: float | None
     reasons: list[Reason]
     features: np.ndarray | None
     pooled: np.ndarray
@@ -93,36 +88,26 @@ class Opinion:
 
 
 class Network:
-    """A packaged network, safe to call from several threads. shared, threads: as in `mri.inference.runtime.Runtime`."""
+    """A packaged network, safe to call from several threads. shared: as in `mri.inference.runtime.Runtime`."""
 
-    def __init__(self, folder: Path, name: str, coverage: float, shared: bool = False, threads: int = 0):
+    def __init__(self, folder: Path, name: str, coverage: float, shared: bool = False):
         check_files(folder)
         self.name = name
         self.coverage = coverage
-        self.card = read_card(folder)
+        self.runtime = Runtime(folder, shared=shared)
+        self.classes, self.size, self.card = self.runtime.classes, self.runtime.size, self.runtime.card
         try:
             self._temperature = float(self.card["temperature"])
             self._threshold = float(self.card["thresholds"][percent(coverage)])
-            self.gate_failures: list[str] = self.card["gate_failures"]
         except (KeyError, TypeError, ValueError):
-            raise UserError(
-                f"{folder / CARD} lacks temperature, threshold or gate_failures: run `dvc repro package`"
-            ) from None
-        self.gate = Gate.load(folder / GATE)
-        self.runtime, self.self_test = self_test.load(folder, self._temperature, shared, threads)
-        self.classes, self.size = self.runtime.classes, self.runtime.size
+            raise UserError(f"{folder / CARD} lacks temperature or threshold: run `dvc repro package`") from None
+        self.gate = Gate.load(folder / GATE) if (folder / GATE).is_file() else None
 
     @cached_property
     def head_weights(self) -> np.ndarray | None:
         """Weights of the linear head, float32 (C, K); None for a network with another kind of head."""
         weights = self.card["head_weights"]
         return None if weights is None else np.array(weights, np.float32)
-
-    @cached_property
-    def cells(self) -> Cells | None:
-        """Where the cells of the last features are centred; None in a package that doesn't say so."""
-        cells = self.card.get("cells")
-        return None if cells is None else Cells(*cells)
 
     def opinions(self, pixels: np.ndarray, features: bool = True) -> list[Opinion]:
         """Return the answers for images, uint8 (N, size, size). features: whether to keep them, 0.1 to 0.4 MB each."""
@@ -133,7 +118,7 @@ class Network:
             probabilities = softmax(logits, self._temperature)
             sets = prediction_sets(probabilities, self._threshold)
             pooled = pool(features)
-            scores = self.gate.score(pooled).tolist()
+            scores = self.gate.score(pooled).tolist() if self.gate else [None] * len(pooled)
             kept = features if keep else [None] * len(pooled)
             for row in zip(probabilities, sets, scores, kept, pooled, strict=True):
                 yield self._opinion(*row)
@@ -142,12 +127,12 @@ class Network:
         self,
         probabilities: np.ndarray,
         included: np.ndarray,
-        score: float,
+        score: float | None,
         features: np.ndarray | None,
         pooled: np.ndarray,
     ) -> Opinion:
         members = [name for name, member in zip(self.classes, included, strict=True) if member]
-        threshold = self.gate.threshold
+        threshold = self.gate.threshold if self.gate else None
         reasons = [*_low_confidence(members, self.coverage), *_unlike_training(score, threshold)]
         by_class = dict(zip(self.classes, probabilities.tolist(), strict=True))
         return Opinion(self.name, by_class, members, score, threshold, reasons, features, pooled)
@@ -175,8 +160,8 @@ def _low_confidence(members: list[str], coverage: float) -> list[Reason]:
     return [Reason("low_confidence", detail)]
 
 
-def _unlike_training(score: float, threshold: float) -> list[Reason]:
-    if score <= threshold:
+def _unlike_training(score: float | None, threshold: float | None) -> list[Reason]:
+    if score is None or threshold is None or score <= threshold:
         return []
     detail = "The image is unlike those that the network was trained on, so its probabilities mean little."
     return [Reason("unlike_training", detail)]
@@ -185,14 +170,12 @@ def _unlike_training(score: float, threshold: float) -> list[Reason]:
 class Package:
     """A folder of packaged networks: the winner is loaded at once, the others when they are first used.
 
-    A network that fails its self-test (`mri.inference.self_test`) is refused whenever it is asked for; `refusals` says
-    why, by name. shared: whether several threads will call at a time; threads: of a call (see
-    `mri.inference.runtime.Runtime`).
+    shared: whether several threads will call at a time (see `mri.inference.runtime.Runtime`).
     Raises UserError for a folder without a package or with a missing or damaged file.
     """
 
-    def __init__(self, folder: Path, shared: bool = False, threads: int = 0):
-        self.folder, self._shared, self._threads = folder, shared, threads
+    def __init__(self, folder: Path, shared: bool = False):
+        self.folder, self._shared = folder, shared
         self.about = _read_about(folder)
         self.default: str = self.about["winner"]
         self.names: list[str] = self.about["models"]
@@ -203,44 +186,19 @@ class Package:
         for name in self.names:
             check_sizes(folder / "models" / name)
         self._networks: dict[str, Network] = {}
-        self.refusals: dict[str, RefusedModelError] = {}
         self._loading = {name: threading.Lock() for name in self.names}
-        with contextlib.suppress(RefusedModelError):
-            self.network()
+        self.network()
 
     def network(self, name: str = "") -> Network:
-        """Return the network of that name; the winner for "".
-
-        Raises UnknownModelError that lists the names, and RefusedModelError.
-        """
+        """Return the network of that name; the winner for "". Raises UnknownModelError that lists the names."""
         name = name or self.default
         if name not in self.names:
             raise UnknownModelError(f"unknown model {name!r}: choose from {', '.join(self.names)}")
         if not self.is_loaded(name):  # so that using a loaded one never waits for another to load
             with self._loading[name]:
-                if name in self.refusals:
-                    raise self.refusals[name]
                 if name not in self._networks:
-                    self._networks[name] = self._load(name)
+                    self._networks[name] = Network(self.folder / "models" / name, name, self.coverage, self._shared)
         return self._networks[name]
-
-    def _load(self, name: str) -> Network:
-        try:
-            return Network(self.folder / "models" / name, name, self.coverage, self._shared, self._threads)
-        except RefusedModelError as error:
-            self.refusals[name] = error
-            raise
-
-    def self_test(self, name: str) -> str:
-        """Return the outcome of a network's self-test in words."""
-        if name in self.refusals:
-            return str(self.refusals[name])
-        return self._networks[name].self_test.detail if self.is_loaded(name) else "not loaded yet"
-
-    def precision(self, name: str) -> Precision:
-        """Return the precision in which a network runs; the one on its card where it isn't loaded."""
-        tested = self._networks[name].self_test.served if self.is_loaded(name) else None
-        return tested or served_precision(self.cards[name])
 
     def is_loaded(self, name: str = "") -> bool:
         """Check whether the network of that name, the winner for "", is loaded."""
@@ -272,11 +230,11 @@ def _read_about(folder: Path) -> dict[str, Any]:
         advice = f"run `make repro` (or `dvc pull`) first{_published()}"
         raise UserError(f"{folder} holds no packaged model: {advice}") from None
     except (OSError, ValueError):
-        raise UserError(f"{path} is damaged: {mending(path)}") from None
+        raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
     about = about if isinstance(about, dict) else {}
     for name, kind in REQUIRED.items():
         if not isinstance(about.get(name), kind):
-            raise UserError(f"{path} is damaged (it has no {name}): {mending(path)}")
+            raise UserError(f"{path} is damaged (it has no {name}): run `dvc checkout --force`")
     return about
 
 
@@ -284,7 +242,7 @@ def check_listed(folder: Path, about: dict[str, Any]) -> None:
     """Check cards and other files against service.json. Raises UserError that names the first that differs."""
     for name in [*map(_card, about["models"]), *about["files"]]:
         if not (folder / name).is_file():
-            raise UserError(f"{folder / name} does not exist: {mending(folder)}")
+            raise UserError(f"{folder / name} does not exist: run `dvc checkout --force`")
         if sha256(folder / name) != about["files"].get(name):
             raise _damaged(folder / name)
 
@@ -294,7 +252,7 @@ def _card(name: str) -> str:
 
 
 def _damaged(path: Path) -> UserError:
-    return UserError(f"{path} is damaged (its SHA-256 is wrong): {mending(path)}")
+    return UserError(f"{path} is damaged (its SHA-256 is wrong): run `dvc checkout --force`")
 
 
 def _published() -> str:
@@ -316,9 +274,9 @@ def check_sizes(folder: Path) -> None:
     for name, (size, _) in _files(folder).items():
         path = folder / name
         if not path.is_file():
-            raise UserError(f"{path} does not exist: {mending(path)}")
+            raise UserError(f"{path} does not exist: run `dvc checkout --force`")
         if path.stat().st_size != size:
-            raise UserError(f"{path} is damaged (its length isn't {size}): {mending(path)}")
+            raise UserError(f"{path} is damaged (its length isn't {size}): run `dvc checkout --force`")
 
 
 def check_files(folder: Path) -> None:
@@ -336,5 +294,5 @@ def _files(folder: Path) -> dict[str, tuple[int, str]]:
     except (KeyError, TypeError, AttributeError):
         files = {}
     if not files:
-        raise UserError(f"{folder / CARD} is damaged (it lists no files): {mending(folder)}")
+        raise UserError(f"{folder / CARD} is damaged (it lists no files): run `dvc checkout --force`")
     return files

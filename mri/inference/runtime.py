@@ -20,8 +20,6 @@ import numpy as np
 from scipy import special
 
 from mri.base.errors import UserError
-from mri.base.paths import mending
-from mri.inference.gate import pool
 
 MODEL, INT8, GUIDED, CARD = "model.xml", "int8.xml", "guided.xml", "model.json"
 Precision = Literal["fp32", "bf16", "int8"]
@@ -76,12 +74,6 @@ class Runtime:
         """Yield logits and features of at most `size` images at a time."""
         return (self(pixels[start : start + size]) for start in range(0, len(pixels), size))
 
-    def logits_and_pooled(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return logits, float32 (N, C), and pooled features, float32 (N, 3 K), of images, uint8 (N, size, size)."""
-        parts = [(logits, pool(features)) for logits, features in self.in_batches(pixels)]
-        logits, pooled = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(pooled)
-
     def guided_gradient(self, pixels: np.ndarray, target: int) -> np.ndarray:
         """Return guided backpropagation of one class, float32 (size, size), as `mri.explanation.maps` defines it.
 
@@ -127,7 +119,7 @@ def _compile(path: Path, hint: str, threads: int, first: list[np.ndarray], aim: 
             compiled.create_infer_request().infer(first)
         except RuntimeError as error:
             line = str(error).strip().splitlines()[-1]
-            raise UserError(f"{path} can't be loaded ({line}): {mending(path)}") from None
+            raise UserError(f"{path} can't be loaded ({line}): run `dvc checkout --force`") from None
     return compiled
 
 
@@ -145,7 +137,7 @@ def read_card(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path} does not exist: run `dvc repro` (or `dvc pull`) first") from None
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{path} is damaged: {mending(path)}") from None
+        raise UserError(f"{path} is damaged: run `dvc checkout --force`") from None
     return card
 
 

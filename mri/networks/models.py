@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import safetensors
 import safetensors.torch
 import torch
+import torchvision
 from pydantic import ValidationError
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,7 +24,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from mri.base.errors import UserError
 from mri.base.files import sha256
 from mri.base.params import ArchitectureSpec
-from mri.networks.builders import torchvision
 
 WEIGHTS_FILE = "model.safetensors"
 CARD_FILE = "model.json"
@@ -114,18 +114,13 @@ class Classifier(nn.Module):
         )
 
     @property
-    def linear_head(self) -> nn.Linear:
-        """Return the linear layer after pooling. Raises ValueError where more than that follows the feature layer."""
+    def head_weights(self) -> torch.Tensor:
+        """Return the weights (C, K) of the linear head, detached. Raises ValueError where the head is not linear."""
         if not self.is_linear_head:
             raise ValueError(f"{self.spec.name} ends in more than one linear layer: it has no closed form")
         linear = self._steps()[-1][1]
         assert isinstance(linear, nn.Linear)
-        return linear
-
-    @property
-    def head_weights(self) -> torch.Tensor:
-        """Return the weights (C, K) of the linear head, detached. Raises ValueError where the head is not linear."""
-        return self.linear_head.weight.detach()
+        return linear.weight.detach()
 
     def _steps(self) -> list[tuple[str, nn.Module]]:
         """Return the network as a chain of named modules, read anew each time in case a module was replaced."""
@@ -173,26 +168,9 @@ def build(spec: ArchitectureSpec, classes: int, seed: int) -> Classifier:
 
 def _network(spec: ArchitectureSpec, classes: int) -> nn.Module:
     try:
-        network = torchvision.models.get_model(spec.builder, weights=None, num_classes=classes, **spec.options)
+        return torchvision.models.get_model(spec.builder, weights=None, num_classes=classes, **spec.options)
     except TypeError as error:
         raise UserError(f"architecture {spec.name!r}: {error} (see `options` in conf/model)") from None
-    if spec.last_stride == 1:
-        _keep_resolution(network)
-    return network
-
-
-def _keep_resolution(network: nn.Module) -> None:
-    """Set the last stride of 2 in a network to 1, as Luo et al. (2019) do for finer features; weights stay as they are.
-
-    In torchvision's ResNets that is layer4's, in EfficientNets that of features.6. The block's shortcut follows.
-    """
-    steps = [step for name, child in network.named_children() for _, step in _unrolled(name, child)]
-    strided = [
-        [module for module in step.modules() if isinstance(module, nn.Conv2d) and module.stride != (1, 1)]
-        for step in steps
-    ]
-    for convolution in next((found for found in reversed(strided) if found), []):
-        convolution.stride = (1, 1)
 
 
 def _check_builder(spec: ArchitectureSpec) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from torchvision.models import get_model_weights
 
 from mri.base.errors import UserError
 from mri.base.files import sha256
-from mri.networks.builders import torchvision
 from mri.networks.models import CARD_FILE, WEIGHTS_FILE, Classifier, load
 
 WITHOUT_DOWNLOAD = "train.weights=none (random), lite (EfficientNets) or a folder of trained models need no download"
@@ -58,7 +58,7 @@ def _trained(model: Classifier, folder: Path) -> str:
 
 def _imagenet(model: Classifier) -> str:
     spec = model.spec
-    offered = {entry.name: entry for entry in torchvision.models.get_model_weights(spec.builder)}
+    offered = {entry.name: entry for entry in get_model_weights(spec.builder)}
     if spec.weights not in offered:
         raise UserError(
             f"train.weights=imagenet: `weights` of {spec.name} in conf/model must be one of {', '.join(offered)}"

@@ -128,49 +128,6 @@ def robustness(tables: dict[str, pd.DataFrame], corruption: str) -> Figure:
     return figure
 
 
-def patients(table: pd.DataFrame, classes: list[str]) -> Figure:
-    """Draw the share of each patient's images that one network gets right, by class; a circle's area counts its images.
-
-    table: rows of plots/summary/patients.csv of that network. Colours are series, where they are known.
-    """
-    figure, axis = _chart("by patient", "", "images right, %")
-    jitter = np.random.default_rng(0)
-    for name, colour in colours(sorted(table["series"].unique())).items():
-        rows = table[table["series"] == name]
-        places = rows["label"].map(classes.index) + jitter.uniform(-0.3, 0.3, len(rows))
-        label = f"series {name}" if name else "series unknown"
-        axis.scatter(places, 100 * rows["right"], s=6 * rows["images"], color=colour, alpha=0.5, label=label)
-    axis.set_xticks(range(len(classes)), classes)
-    axis.axhline(50, color="grey", linestyle="--", linewidth=1)
-    axis.set_ylim(-8, 108)
-    if (table["series"] != "").any():
-        axis.legend(fontsize=8, loc="lower right", markerscale=0.5, framealpha=0.6)
-    return figure
-
-
-def screening(table: pd.DataFrame) -> Figure:
-    """Draw plots/summary/roc.csv: tumour or not, at every threshold."""
-    figure, axis = _chart("tumour or not", "called a tumour of those without, %", "found of the tumours, %")
-    axis.plot([0, 100], [0, 100], color="grey", linestyle="--", linewidth=1)
-    for name, colour in colours(list(table["architecture"].unique())).items():
-        curve = table[table["architecture"] == name]
-        axis.plot(100 * curve["false_positive_rate"], 100 * curve["sensitivity"], label=name, color=colour)
-    axis.legend(fontsize=8, loc="lower right")
-    return figure
-
-
-def decision(table: pd.DataFrame) -> Figure:
-    """Draw plots/summary/decision.csv: the net benefit of following up who reaches a threshold."""
-    figure, axis = _chart("decision curve", "threshold: probability worth a follow-up, %", "net benefit")
-    axis.axhline(0, color="grey", linewidth=1)
-    for name, colour in colours(list(table["architecture"].unique())).items():
-        curve = table[table["architecture"] == name]
-        axis.plot(100 * curve["threshold"], curve["net_benefit"], label=name, color=colour)
-    axis.set_ylim(-0.05, 1.05 * table["net_benefit"].max())
-    axis.legend(fontsize=8, loc="lower left")
-    return figure
-
-
 def roc(predictions: pd.DataFrame, classes: list[str], title: str) -> Figure:
     """Draw each class against the rest: true against false positive rate at every threshold.
 

@@ -6,17 +6,13 @@ from typing import Any
 
 from scipy.stats import spearmanr
 
-from mri.report.tables import verdict
-
 # Names of scores in sentences.
 SCORE_NAMES = {
     "pointing_game": "pointing game",
     "rma": "share of mass",
-    "pointing_near": "pointing game within 5 % of the side",
     "rra": "strongest pixels",
     "auroc": "AUROC",
-    "iou_otsu": "IoU at Otsu's threshold",
-    "iou": "IoU",
+    "iou_otsu": "IoU",
     "road": "ROAD",
 }
 
@@ -33,20 +29,17 @@ def findings(
         return []
     faithfulness = {arch: metrics.get("faithfulness", {}) for arch, metrics in explanations.items()}
     changed = _named({arch: metrics.get("methods", {}) for arch, metrics in faithfulness.items()})
-    failed = {name for name, row in changed.items() if verdict(row["randomisation"]) == "failed"}
-    undecided = {name for name, row in changed.items() if verdict(row["randomisation"]) == "undecided"}
-    passing = {name: row for name, row in scored.items() if name not in failed | undecided}
+    failed = {name for name, row in changed.items() if not row["randomisation"]["passed"]}
+    passing = {name: row for name, row in scored.items() if name not in failed}
     sentences = [_chance(scored), _trivial(scored), _elsewhere(scored)]
     if changed:
-        sentences += [_road(changed), _deletion(changed), _randomisation(failed, undecided)]
+        sentences += [_road(changed), _deletion(changed), _randomisation(failed)]
     if passing:
         sentences.append(_best(passing))
-    sentences.append(_following({arch: metrics.get("follow", {}) for arch, metrics in explanations.items()}))
     if len(explanations) > 2:
         sentences.append(_agreement(summary, list(explanations), passing))
     if consensus and consensus.get("n"):
         sentences += [_networks(consensus["networks_by_rma"]), _consensus(consensus)]
-        sentences += [_hits(consensus.get("hits", {})), _agreement_and_classes(consensus.get("agreement", {}))]
     return [sentence for sentence in sentences if sentence]
 
 
@@ -143,65 +136,9 @@ def _networks(by_method: dict[str, list[dict[str, Any]]]) -> str:
     listed = "; ".join(f"{method}: {', '.join(names)}" for method, names in leads.items())
     return (
         f"On the same images {sum(map(len, leads.values()))} of {len(pairs)} pairs of networks can be told apart by "
-        f"the share of one method's mass in the tumour (permutation test over groups, Holm's correction by method)"
+        f"the share of one method's mass in the tumour (paired bootstrap, Holm's correction within a method)"
         f"{f' ({listed})' if listed else ''}."
     )
-
-
-def _following(follow: dict[str, dict[str, Any]]) -> str:
-    """Say whose maps leave with the tumour and find it elsewhere; "" where no tumour could be moved."""
-    removed = {arch: parts["removed"] for arch, parts in follow.items() if parts and parts["removed"]["n"]}
-    pasted = {arch: parts["pasted"] for arch, parts in follow.items() if parts and parts["pasted"]["n"]}
-    leaving = [arch for arch, row in removed.items() if row["mass_left_by"]["low"] > 0]
-    finding = [arch for arch, row in pasted.items() if row["pointing_game"]["over_chance"]["low"] > 0]
-    sentences = []
-    if removed:
-        sentences.append(
-            f"When a tumour is replaced by the healthy side, Grad-CAM's mass in its place falls for {len(leaving)} "
-            f"of {len(removed)} networks{_list('', leaving)}."
-        )
-    if pasted:
-        sentences.append(
-            f"When a tumour is pasted into another head, the peak finds it more often than by chance for "
-            f"{len(finding)} of {len(pasted)} networks{_list('', finding)}."
-        )
-    return " ".join(sentences)
-
-
-def _hits(hits: dict[str, dict[str, Any]]) -> str:
-    """Say whether maps that agree point at the tumour better, as far as the intervals tell."""
-    known = {score: row for score, row in hits.get("agreement", {}).items() if row["value"] is not None}
-    if not known:
-        return ""
-    listed = ", ".join(
-        f"{SCORE_NAMES[score]} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]" for score, row in known.items()
-    )
-    useful = [SCORE_NAMES[score] for score, row in known.items() if row["low"] > 0]
-    judged = (
-        f"Where the networks' maps agree, they are better by {', '.join(useful)}"
-        if useful
-        else ("That agreeing maps are better can't be shown")
-    )
-    return f"{judged} (rank correlation of agreement with: {listed})."
-
-
-def _agreement_and_classes(agreement: dict[str, Any]) -> str:
-    """Say whether agreement tells right classes from wrong ones; "" where nothing, or everything, was wrong."""
-    names = {"agreement": "auroc_of_being_right", "the rank correlation": "rank_correlation_auroc_of_being_right"}
-    told = []
-    for name, key in names.items():
-        if key not in agreement:
-            return ""
-        auroc = agreement[key]
-        judged = (
-            "does"
-            if auroc["low"] > 0.5
-            else "is significantly the wrong way round"
-            if auroc["high"] < 0.5
-            else ("can't be shown to")
-        )
-        told.append(f"{name} {judged} (AUROC {auroc['value']:.2f} [{auroc['low']:.2f}, {auroc['high']:.2f}])")
-    return f"As for telling right classes from wrong ones, {'; '.join(told)}."
 
 
 def _consensus(consensus: dict[str, Any]) -> str:
@@ -212,19 +149,14 @@ def _consensus(consensus: dict[str, Any]) -> str:
     return f"The map that combines all networks {verdict}{rest} (interval above 0, also over mere blurring)."
 
 
-def _randomisation(failed: set[str], undecided: set[str]) -> str:
-    if not failed | undecided:
+def _randomisation(failed: set[str]) -> str:
+    if not failed:
         return "Every method's maps change when the network's weights are replaced by random ones."
-    sentences = (
-        _list(
-            "Don't read these as explanations, since a random network's maps resemble them more than two images' maps "
-            "resemble each other",
-            sorted(failed),
-            ".",
-        ),
-        _list("Whether these depend on the trained weights is undecided", sorted(undecided), "."),
+    return (
+        "Don't read these as explanations, since a random network's maps resemble them as much as two images' maps "
+        "resemble each other: "
+        f"{', '.join(sorted(failed))}."
     )
-    return " ".join(filter(None, sentences))
 
 
 def _list(introduction: str, names: list[str], end: str = "") -> str:

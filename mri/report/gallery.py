@@ -3,7 +3,7 @@ notebooks/explainable.ipynb."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from mri.networks.models import Classifier
 from mri.networks.predict import to_tensor
 from mri.report import metrics
 from mri.report.sheets import explanation_sheet
-from mri.report.tables import interval, verdict
+from mri.report.tables import interval
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,15 @@ class Gallery:
     maps: dict[str, dict[str, np.ndarray]]
     consensus: Consensus
 
-    def of(self, where: np.ndarray) -> Gallery:
-        """Return a gallery of some of the images, by their positions."""
-        return Gallery(
-            self.images.iloc[where].reset_index(drop=True),
-            self.pixels[where],
-            self.masks[where],
-            {name: called[where] for name, called in self.called_alone.items()},
-            {name: scores[where] for name, scores in self.probability.items()},
-            {name: {method: values[where] for method, values in maps.items()} for name, maps in self.maps.items()},
-            self.consensus.of(where),
-        )
-
     def overview(self) -> pd.DataFrame:
         """Return each image's class, what it is called, every network's confidence in that, and how far maps agree."""
         confidence = {f"{name}, %": (100 * values).round(1) for name, values in self.probability.items()}
         classes = {"class": self.images["label"].tolist(), "called": self.images["called"].tolist()}
         return pd.DataFrame({**classes, **confidence, "agreement": self.consensus.agreement.round(2)})
 
-    def sheet(self, network: str, title: str = "", methods: Sequence[str] | None = None) -> Figure:
-        """Draw the images, one network's maps, and the consensus where there are several networks.
-
-        methods: those shown; by default all.
-        """
-        shown = self.maps[network] if methods is None else {name: self.maps[network][name] for name in methods}
-        columns = {method.replace("_", " "): maps for method, maps in shown.items()}
+    def sheet(self, network: str, title: str = "") -> Figure:
+        """Draw the images, one network's maps by every method, and the consensus where there are several networks."""
+        columns = {method.replace("_", " "): maps for method, maps in self.maps[network].items()}
         if len(self.maps) > 1:
             columns["consensus"] = self.consensus.map
         return self._sheet(columns, title or network)
@@ -130,11 +114,10 @@ def choose(
 
 def choose_by_class(
     data: Dataset, networks: dict[str, Classifier], predictions: Path, methods: list[str], count: int, seed: int
-) -> Gallery:
-    """Build a gallery of `count` test images of every class, the tumour-free one too; otherwise like `choose`."""
-    groups = candidates(data, predictions, list(networks)).groupby("label")
-    images = pd.concat([choose_right_and_wrong(rows, count, seed) for _, rows in groups], ignore_index=True)
-    return build(data, images, networks, predictions, methods)
+) -> Iterator[tuple[str, Gallery]]:
+    """Build a gallery of every class that has test images, the tumour-free one too; otherwise like `choose`."""
+    for label, images in candidates(data, predictions, list(networks)).groupby("label"):
+        yield str(label), build(data, choose_right_and_wrong(images, count, seed), networks, predictions, methods)
 
 
 def check() -> Params:
@@ -169,6 +152,7 @@ def score_table(explain: dict[str, Any]) -> pd.DataFrame:
             cells |= {"chance, %": round(100 * row["rma"]["chance"], 1), POINTING: interval(row["pointing_game"])}
             if method in faithfulness:
                 cells["ROAD, points"] = interval(faithfulness[method]["road"])
-                cells["randomisation check"] = verdict(faithfulness[method]["randomisation"])
+                passed = faithfulness[method]["randomisation"]["passed"]
+                cells["survives randomisation"] = "yes" if passed else "no"
             rows.append(cells)
     return pd.DataFrame(rows)

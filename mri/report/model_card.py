@@ -15,7 +15,7 @@ from mri.base.params import Params
 from mri.report import rendering
 from mri.report.findings import findings
 from mri.report.metrics import collect
-from mri.report.tables import weakest
+from mri.report.tables import weakest_class
 
 MARKDOWN, PAGE = "model_card.md", "model_card.html"
 
@@ -50,7 +50,7 @@ def markdown(params: Params, content: dict[str, Any]) -> str:
         "synthetic": params.data.source == "phantom",
         "name": winner,
         "evaluation": evaluation,
-        "weakest": weakest(evaluation) if evaluation else None,
+        "weakest": weakest_class(evaluation) if evaluation else None,
         "confusions": confusions(evaluation["test"]["confusion"], params.data.classes) if evaluation else [],
         "findings": findings(content["summary"], content["explain"], content["consensus"]),
         "reference_standard": REFERENCE_STANDARD.get(params.data.source, "As given by the source."),

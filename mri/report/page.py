@@ -13,11 +13,11 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from mri.base.params import Params
-from mri.report import charts, external, rendering
+from mri.report import charts, rendering
 from mri.report.findings import findings
 from mri.report.metrics import collect
 from mri.report.sheets import save
-from mri.report.tables import weakest
+from mri.report.tables import weakest_class
 
 PICTURES = {".png": "image/png", ".jpg": "image/jpeg"}
 NO_VIEWER: dict[str, Any] = {"images": []}
@@ -37,11 +37,10 @@ def write(params: Params, metrics: Path, plots: Path, out: Path, viewer: dict[st
     content |= {
         "params": params.model_dump(mode="json"),
         "synthetic": params.data.source == "phantom",
-        "weakest": weakest(winner) if winner else None,
+        "weakest": weakest_class(winner) if winner else None,
         "colours": charts.colours(list(content["summary"]["models"])),
         "findings": findings(content["summary"], content["explain"], content["consensus"]),
         "viewer": viewer,
-        "external": external.section(metrics),
         "pictures": pictures(plots) | {f"charts/{name}": chart_uris[f"charts/{name}"] for name in figures},
     }
     (out / "report.html").write_text(rendering.render(content, "report.html"), encoding="utf-8")
@@ -57,13 +56,6 @@ def draw(content: dict[str, Any], plots: Path, classes: list[str]) -> dict[str, 
         figures["confidence/reliability"] = charts.reliability(reliability)
     if (risk := _table(plots / "summary/risk_coverage.csv")) is not None:
         figures["confidence/abstaining"] = charts.abstaining(risk)
-    if (by_patient := _table(plots / "summary/patients.csv")) is not None:
-        of_winner = by_patient[by_patient["architecture"] == content["summary"]["winner"]].fillna({"series": ""})
-        figures["origin/patients"] = charts.patients(of_winner, classes)
-    if (curve := _table(plots / "summary/roc.csv")) is not None:
-        figures["screening/roc"] = charts.screening(curve)
-    if (curve := _table(plots / "summary/decision.csv")) is not None:
-        figures["screening/decision"] = charts.decision(curve)
     for name, scores in content["evaluate"].items():
         figures[f"confusion/{name}"] = charts.confusion(scores["test"]["confusion"], classes, name)
     files = {name: plots / f"robustness/{name}.csv" for name in content["robustness"]}

@@ -7,15 +7,7 @@ from typing import Any
 
 import jinja2
 
-from mri.report.tables import (
-    best_classifier,
-    contamination,
-    interval,
-    missed,
-    verdict,
-    weakest,
-    worst,
-)
+from mri.report.tables import best_classifier, contamination, interval, missed, weakest_class
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -29,18 +21,7 @@ def render(content: dict[str, Any], template: str) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    filters = (
-        percent,
-        p_value,
-        words,
-        interval,
-        missed,
-        worst,
-        contamination,
-        verdict,
-        weakest,
-        best_classifier,
-    )
+    filters = (percent, p_value, words, interval, missed, contamination, weakest_class, best_classifier)
     environment.filters |= {function.__name__: function for function in filters}
     return environment.get_template(template).render(content)
 

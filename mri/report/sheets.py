@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import matplotlib
@@ -24,7 +23,6 @@ COLOURS = ListedColormap(colours() / 255)
 OUTLINE = "cyan"  # of tumours
 NOTHING: Mapping[str, list[str]] = {}
 OPACITY = 0.55  # of a map over its scan
-CELL, LEFT, TOP, BOTTOM = 1.75, 0.7, 0.65, 0.75  # inches: a picture, and the sheet's margins
 
 
 def save(figure: Figure, path: Path, dpi: int = 72) -> None:
@@ -46,19 +44,6 @@ def named(data: str, source: str) -> str:
     return f"{data} (synthetic images)" if source == "phantom" else data
 
 
-@dataclass(frozen=True)
-class Panel:
-    """A column of a sheet: scans, uint8 (N, S, S), with tumours' outlines, bool (N, S, S), and raw maps over them.
-
-    below: (N,), a text below each; none where empty.
-    """
-
-    pixels: np.ndarray
-    masks: np.ndarray
-    maps: np.ndarray | None = None
-    below: Sequence[str] = ()
-
-
 def explanation_sheet(
     pixels: np.ndarray,
     masks: np.ndarray,
@@ -69,52 +54,32 @@ def explanation_sheet(
 ) -> Figure:
     """Draw one row per image: the scan with the tumour's outline, then the maps of every column over the scan.
 
-    pixels: uint8 (N, S, S). masks: bool (N, S, S). maps: {column: (N, S, S)}, raw. below: {column: (N,)}, texts below
-    the maps. As `panels` draws them.
+    pixels: uint8 (N, S, S). masks: bool (N, S, S). maps: {column: (N, S, S)}, raw. Colour runs from 0 to the map's own
+    maximum, nothing is cut off or sharpened; opacity is constant. below: {column: (N,)}, the text below each map.
     """
-    columns = {name: Panel(pixels, masks, values, below.get(name, ())) for name, values in maps.items()}
-    return panels({"scan": Panel(pixels, masks), **columns}, captions, title)
-
-
-def panels(columns: dict[str, Panel], captions: list[str], title: str) -> Figure:
-    """Draw one row per image, with its caption, and one column per panel.
-
-    Colour runs from 0 to the map's own maximum, nothing is cut off or sharpened; opacity is constant.
-    """
-    gap = 0.22 if any(panel.below for panel in columns.values()) else 0.05
-    figure, axes = _grid(len(captions), len(columns), gap)
-    for axis, caption in zip(axes[:, 0], captions, strict=True):
-        axis.set_ylabel(caption, fontsize=7)
-    for column, (name, panel) in zip(axes.T, columns.items(), strict=True):
-        column[0].set_title(name, fontsize=8)
-        for row, axis in enumerate(column):
-            _scan(axis, panel.pixels[row], panel.masks[row])
-            if panel.maps is not None:
-                values = panel.maps[row]
-                axis.imshow(values, cmap=COLOURS, alpha=OPACITY, vmin=0, vmax=values.max() or 1)
-        for axis, text in zip(column, panel.below, strict=False):
+    rows, columns = len(pixels), 1 + len(maps)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(1.9 * columns, (2.0 if below else 1.85) * rows + 1), squeeze=False, layout="constrained"
+    )
+    for row in range(rows):
+        _scan(axes[row, 0], pixels[row], masks[row])
+        axes[row, 0].set_ylabel(captions[row], fontsize=7)
+        for column, values in enumerate(maps.values(), start=1):
+            _scan(axes[row, column], pixels[row], masks[row])
+            axes[row, column].imshow(values[row], cmap=COLOURS, alpha=OPACITY, vmin=0, vmax=values[row].max() or 1)
+    for column, name in enumerate(maps, start=1):
+        for axis, text in zip(axes[:, column], below.get(name, ()), strict=False):
             axis.set_xlabel(text, fontsize=7, labelpad=2)
-    _colour_bar(figure, any(panel.masks.any() for panel in columns.values()))
-    figure.suptitle(title, fontsize=10, y=1 - 0.1 / figure.get_size_inches()[1], va="top")
+    for axis, name in zip(axes[0], ["scan", *maps], strict=True):
+        axis.set_title(name, fontsize=8)
+    _colour_bar(figure, axes, bool(masks.any()))
+    figure.suptitle(title, fontsize=10)
     return figure
 
 
-def _grid(rows: int, columns: int, gap: float) -> tuple[Figure, np.ndarray]:
-    """Return a figure and its axes, (rows, columns), at fixed places: matplotlib's layouts take seconds for so many.
-
-    gap: between rows, in inches.
-    """
-    width, height = LEFT + columns * (CELL + 0.05), TOP + rows * (CELL + gap) + BOTTOM
-    margins = {"left": LEFT / width, "right": 1, "top": 1 - TOP / height, "bottom": BOTTOM / height}
-    spaces = {"wspace": 0.05 / CELL, "hspace": gap / CELL}
-    return plt.subplots(rows, columns, figsize=(width, height), squeeze=False, gridspec_kw=margins | spaces)
-
-
-def _colour_bar(figure: Figure, outlined: bool) -> None:
+def _colour_bar(figure: Figure, axes: np.ndarray, outlined: bool) -> None:
     """Draw the palette below all maps, opaque: on the sheet, colours are blended with the scan."""
-    height = figure.get_size_inches()[1]
-    place = figure.add_axes((0.3, (BOTTOM - 0.35) / height, 0.4, 0.1 / height))
-    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), cax=place, orientation="horizontal")
+    bar = figure.colorbar(ScalarMappable(cmap=COLOURS), ax=axes, location="bottom", shrink=0.4, aspect=40, pad=0.01)
     bar.set_ticks([0, 1], labels=["0", "the map's maximum"])
     bar.ax.tick_params(labelsize=7)
     outline = f"; {OUTLINE}: the tumour's outline" if outlined else ""
@@ -194,29 +159,4 @@ def duplicate_sheet(pixels: np.ndarray, index: pd.DataFrame, pairs: pd.DataFrame
             fontsize=6,
         )
     figure.suptitle(f"{title}: {len(shown)} of {len(pairs):,} pairs", fontsize=10)
-    return figure
-
-
-def suspect_sheet(pixels: np.ndarray, rows: np.ndarray, suspects: pd.DataFrame, most: int = 20) -> Figure:
-    """Draw the clearest suspicious images of every reason, `most` each, with id, label and the class preferred to it.
-
-    pixels: uint8 (N, S, S). rows: int (K,), of `suspects`, which has columns id, label, reason, other and score and at
-    least one row.
-    """
-    columns = 10
-    parts = [part.head(most) for _, part in suspects.assign(row=rows).groupby("reason", sort=False)]
-    heights = [math.ceil(len(part) / columns) for part in parts]
-    figure = plt.figure(figsize=(1.5 * columns, 1.9 * sum(heights) + 0.4 * len(parts)), layout="constrained")
-    sections = np.atleast_1d(np.array(figure.subfigures(len(heights), 1, height_ratios=heights)))
-    for section, part, height in zip(sections, parts, heights, strict=True):
-        reason = part["reason"].iloc[0]
-        total = int((suspects["reason"] == reason).sum())
-        section.suptitle(f"suspicious, {reason.replace('_', ' ')}: {len(part)} of {total}", fontsize=9)
-        axes = section.subplots(height, columns, squeeze=False)
-        for axis in axes.flat:
-            axis.axis("off")
-        for axis, image in zip(axes.flat, part.itertuples(), strict=False):
-            axis.imshow(pixels[image.row], cmap="gray", vmin=0, vmax=255)
-            doubt = f", rather {image.other}?" if image.other else ""
-            axis.set_title(f"{image.id.rsplit('/', 1)[-1]}\n{image.label}{doubt}", fontsize=6)
     return figure

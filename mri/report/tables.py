@@ -33,35 +33,16 @@ def best_classifier(baselines: dict[str, Any]) -> tuple[str, Any]:
     return max(baselines.items(), key=lambda item: item[1]["macro_f1"]["value"])
 
 
-def worst(scores: dict[str, Any]) -> str:
-    """Format the recall of the worst group; "" where no group is large enough."""
-    return interval(scores["worst_group"]) if "worst_group" in scores else ""
+def weakest_class(evaluation: dict[str, Any]) -> dict[str, Any]:
+    """Return {name, recall, support} of the class with the lowest recall on test images.
 
-
-def weakest(evaluation: dict[str, Any]) -> dict[str, Any]:
-    """Return {kind, name, recall, support}: what is recognised least of the test images.
-
-    The worst group of a class and a series or source ("glioma of series B"), or where none is large enough the weakest
-    class. evaluation: metrics/details/evaluate/ARCH.json. recall: {value, low, high}. support: images.
+    evaluation: metrics/details/evaluate/ARCH.json. recall: {value, low, high}.
     """
     test = evaluation["test"]
-    if "worst_group" in test:
-        cell = test["worst_group"]
-        name = f"{cell['class']} of {cell['by']} {cell['name']}"
-        return {"kind": "worst group", "name": name, "recall": cell, "support": cell["n"]}
     name = min(test["per_class"], key=lambda label: test["per_class"][label]["recall"])
     low, high = test["intervals"]["per_class"][name]["recall"]
     row = test["per_class"][name]
-    recall = {"value": row["recall"], "low": low, "high": high}
-    return {"kind": "weakest class", "name": name, "recall": recall, "support": row["support"]}
-
-
-def verdict(check: dict[str, Any]) -> str:
-    """Return a randomisation check's verdict: "passed", "failed" or "undecided".
-
-    Runs of older code wrote only whether it was passed, without an interval.
-    """
-    return check["verdict"] if "verdict" in check else "passed" if check["passed"] else "failed"
+    return {"name": name, "recall": {"value": row["recall"], "low": low, "high": high}, "support": row["support"]}
 
 
 def interval(score: Estimate | float) -> str:

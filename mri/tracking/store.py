@@ -99,14 +99,5 @@ def register(client: MlflowClient, run_id: str, name: str, alias: str) -> None:
     client.set_registered_model_alias(name, alias, versions[0].version)
 
 
-def refusal(uri: str, error: Exception) -> str | None:
-    """Return, for a server that refused the token, which variable holds it; None for another error."""
-    if getattr(error, "error_code", "") not in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
-        return None
-    if uri == os.environ.get("MLFLOW_TRACKING_URI"):
-        return f"{uri} refuses the token in $MLFLOW_TRACKING_TOKEN (or $MLFLOW_TRACKING_PASSWORD)"
-    return f"{uri} refuses the token in $DAGSHUB_USER_TOKEN"
-
-
 def in_one_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0][:200]

@@ -8,6 +8,7 @@ as DVC writes a stage's entry after the stage.
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,7 @@ def sync(uri: str, local: MlflowClient, experiment: str) -> tuple[int, list[str]
         try:
             server, target = store.connect(uri)
         except Exception as error:  # whatever MLflow raises
-            unusable = f"{uri} can't be used; the runs are kept, repeat `make sync` ({store.in_one_line(error)})"
-            raise UserError(store.refusal(uri, error) or unusable) from None
+            raise UserError(_unusable(uri, error)) from None
         for run in local.search_runs([experiment], max_results=ALL, order_by=["attributes.start_time ASC"]):
             try:
                 copied += _copy(run, local, server, target)
@@ -106,6 +106,14 @@ def _answers(server: MlflowClient) -> bool:
     except Exception:  # whatever MLflow raises
         return False
     return True
+
+
+def _unusable(uri: str, error: Exception) -> str:
+    if getattr(error, "error_code", "") not in ("UNAUTHENTICATED", "PERMISSION_DENIED"):
+        return f"{uri} can't be used; the runs are kept, repeat `make sync` ({store.in_one_line(error)})"
+    if uri == os.environ.get("MLFLOW_TRACKING_URI"):
+        return f"{uri} refuses the token in $MLFLOW_TRACKING_TOKEN (or $MLFLOW_TRACKING_PASSWORD)"
+    return f"{uri} refuses the token in $DAGSHUB_USER_TOKEN"
 
 
 def attach_lock(local: MlflowClient, experiment: str) -> None:

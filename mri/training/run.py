@@ -7,9 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 from mri.base.errors import UserError
 from mri.base.files import sha256
-from mri.base.params import ArchitectureSpec, Params, Train
+from mri.base.params import ArchitectureSpec, Params
 from mri.base.paths import SPLITS, TEACHER
-from mri.base.timing import time_left
 from mri.data import dataset
 from mri.networks import models
 from mri.networks.weights import initialise
@@ -77,17 +76,12 @@ def train_network(
     data = dataset.read(SPLITS, classes)
     model = models.build(spec, len(classes), derived_seed(params.train.seed, "weights"))
     started_from = initialise(model, params.train.weights)
-    training = data.part("train")
-    outlines = data.outlines(training.index)
-    if params.train.look and not model.is_linear_head:
-        print(f"train.look has no effect: {spec.name} has no linear head, so no Grad-CAM in closed form", flush=True)
-    trainer = Trainer(model, training, data.part("val"), params.train, teacher, outlines)
+    trainer = Trainer(model, data.part("train"), data.part("val"), params.train, teacher)
     checkpoint = Checkpoint(identity(params, stage, spec, started_from, teacher is not None))
 
     def report(row: Row) -> None:
         record.metrics({"epoch": row}, step=int(row["epoch"]))
-        left = time_left(stage if stage == "teacher" else f"{stage}@{spec.name}", _seconds_left(row, params.train))
-        print(f"{spec.name} {_line(row)}{left}", flush=True)
+        print(f"{spec.name} {_line(row)}", flush=True)
 
     history = trainer.fit(checkpoint, report)
     if distributed.rank():
@@ -112,12 +106,6 @@ def identity(params: Params, stage: str, spec: ArchitectureSpec, started_from: s
         "classes": params.data.classes,
         "data": dataset.version(SPLITS),
     }
-
-
-def _seconds_left(row: Row, settings: Train) -> float:
-    """Return the seconds that the epochs after `row` take: their time is proportional to the area of an image."""
-    sizes = [phase.size for phase in settings.phases for _ in range(phase.epochs)]
-    return row["seconds"] * sum((size / row["size"]) ** 2 for size in sizes[int(row["epoch"]) :])
 
 
 def _line(row: Row) -> str:

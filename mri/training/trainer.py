@@ -21,20 +21,16 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from mri.base.errors import UserError
-from mri.base.params import Phase, Train
+from mri.base.params import Augmentation, Phase, Train
 from mri.data.dataset import Part, batches
-from mri.inference.gradcam import Cells
 from mri.networks.models import Classifier
 from mri.networks.predict import to_tensor
 from mri.training import distributed
-from mri.training.augmentation import Labels, augment, mix
+from mri.training.augmentation import augment, mix
 from mri.training.checkpoints import Checkpoint
-from mri.training.counterfactuals import Counterfactuals
 from mri.training.distillation import Teacher, distillation_loss
-from mri.training.looking import class_evidence, look_loss, tumour_in_cells
 from mri.training.norm_silu import join_norm_and_silu
 from mri.training.precision import autocast, choose_dtype
-from mri.training.sampling import draw, frequencies
 
 HISTORY = ["epoch", "size", "lr", "train_loss", "val_loss", "val_accuracy", "val_macro_f1", "images_per_s", "seconds"]
 
@@ -96,30 +92,20 @@ class Trainer:
     highest validation macro-F1.
     """
 
-    def __init__(
-        self,
-        model: Classifier,
-        train: Part,
-        val: Part,
-        settings: Train,
-        teacher: Teacher | None = None,
-        outlines: np.ndarray | None = None,
-    ):
-        """Prepare a training. outlines: bool (N, S, S), of the tumours in the training images, empty where unknown."""
+    def __init__(self, model: Classifier, train: Part, val: Part, settings: Train, teacher: Teacher | None = None):
         self.train, self.val, self.settings, self.teacher = train, val, settings, teacher
-        self.outlines = np.broadcast_to(np.False_, train.pixels.shape) if outlines is None else outlines
-        self.counterfactuals = Counterfactuals(train, self.outlines, settings.augment.counterfactual)
+        self.augment = settings.augment if teacher is None else _augmentation_of_student(settings)
         self.device = distributed.device()
         torch.backends.cudnn.deterministic = True  # so that GPUs too give the same weights again
         self.model = model.to(self.device).to(memory_format=torch.channels_last)
         if self.device.type == "cpu":  # its benefit was measured on CPUs only
             join_norm_and_silu(self.model)
-        self.parallel = distributed.parallel(_FeaturesAndLogits(self.model))
+        self.parallel = distributed.parallel(self.model)
         self.average = AveragedModel(self.model, multi_avg_fn=_average(settings.ema), use_buffers=True)
         self.optimiser = _optimiser(self.model, settings)
         self.classes = int(max(train.labels.max(), val.labels.max())) + 1
-        self.frequencies = frequencies(train.index, train.labels) if settings.balance else np.ones(len(train))
-        self.steps_per_epoch = max(1, int(self.frequencies.sum()) // settings.batch)
+        self.class_weights = _class_weights(train.labels, self.classes).to(self.device) if settings.balance else None
+        self.steps_per_epoch = max(1, len(train) // settings.batch)
         self.dtype = torch.float32
         self.history: list[dict[str, float]] = []
         self.best: dict[str, torch.Tensor] | None = None
@@ -205,37 +191,31 @@ class Trainer:
         ]
         return dict(zip(HISTORY, values, strict=True))
 
-    def _batches(self, epoch: int, phase: Phase) -> Iterator[tuple[torch.Tensor, list[Labels]]]:
-        """Yield augmented images (B, 1, size, size) of one epoch, in random order, and what they show."""
-        order = draw(self.frequencies, np.random.default_rng(derived_seed(self.settings.seed, "order", epoch)))
+    def _batches(self, epoch: int, phase: Phase) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield augmented images (B, 1, size, size) and target probabilities (B, C) of one epoch, in random order."""
+        order = np.random.default_rng(derived_seed(self.settings.seed, "order", epoch)).permutation(len(self.train))
         generator = torch.Generator(self.device).manual_seed(self._process_seed("augmentation", epoch))
-        random = np.random.default_rng(self._process_seed("counterfactuals", epoch))
-        mixed = 0.0 if self.teacher is None else self.settings.distillation.mixup
         full = list(batches(len(order), self.settings.batch))[: self.steps_per_epoch]  # batch norm wants full batches
         for batch in full:
             # Sorted for faster reading; the composition of a batch remains random.
             rows = distributed.share(np.sort(order[batch]))
-            pixels, outlines, classes = self.counterfactuals.apply(rows, random)
-            images, tumours = (to_batch(array, phase.size, self.device) for array in (pixels, outlines))
-            images, tumours = augment(images, tumours, self.settings.augment, generator)
-            labels = Labels(1.0, torch.from_numpy(classes).to(self.device), tumours)
-            yield mix(images, labels, mixed, generator)
+            images = to_batch(self.train.pixels[rows], phase.size, self.device)
+            targets = F.one_hot(torch.from_numpy(self.train.labels[rows]), self.classes).float().to(self.device)
+            yield mix(augment(images, self.augment, generator), targets, self.augment, generator)
 
     def _process_seed(self, purpose: str, epoch: int) -> int:
         """Return a seed for what each process draws for itself; the first has the seed of a single process."""
         rank = distributed.rank()
         return derived_seed(self.settings.seed, f"{purpose} of {rank}" if rank else purpose, epoch)
 
-    def _step(self, images: torch.Tensor, labels: list[Labels], epoch: int, index: int) -> float:
+    def _step(self, images: torch.Tensor, targets: torch.Tensor, epoch: int, index: int) -> float:
         self._set_lr(epoch - 1 + index / self.steps_per_epoch)
         self.model.train()
         images = images.contiguous(memory_format=torch.channels_last)
         self.optimiser.zero_grad(set_to_none=True)  # before activations take up memory
         with autocast(self.device, self.dtype):
-            features, logits = self.parallel(images)
-        loss = self._class_loss(logits.float(), images, labels)
-        if self.settings.look and self.model.is_linear_head:
-            loss = loss + self.settings.look * self._look_loss(features, labels)
+            logits = self.parallel(images)
+        loss = self._loss(logits.float(), images, targets)
         if not math.isfinite(loss.item()):
             raise TrainingError(
                 f"the loss became {loss.item()} in epoch {epoch}: lower train.lr (now {self.settings.lr}) or set "
@@ -247,22 +227,10 @@ class Trainer:
         self.average.update_parameters(self.model)
         return loss.item()
 
-    def _class_loss(self, logits: torch.Tensor, images: torch.Tensor, labels: list[Labels]) -> torch.Tensor:
+    def _loss(self, logits: torch.Tensor, images: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         smoothing, share = self.settings.label_smoothing, self.settings.distillation.share
-        loss = torch.stack(
-            [part.share * F.cross_entropy(logits, part.classes, label_smoothing=smoothing) for part in labels]
-        ).sum()
+        loss = F.cross_entropy(logits, targets, weight=self.class_weights, label_smoothing=smoothing)
         return loss if self.teacher is None else loss.lerp(distillation_loss(logits, self.teacher(images)), share)
-
-    def _look_loss(self, features: torch.Tensor, labels: list[Labels]) -> torch.Tensor:
-        weights, cells = self.model.linear_head.weight, Cells(*self.model.cells())
-        shape = (features.shape[2], features.shape[3])
-        losses = [
-            part.share
-            * look_loss(class_evidence(features, weights, part.classes), tumour_in_cells(part.outlines, shape, cells))
-            for part in labels
-        ]
-        return torch.stack(losses).sum()
 
     def _set_lr(self, epochs_done: float) -> None:
         settings = self.settings
@@ -300,15 +268,8 @@ class Trainer:
         self.dtype = torch.bfloat16 if state["bf16"] else torch.float32
 
 
-class _FeaturesAndLogits(nn.Module):
-    """A network whose forward pass, which is what runs distributed, returns its features too."""
-
-    def __init__(self, model: Classifier):
-        super().__init__()
-        self.model = model
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        return self.model.features_and_logits(images)
+def _augmentation_of_student(settings: Train) -> Augmentation:
+    return settings.augment.model_copy(update={"mixup": settings.distillation.mixup, "cutmix": 0.0})
 
 
 def _optimiser(model: nn.Module, settings: Train) -> torch.optim.Optimizer:
@@ -331,6 +292,12 @@ def _average(decay: float) -> Callable:
         torch._foreach_lerp_(averaged, current, 1 - min(decay, (1 + steps) / (10 + steps)))
 
     return update
+
+
+def _class_weights(labels: np.ndarray, classes: int) -> torch.Tensor:
+    """Return float32 (C,), inversely proportional to class frequency, 1 on average over the images."""
+    counts = np.bincount(labels, minlength=classes)
+    return torch.tensor(len(labels) / (np.maximum(counts, 1) * np.count_nonzero(counts)), dtype=torch.float32)
 
 
 def _plateaus(scores: list[float], patience: int) -> int:

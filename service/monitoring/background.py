@@ -16,7 +16,6 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mri.inference.drift import Reference
 from service.monitoring import drift, rollup
-from service.monitoring.prometheus import exposed
 from service.monitoring.store import Store
 from service.settings import Settings
 
@@ -54,8 +53,6 @@ class Background(threading.Thread):
         try:
             if self._store.lease("background", self._id, LEASE_SECONDS):
                 self._work()
-            else:
-                exposed().drift.set(0)  # the worker with the lease tells of alarms
         except (SQLAlchemyError, OSError) as error:
             logger.debug("the store can't be used: %s", error)
 
@@ -80,7 +77,6 @@ class Background(threading.Thread):
     def _compare_windows(self) -> None:
         if self._reference:
             drift.compare_new(self._store, self._reference, self._classes)
-            exposed().drift.set(len(drift.last_alarms(self._store, self._reference)))
 
     def _roll_up(self) -> None:
         """Start the next roll-up when it is due; end a running one that hangs."""

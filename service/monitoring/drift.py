@@ -1,4 +1,4 @@
-"""Compare windows of recorded predictions with the reference that the pipeline fitted, and estimate their accuracy."""
+"""Compare windows of recorded predictions with the reference that the pipeline fitted."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sqlalchemy.exc import IntegrityError
 
 from mri.inference.drift import Observations, Reference, alarms
 from mri.inference.package import REFERENCE, Package
-from service.monitoring.statistics import pick, stretches
 from service.monitoring.store import Store, requests, windows
 
 COLUMNS = ("id", "time", "label", "confidence", "statistics", "projection")
@@ -55,67 +54,23 @@ def compare_new(store: Store, reference: Reference, classes: list[str]) -> int:
     return count
 
 
-def last_alarms(store: Store, reference: Reference) -> list[str]:
-    """Return the signals above their threshold in both of the last two windows, whenever these were."""
-    last = _windows(store, reference, 1)
-    return last[0]["alarms"] if last else []
-
-
 def summary(store: Store, reference: Reference | None, since: float, until: float) -> dict[str, Any] | None:
     """Return the dashboard's figures: {model, window, waiting, alarms, windows: [{time, strengths, alarms}]}.
 
-    window: predictions in a window. waiting: those of the next window so far. alarms: see `last_alarms`. None without a
-    reference.
+    window: predictions in a window. waiting: those of the next window so far. alarms: signals above their threshold in
+    both of the last two windows, whenever these were. None without a reference.
     """
     if reference is None:
         return None
+    last = _windows(store, reference, 1)
     inside = (windows.c.time >= since) & (windows.c.time <= until)
     return {
         "model": reference.about["model"],
         "window": reference.window,
         "waiting": len(_next_rows(store, reference)),
-        "alarms": last_alarms(store, reference),
+        "alarms": last[0]["alarms"] if last else [],
         "windows": _windows(store, reference, 500, inside),
     }
-
-
-def estimate(store: Store, reference: Reference | None, since: float, until: float) -> dict[str, Any] | None:
-    """Estimate the accuracy of the reference's network without feedback.
-
-    {model, value, n, mean_error, largest_error, series}: value over n predictions, with the errors that the pipeline
-    measured (see `mri.inference.drift.Estimator`); series: a value for each of `statistics.stretches`. Values are None
-    where nothing was predicted; all is None without an estimator.
-    """
-    if reference is None or (estimator := reference.estimator) is None:
-        return None
-    starts = stretches(since, until)
-    right = sa.case((requests.c.confidence > estimator.threshold, 1), else_=0).label("right")
-    stretch = pick(requests.c.time, starts[1:], range(len(starts))).label("stretch")
-    inside = (requests.c.time >= since, requests.c.time <= until, requests.c.label.is_not(None))
-    rows = sa.select(stretch, right).where(*inside, *_same_training(requests, reference)).subquery()
-    query = sa.select(rows.c.stretch, sa.func.count().label("n"), sa.func.sum(rows.c.right).label("right"))
-    with store.begin() as connection:
-        found = {row.stretch: row for row in connection.execute(query.group_by(rows.c.stretch)).all()}
-    n, rightly = (sum(int(getattr(row, name)) for row in found.values()) for name in ("n", "right"))
-    return {
-        "model": reference.about["model"],
-        "value": rightly / n if n else None,
-        "n": n,
-        "mean_error": estimator.mean_error,
-        "largest_error": estimator.largest_error,
-        "series": [int(found[i].right) / found[i].n if i in found else None for i in range(len(starts))],
-    }
-
-
-def estimated_right(row: dict[str, Any], reference: Reference | None) -> bool | None:
-    """Return whether `estimate` counts a recorded prediction as right; None where it doesn't count it."""
-    if (
-        reference is None
-        or reference.estimator is None
-        or any(row.get(name) != reference.about[name] for name in TRAINING)
-    ):
-        return None
-    return row["confidence"] > reference.estimator.threshold
 
 
 def _next_rows(store: Store, reference: Reference) -> list[sa.Row]:

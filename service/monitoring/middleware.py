@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import logging
 import time
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from bentoml import metrics  # imports prometheus_client late enough to work with several processes
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from mri.data.images import ImageError
 from mri.inference.drift import image_statistics
 from service.context import image_id, is_start, request_id, state
-from service.monitoring import drift
-from service.monitoring.prometheus import exposed
 
 if TYPE_CHECKING:
     from service.monitoring.monitor import Monitor
     from service.predictor import ImageResult
 
-RECORDED = ("/predict", "/predict_batch", "/predict_series")
+RECORDED = ("/predict", "/predict_batch")
 
 logger = logging.getLogger("service.monitoring")
 
@@ -51,32 +51,33 @@ class RecordPredictions:
     def _record(self, scope: Scope, status: int, ms: float) -> None:
         """Record a request; never raises, as the request has been answered."""
         try:
-            image_rows = rows(scope, status, ms, self.monitor)
-            for row, shadow_pixels in image_rows:
-                if shadow_pixels is not None and self.monitor.shadow:
-                    self.monitor.shadow.put(row, shadow_pixels)
-                else:
-                    self.monitor.recorder.put(**row)
+            for row in rows(scope, status, ms, self.monitor):
+                self.monitor.recorder.put(**row)
                 self._count(row)
-            exposed().request_seconds.labels(image_rows[0][0]["model"] or "").observe(ms / 1e3)
         except Exception:
             logger.exception("a request can't be recorded")
             self.monitor.recorder.lost += 1
 
     def _count(self, row: dict[str, Any]) -> None:
-        counted, model = exposed(), row["model"] or ""
-        abstained = str(bool(row.get("abstain"))).lower()
-        counted.images.labels(model, row.get("label") or "", abstained, row.get("error") or "").inc()
-        counted.image_seconds.labels(model).observe(row["ms"] / 1e3 / row["images"])
-        if (right := drift.estimated_right(row, self.monitor.reference)) is not None:
-            counted.estimated.labels(model, str(right).lower()).inc()
-        counted.lost.set(self.monitor.recorder.lost)
+        images, seconds, lost = _metrics()
+        model, label = row.get("model") or "", row.get("label") or ""
+        images.labels(model, label, str(bool(row.get("abstain"))).lower(), row.get("error") or "").inc()
+        seconds.labels(model).observe(row["ms"] / 1e3)
+        lost.set(self.monitor.recorder.lost)
 
 
-def rows(scope: Scope, status: int, ms: float, monitor: Monitor) -> list[tuple[dict[str, Any], np.ndarray | None]]:
-    """Return the rows of one request, each with the input that the shadow is to be asked about, or None.
+@cache
+def _metrics() -> tuple[Any, Any, Any]:
+    """Return the metrics, made at the first request: prometheus_client must not be imported earlier."""
+    return (
+        metrics.Counter("mri_images", "Images by outcome", ["model", "label", "abstain", "error"]),
+        metrics.Histogram("mri_request_seconds", "Time from request to answer", ["model"]),
+        metrics.Gauge("mri_rows_lost", "Rows that could not be recorded", multiprocess_mode="livesum"),
+    )
 
-    In a batch there is one for each image, with an id of its own.
+
+def rows(scope: Scope, status: int, ms: float, monitor: Monitor) -> list[dict[str, Any]]:
+    """Return the rows of one request; in a batch, one for each image, with an id of its own.
 
     This removes the results, with their images and features, from the request: BentoML keeps every request, answered or
     not, until its timeout is over. Under load that would be a gigabyte.
@@ -84,22 +85,19 @@ def rows(scope: Scope, status: int, ms: float, monitor: Monitor) -> list[tuple[d
     shared, name = state(scope), request_id(scope)
     model = shared.get("model")
     version = monitor.predictor.package.version(model) if model else None
-    results, again = shared.pop("predictions", []), shared.pop("again", False)
     common = {"time": time.time(), "route": scope["path"], "ms": ms, "model": model, "model_version": version}
-    common["images"] = len(results) or 1
+    results, again = shared.pop("predictions", []), shared.pop("again", False)
     if status != 200 or not results:
         error = shared.get("error") or (None if status < 400 else "internal_error")
-        return [(common | {"request_id": name, "status": status, "error": error, "images": 1}, None)]
-    single = scope["path"] != "/predict_batch"  # of a series the verdict, with its key slice
-    is_default = model == monitor.predictor.package.default
-    image_rows: list[tuple[dict[str, Any], np.ndarray | None]] = []
+        return [common | {"request_id": name, "status": status, "error": error}]
+    single = scope["path"] == "/predict"
+    image_rows = []
     for i, result in enumerate(results):
         row = common | {"request_id": name if single else image_id(scope, i), "status": status}
         if isinstance(result, ImageError):
-            image_rows.append((row | {"status": 422, "error": "unreadable_image"}, None))
+            image_rows.append(row | {"status": 422, "error": "unreadable_image"})
         else:
-            shadow_pixels = result.shadow_pixels if is_default and not again else None
-            image_rows.append((row | prediction_columns(result, monitor, again), shadow_pixels))
+            image_rows.append(row | prediction_columns(result, monitor, again))
     return image_rows
 
 
@@ -111,6 +109,7 @@ def prediction_columns(result: ImageResult, monitor: Monitor, again: bool) -> di
     opinion, reference = result.opinion, monitor.reference
     counts = reference is not None and reference.about["model"] == opinion.model and not again
     projection = reference.project(opinion.pooled[None])[0] if reference and counts else np.empty(0)
+    strangeness = opinion.score / opinion.threshold if opinion.score is not None and opinion.threshold else None
     return {
         "data_version": monitor.predictor.about["data_version"],
         "label": opinion.label,
@@ -119,7 +118,7 @@ def prediction_columns(result: ImageResult, monitor: Monitor, again: bool) -> di
         "set": opinion.members,
         "abstain": bool(result.reasons),
         "reasons": [reason.code for reason in result.reasons],
-        "unlike_training": opinion.score - opinion.threshold,
+        "unlike_training": strangeness,
         "width": result.width,
         "height": result.height,
         "milliseconds": {part: round(value, 3) for part, value in result.milliseconds.items()},

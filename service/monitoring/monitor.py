@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from fastapi import APIRouter, Query
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
 from sqlalchemy.exc import SQLAlchemyError
-from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse
-from starlette.routing import Route
 
-from service.errors import StoreUnavailableError, wrong_fields
+from service.errors import StoreUnavailableError
 from service.limits import Slots
-from service.monitoring import drift, shadow, statistics
+from service.monitoring import drift, statistics
 from service.monitoring.background import Background
 from service.monitoring.recorder import Recorder
-from service.monitoring.shadow import Shadow
-from service.monitoring.store import Store, started_in
+from service.monitoring.store import Store
 from service.predictor import Predictor
-from service.schemas import MonitoringQuery
+from service.schemas import REFUSALS
 from service.settings import Settings
 
 STATIC = Path(__file__).parent / "static"
@@ -39,17 +35,13 @@ UNAVAILABLE = "the monitoring store can't be used at the moment: try again later
 
 
 class Monitor:
-    """The monitoring of one worker: the store, the recorder, the shadow and the background work."""
+    """The monitoring of one worker: the store, the recorder and the background work."""
 
     def __init__(self, predictor: Predictor, settings: Settings):
         self.predictor = predictor
         self.reference = drift.load(predictor.package)
         self.store = Store(settings.monitoring_url)
         self.recorder = Recorder(self.store)
-        self.shadow: Shadow | None = None
-        if settings.shadow:
-            self.shadow = Shadow(started_in() / settings.shadow, predictor.package.classes, self.recorder)
-            predictor.shadow_size = self.shadow.size
         self._settings = settings
         self._background: Background | None = None
         # {(hours, model): (until when it is valid, summary)}
@@ -62,15 +54,11 @@ class Monitor:
         classes = self.predictor.package.classes
         self._background = Background(self.store, self._settings, self.reference, classes)
         self._background.start()
-        if self.shadow:
-            self.shadow.start()
 
     def stop(self) -> None:
         """Write the rows that wait, and stop."""
         if self._background:
             self._background.stop()
-        if self.shadow:
-            self.shadow.stop()
         self.recorder.close()
 
     async def feedback(self, request_id: str, label: str) -> bool:
@@ -119,30 +107,36 @@ class Monitor:
             figures = statistics.summary(self.store, since, until, model)
             lost = self.store.lost()
             windows = drift.summary(self.store, self.reference, since, until)
-            estimate = drift.estimate(self.store, self.reference, since, until)
-            compared = shadow.summary(self.store, self.shadow, since, until, model)
         except (SQLAlchemyError, OSError):
             raise StoreUnavailableError(UNAVAILABLE) from None
         about = {name: self.predictor.about[name] for name in ("dataset", "data_version", "synthetic")}
-        beside = {"drift": windows, "estimate": estimate, "shadow": compared}
-        return {**about, "packaged": list(self.predictor.about["models"]), "lost": lost, **figures, **beside}
+        return {**about, "packaged": list(self.predictor.about["models"]), "lost": lost, **figures, "drift": windows}
 
-    def routes(self) -> list[Route]:
+    def router(self) -> APIRouter:
         """Return the routes of the dashboard, its files, and its figures as JSON."""
-        files = [Route(f"/monitoring/{name}", _file(STATIC / name, kind)) for name, kind in FILES.items()]
-        return [
-            Route("/api/monitoring", self._figures),
-            Route("/monitoring", _file(STATIC / "index.html", "text/html")),
-            *files,
-        ]
+        router = APIRouter()
 
-    async def _figures(self, request: Request) -> JSONResponse:
-        try:
-            asked = MonitoringQuery.model_validate(dict(request.query_params))
-        except ValidationError as error:
-            raise wrong_fields(error, MonitoringQuery) from None
-        return JSONResponse(await self.summary(asked.hours, asked.model))
+        @router.get("/api/monitoring", responses=REFUSALS)
+        async def monitoring(
+            hours: Annotated[float, Query(gt=0, le=24 * 366, description="how far to look back")] = 24,
+            model: Annotated[str, Query(max_length=64, description="the network; all when left out")] = "",
+        ) -> dict[str, Any]:
+            """Return counts, latencies, classes, confidence, drift, accuracy and recent errors of the last hours."""
+            return await self.summary(hours, model)
+
+        @router.get("/monitoring", include_in_schema=False)
+        def page() -> FileResponse:
+            return FileResponse(STATIC / "index.html", media_type="text/html")
+
+        for name, kind in FILES.items():
+            router.add_api_route(
+                f"/monitoring/{name}", _file(STATIC / name, kind), include_in_schema=False, response_class=FileResponse
+            )
+        return router
 
 
-def _file(path: Path, kind: str) -> Callable[[Request], FileResponse]:
-    return lambda request: FileResponse(path, media_type=kind)
+def _file(path: Path, kind: str) -> Any:
+    def file() -> FileResponse:
+        return FileResponse(path, media_type=kind)
+
+    return file

@@ -6,7 +6,6 @@ import logging
 import queue
 import threading
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -23,9 +22,6 @@ RETRY_SECONDS = 1.0
 # How long rows that wait may take when the service stops; and one attempt to write, at most: SQLite's timeout.
 LAST_SECONDS, ATTEMPT_SECONDS = 5.0, 5.0
 
-Row = dict[str, Any]
-Write = Callable[[list[Row]], None]
-
 logger = logging.getLogger("service.monitoring")
 
 
@@ -39,7 +35,7 @@ class Recorder:
         self.store = store
         self.lost = 0
         self._reported = 0
-        self._rows: queue.Queue[Row] = queue.Queue(max_waiting)
+        self._rows: queue.Queue[dict[str, Any]] = queue.Queue(max_waiting)
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._until = float("inf")
@@ -53,11 +49,6 @@ class Recorder:
             self._rows.put_nowait(dict.fromkeys(COLUMNS[1:]) | row)
         except queue.Full:
             self._lose(1)
-
-    def amend(self, request_id: str, **columns: Any) -> None:
-        """Set columns of a row that was put before. Never waits, never raises; dropped where too many rows wait."""
-        with suppress(queue.Full):
-            self._rows.put_nowait({"request_id": request_id} | columns)
 
     def flush(self, seconds: float) -> bool:
         """Wait until all rows taken so far are written; return False when that takes longer."""
@@ -90,27 +81,26 @@ class Recorder:
     def _run(self) -> None:
         while not (self._stop.is_set() and self._rows.empty()):
             batch = self._collect()
-            rows, amendments = _merged(batch)
-            self._write(self.store.insert, rows)
-            self._write(self.store.amend, amendments)
+            if batch:
+                self._write(batch)
             for _ in batch:
                 self._rows.task_done()
             self._report_lost()
 
-    def _collect(self) -> list[Row]:
+    def _collect(self) -> list[dict[str, Any]]:
         """Return the rows of COLLECT_SECONDS, BATCH at most. Waking for each would slow predictions down."""
         self._stop.wait(COLLECT_SECONDS)
-        batch: list[Row] = []
+        batch: list[dict[str, Any]] = []
         with suppress(queue.Empty):
             while len(batch) < BATCH:
                 batch.append(self._rows.get_nowait())
         return batch
 
-    def _write(self, write: Write, rows: list[Row]) -> None:
-        """Write rows; try again while the store is locked, full or away, but not for long when stopping."""
-        while rows and not self._try_to_write(write, rows):
+    def _write(self, batch: list[dict[str, Any]]) -> None:
+        """Write a batch; try again while the store is locked, full or away, but not for long when stopping."""
+        while not self._try_to_write(batch):
             if time.monotonic() > self._until:
-                lost = sum(map(_is_whole, rows)) + self._drop()
+                lost = len(batch) + self._drop()
                 self._lose(lost)
                 logger.error("the store can't be used: %d rows are lost", lost)
                 return
@@ -122,23 +112,24 @@ class Recorder:
         count = 0
         with suppress(queue.Empty):
             while True:
-                count += _is_whole(self._rows.get_nowait())
+                self._rows.get_nowait()
                 self._rows.task_done()
+                count += 1
         return count
 
-    def _try_to_write(self, write: Write, rows: list[Row]) -> bool:
+    def _try_to_write(self, rows: list[dict[str, Any]]) -> bool:
         """Return whether the rows are done: written, or dropped because no database would take them."""
         try:
-            write(rows)
+            self.store.insert(rows)
         except (SQLAlchemyError, OSError) as error:
             if not _is_about_row(error):
                 self._warn(error)
                 return False
             if len(rows) == 1:
-                self._lose(_is_whole(rows[0]))
+                self._lose(1)
                 logger.error("a row can't be written (%s)", type(error).__name__)
             for row in rows if len(rows) > 1 else ():  # one bad row must not keep the others from being written
-                self._write(write, [row])
+                self._write([row])
             return True
         if self._failing:
             logger.warning("the store works again")
@@ -158,27 +149,6 @@ class Recorder:
             with suppress(SQLAlchemyError, OSError):
                 self.store.count_lost(lost - self._reported)
                 self._reported = lost
-
-
-def _is_whole(row: Row) -> bool:
-    """Return whether a row was put; an amendment has a few columns only."""
-    return "time" in row
-
-
-def _merged(batch: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Return the rows of a batch, with its amendments to them, and its amendments to rows of earlier batches."""
-    rows: list[Row] = []
-    amendments: list[Row] = []
-    known: dict[str, Row] = {}
-    for row in batch:
-        if _is_whole(row):
-            rows.append(row)
-            known[row["request_id"]] = row
-        elif row["request_id"] in known:
-            known[row["request_id"]].update(row)
-        else:
-            amendments.append(row)
-    return rows, amendments
 
 
 def _is_about_row(error: Exception) -> bool:

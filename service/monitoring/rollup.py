@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from mri.base.errors import UserError
 from mri.tracking.run import flatten
-from mri.tracking.store import in_one_line, refusal, tracking_uri
+from mri.tracking.store import in_one_line, tracking_uri
 from service.monitoring.statistics import accuracy, by_model, counts, figures, sample
 from service.monitoring.store import WAITS, Store, requests, rollups
 from service.settings import Settings
@@ -108,16 +108,6 @@ def send(store: Store, uri: str) -> int:
     return len(pending)
 
 
-def deliver(store: Store, uri: str) -> int:
-    """Call `send`. Raises UserError, whatever the tracking server throws: the figures wait for the next time."""
-    try:
-        return send(store, uri)
-    except Exception as error:
-        refused = refusal(uri, error)
-        reason = f"{refused}: the figures wait" if refused else None
-        raise UserError(reason or f"MLflow can't be reached, the figures wait: {in_one_line(error)}") from None
-
-
 def _run(client: Any, store: str) -> str:
     """Return the id of this store's run, created when missing."""
     experiment = client.get_experiment_by_name(EXPERIMENT)
@@ -133,4 +123,8 @@ def main() -> None:
         claimed = claim(store)
     except (SQLAlchemyError, OSError) as error:
         raise UserError(f"the monitoring store can't be used: {in_one_line(error)}") from None
-    print(f"rolled up {claimed}, sent {deliver(store, tracking_uri())}")
+    try:
+        sent = send(store, tracking_uri())
+    except Exception as error:  # whatever the tracking server throws, the figures wait for the next time
+        raise UserError(f"MLflow can't be reached, the figures wait: {in_one_line(error)}") from None
+    print(f"rolled up {claimed}, sent {sent}")

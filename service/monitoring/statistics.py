@@ -21,26 +21,19 @@ POINTS = 60  # of every line on the dashboard
 SAMPLE = 20_000
 RECENT_ERRORS = 20
 CONFIDENCE_BINS = 10
-LATENCY = (50, 95, 99)  # per cent
 # Multiples of the golden ratio spread evenly over a circle, whatever rows are chosen: a sample by ids is balanced where
 # networks take turns, and misses no stretch. The numbers are small enough for products that are 32-bit integers.
 CIRCLE, GOLDEN = 10_007, 6185
-# Rows of older versions of the service don't say how many images their request had.
-IMAGES = sa.func.coalesce(requests.c.images, 1)
 
 Conditions = Sequence[Any]
 
 
 class Sampled(NamedTuple):
-    """One prediction of a sample. ms: of its whole request, which had so many images.
-
-    weight: how many predictions it represents.
-    """
+    """One prediction of a sample. weight: how many predictions it represents."""
 
     stretch: int
     model: str
     ms: float
-    images: int
     confidence: float | None
     weight: float
 
@@ -53,7 +46,7 @@ def summary(store: Store, since: float, until: float, model: str = "") -> dict[s
     """
     inside = [requests.c.time >= since, requests.c.time <= until]
     of_model = [*inside, requests.c.model == model] if model else inside
-    starts = stretches(since, until)
+    starts = np.linspace(since, until, POINTS, endpoint=False).tolist()
     with store.begin() as connection:
         counted = counts(connection, inside, starts[1:])
         sampled = sample(connection, inside, counted, starts[1:])
@@ -67,7 +60,7 @@ def summary(store: Store, since: float, until: float, model: str = "") -> dict[s
         "since": since,
         "until": until,
         "model": model or None,
-        "rows": totals["images"],
+        "rows": totals["requests"],
         "totals": totals,
         "series": _series(counted, sampled, starts),
         "models": named,
@@ -76,23 +69,16 @@ def summary(store: Store, since: float, until: float, model: str = "") -> dict[s
     }
 
 
-def stretches(since: float, until: float) -> list[float]:
-    """Return the starts of the equal stretches of time that the lines of the dashboard have a point of."""
-    return np.linspace(since, until, POINTS, endpoint=False).tolist()
-
-
 def counts(connection: sa.Connection, where: Conditions, edges: Sequence[float] = ()) -> list[Any]:
-    """Return the number of rows of each kind: (stretch, model, status, label, abstain, confirmed, images, number).
+    """Return the number of rows of each kind: (stretch, model, status, label, abstain, confirmed, number).
 
     edges: ascending times between the stretches. confirmed: 1 where feedback agrees, 0 where not, None without any.
-    images: that their request had.
     """
     confirmed = sa.case((requests.c.feedback.is_(None), None), (requests.c.feedback == requests.c.label, 1), else_=0)
     kind = (requests.c[name] for name in ("model", "status", "label", "abstain"))
-    stretch = pick(requests.c.time, edges, range(len(edges) + 1))
+    stretch = _pick(requests.c.time, edges, range(len(edges) + 1))
     # Not every database can group by a name from its SELECT, so there are two of them.
-    columns = (stretch.label("stretch"), *kind, confirmed.label("confirmed"), IMAGES.label("images"))
-    rows = sa.select(*columns).where(*where).subquery()
+    rows = sa.select(stretch.label("stretch"), *kind, confirmed.label("confirmed")).where(*where).subquery()
     return list(connection.execute(sa.select(rows, sa.func.count().label("number")).group_by(*rows.c)).all())
 
 
@@ -107,14 +93,13 @@ def sample(
     most = SAMPLE / max(1, len(total))
     stretches = range(len(edges) + 1)
     shares = [
-        (requests.c.model == name, pick(requests.c.time, edges, [_share(total[i, name], most) for i in stretches]))
+        (requests.c.model == name, _pick(requests.c.time, edges, [_share(total[i, name], most) for i in stretches]))
         for name in {name for _, name in total}
     ]
     if not shares:
         return []
-    stretch = pick(requests.c.time, edges, stretches).label("stretch")
-    columns = (stretch, requests.c.model, requests.c.ms, IMAGES.label("images"), requests.c.confidence)
-    query = sa.select(*columns).where(*where)
+    stretch = _pick(requests.c.time, edges, stretches).label("stretch")
+    query = sa.select(stretch, requests.c.model, requests.c.ms, requests.c.confidence).where(*where)
     place = requests.c.id % CIRCLE * GOLDEN % CIRCLE
     query = query.where(requests.c.label.is_not(None), place < sa.case(*shares, else_=0))
     rows = connection.execute(query).all()
@@ -124,7 +109,6 @@ def sample(
             row.stretch,
             row.model,
             row.ms,
-            row.images,
             row.confidence,
             total[row.stretch, row.model] / read[row.stretch, row.model],
         )
@@ -137,7 +121,7 @@ def _share(number: int, most: float) -> int:
     return CIRCLE if number <= most else int(max(1, CIRCLE * most / number))
 
 
-def pick(column: Any, edges: Sequence[float], values: Sequence[int]) -> Any:
+def _pick(column: Any, edges: Sequence[float], values: Sequence[int]) -> Any:
     """Return, as SQL, the value of the stretch that a column is in; there is one value more than edges.
 
     It bisects by comparisons, which all databases do alike; they differ in how they round numbers to integers.
@@ -145,8 +129,8 @@ def pick(column: Any, edges: Sequence[float], values: Sequence[int]) -> Any:
     if not edges:
         return sa.literal_column(str(values[0]), sa.Integer)
     half = len(edges) // 2
-    below = pick(column, edges[:half], values[: half + 1])
-    return sa.case((column < edges[half], below), else_=pick(column, edges[half + 1 :], values[half + 1 :]))
+    below = _pick(column, edges[:half], values[: half + 1])
+    return sa.case((column < edges[half], below), else_=_pick(column, edges[half + 1 :], values[half + 1 :]))
 
 
 def by_model(counted: Iterable[Any], sampled: Iterable[Sampled]) -> dict[str, dict[str, Any]]:
@@ -161,14 +145,12 @@ def by_model(counted: Iterable[Any], sampled: Iterable[Sampled]) -> dict[str, di
 def figures(counted: list[Any], sampled: list[Sampled]) -> dict[str, Any]:
     """Return the figures of `counts` and their `sample`.
 
-    {requests, images, predictions, errors, refused, error_rate, abstained, abstention_rate, latency_ms, image_ms,
-    confidence, classes, accuracy, corrected}.
+    {requests, predictions, errors, refused, error_rate, abstained, abstention_rate, latency_ms, confidence, classes,
+    accuracy}.
 
-    images: one for a request that was refused before its images were read. errors: of these, answered 5xx; refused:
-    answered 4xx (the request was wrong). The error rate is both over images. latency_ms: {p50, p95, p99} of requests
-    with predictions; image_ms: of their images, each with an equal part of its request's time. confidence: {p10, p50,
-    p90}. accuracy: {value, low, high, n} of the predictions with feedback; corrected: how many of them it contradicts.
-    Figures without rows are None.
+    errors: answers 5xx; refused: answers 4xx (the request was wrong). The error rate is both over requests.
+    latency_ms: {p50, p95, p99} of predictions. confidence: {p10, p50, p90}. accuracy: {value, low, high, n} of the
+    predictions with feedback. Figures without rows are None.
     """
     predictions = [row for row in counted if row.label is not None]
     total, predicted = _number(counted), _number(predictions)
@@ -179,22 +161,18 @@ def figures(counted: list[Any], sampled: list[Sampled]) -> dict[str, Any]:
     for row in predictions:
         classes[row.label] += row.number
     sure = [row for row in sampled if row.confidence is not None]
-    weights = [row.weight for row in sampled]
     return {
-        "requests": round(sum(row.number / row.images for row in counted)),
-        "images": total,
+        "requests": total,
         "predictions": predicted,
         "errors": errors,
         "refused": refused,
         "error_rate": (errors + refused) / total if total else None,
         "abstained": abstained,
         "abstention_rate": abstained / predicted if predicted else None,
-        "latency_ms": _quantiles([row.ms for row in sampled], [row.weight / row.images for row in sampled], LATENCY),
-        "image_ms": _quantiles([row.ms / row.images for row in sampled], weights, LATENCY),
+        "latency_ms": _quantiles([row.ms for row in sampled], [row.weight for row in sampled], (50, 95, 99)),
         "confidence": _quantiles([row.confidence for row in sure], [row.weight for row in sure], (10, 50, 90)),
         "classes": dict(sorted(classes.items())),
         "accuracy": accuracy(predictions),
-        "corrected": _number(row for row in predictions if row.confirmed == 0),
     }
 
 
@@ -210,14 +188,11 @@ def _number(counted: Iterable[Any]) -> int:
 
 
 def _quantiles(values: list[Any], weights: list[float], percent: tuple[int, ...]) -> dict[str, float] | None:
-    """Return np.percentile of the values repeated `weight` times, without repeating them.
-
-    A request of N images is N values of weight 1/N.
-    """
+    """Return np.percentile of the values repeated `weight` times, without repeating them."""
     if not values:
         return None
     order = np.argsort(values)
-    ordered, ends = np.array(values)[order], np.cumsum(np.array(weights)[order]).round(6)
+    ordered, ends = np.array(values)[order], np.cumsum(np.array(weights)[order])
     at = (ends[-1] - 1) * np.array(percent) / 100
     low, high = (
         ordered[np.minimum(np.searchsorted(ends, ends_at, side="right"), len(ordered) - 1)]
@@ -240,7 +215,7 @@ def _series(counted: list[Any], sampled: list[Sampled], starts: list[float]) -> 
 def _confidence(connection: sa.Connection, where: Conditions) -> list[int]:
     """Return the numbers of predictions with a confidence up to 0.1, 0.2, ... 1."""
     edges = [i / CONFIDENCE_BINS for i in range(1, CONFIDENCE_BINS)]
-    tenth = pick(requests.c.confidence, edges, range(CONFIDENCE_BINS)).label("tenth")
+    tenth = _pick(requests.c.confidence, edges, range(CONFIDENCE_BINS)).label("tenth")
     rows = sa.select(tenth).where(*where, requests.c.confidence.is_not(None)).subquery()
     counted = connection.execute(sa.select(rows.c.tenth, sa.func.count()).group_by(rows.c.tenth)).all()
     numbers: dict[int, int] = dict(tuple(row) for row in counted)

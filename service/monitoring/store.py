@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
@@ -38,7 +36,6 @@ requests = sa.Table(
     sa.Column("status", sa.Integer, nullable=False),
     sa.Column("error", sa.String(64)),  # its name, such as unreadable_image
     sa.Column("ms", sa.Float, nullable=False),  # from the request's first byte to the answer's last
-    sa.Column("images", sa.Integer),  # that the request had, so that all of them took `ms`; empty in older rows: one
     sa.Column("milliseconds", sa.JSON),  # by part
     sa.Column("model", sa.String(64)),
     sa.Column("model_version", sa.String(64)),  # see Package.version; empty in rows of older versions of the service
@@ -49,16 +46,11 @@ requests = sa.Table(
     sa.Column("set", sa.JSON),
     sa.Column("abstain", sa.Boolean),
     sa.Column("reasons", sa.JSON),  # codes
-    sa.Column("unlike_training", sa.Float),  # the gate's score, less its threshold
+    sa.Column("unlike_training", sa.Float),  # the gate's score over its threshold
     sa.Column("width", sa.Integer),  # as decoded, in pixels
     sa.Column("height", sa.Integer),
     sa.Column("statistics", sa.JSON),  # see mri.inference.drift.STATISTICS
     sa.Column("projection", sa.JSON),  # see mri.inference.drift.project
-    # What a shadow (see shadow.py) says of the same image; empty without one.
-    sa.Column("shadow", sa.String(16)),  # "waiting", "answered", "failed", or "dropped" where too many waited
-    sa.Column("shadow_version", sa.String(64)),  # see Package.version
-    sa.Column("shadow_label", sa.String(64)),
-    sa.Column("shadow_confidence", sa.Float),
     sa.Column("feedback", sa.String(64)),  # the confirmed class
     sa.Column("rollup", sa.Integer, index=True),  # which roll-up counts this row
     # Which roll-up counts its feedback, which may arrive much later; WAITS until then; empty without feedback.
@@ -111,19 +103,6 @@ about = sa.Table(
 )
 
 COLUMNS = [column.name for column in requests.columns]
-# The module that BentoML 1.4.39 starts as a worker.
-WORKER = "_bentoml_impl.worker.service"
-
-
-def started_in() -> Path:
-    """Return the folder in which the service was started.
-
-    BentoML runs its workers in the folder of the Bento, which must not collect rows: `bentoml export` would ship them.
-    Their parent, `bentoml serve`, stays where it was started.
-    """
-    main = getattr(sys.modules["__main__"], "__spec__", None)
-    is_worker = main is not None and main.name == WORKER
-    return Path(psutil.Process(os.getppid()).cwd()) if is_worker else Path.cwd()
 
 
 class Store:
@@ -162,13 +141,6 @@ class Store:
         """Add rows of `requests`, all or none."""
         with self.begin() as connection:
             connection.execute(sa.insert(requests), list(rows))
-
-    def amend(self, rows: Sequence[dict[str, Any]]) -> None:
-        """Set columns of rows that exist: dictionaries of the columns to set, with the row's `request_id`."""
-        with self.begin() as connection:
-            for row in rows:
-                matches = requests.c.request_id == row["request_id"]
-                connection.execute(sa.update(requests).where(matches).values(**row))
 
     def select(self, *columns: str, where: Sequence[Any] = (), newest: int | None = None) -> list[sa.Row]:
         """Return columns of `requests` in the order of their ids, where conditions hold; `newest` limits the number."""

@@ -8,14 +8,12 @@ static/         plain HTML, CSS and JavaScript, served as they are
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from starlette.requests import Request
-from starlette.responses import FileResponse, Response
-from starlette.routing import Route
-from starlette.staticfiles import StaticFiles
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, Response
+from fastapi.staticfiles import StaticFiles
 
 from mri.inference.overlays import overlay, png
 from service.security import REVALIDATED
@@ -24,26 +22,28 @@ STATIC = Path(__file__).parent / "static"
 SAMPLES = STATIC / "samples"
 
 
-def routes() -> list[Route]:
+def router() -> APIRouter:
     """Return the pages' routes. They need no predictor: pages use the API as any other client does."""
-    return [
-        Route("/", _page("index.html")),
-        Route("/docs", _page("docs.html")),
-        Route("/ui/legend.png", _legend),
-        Route("/ui/{path:path}", _file),
-    ]
+    pages = APIRouter(include_in_schema=False)
+    files = StaticFiles(directory=STATIC)
 
+    @pages.get("/")
+    def classifier() -> Response:
+        return FileResponse(STATIC / "index.html", headers=REVALIDATED)
 
-def _page(name: str) -> Callable[[Request], Response]:
-    return lambda request: FileResponse(STATIC / name, headers=REVALIDATED)
+    @pages.get("/docs")
+    def reference() -> Response:
+        return FileResponse(STATIC / "docs.html", headers=REVALIDATED)
 
+    @pages.get("/ui/legend.png")
+    def legend() -> Response:
+        """Return the colours of maps from 0 to their maximum."""
+        return Response(png(overlay(np.linspace(0, 1, 256)[None])), media_type="image/png", headers=REVALIDATED)
 
-def _legend(request: Request) -> Response:
-    """Return the colours of maps from 0 to their maximum."""
-    return Response(png(overlay(np.linspace(0, 1, 256)[None])), media_type="image/png", headers=REVALIDATED)
+    @pages.get("/ui/{path:path}")
+    async def file(path: str, request: Request) -> Response:
+        response = await files.get_response(path, request.scope)
+        response.headers.update(REVALIDATED)
+        return response
 
-
-async def _file(request: Request) -> Response:
-    response = await StaticFiles(directory=STATIC).get_response(request.path_params["path"], request.scope)
-    response.headers.update(REVALIDATED)
-    return response
+    return pages

@@ -1,19 +1,14 @@
 import argparse
-import io
 import os
 import re
-import runpy
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-import warnings
-from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pytest
@@ -101,22 +96,9 @@ PROGRAMS = sorted(
 )
 
 
-def started(module: str, *arguments: str) -> subprocess.CompletedProcess:
-    """Run a program as `python -m` does, but in this process: what it imports takes seconds in a new one."""
-    printed, errors, code = io.StringIO(), io.StringIO(), 0
-    with (
-        warnings.catch_warnings(),
-        mock.patch.dict(os.environ),
-        mock.patch.object(sys, "argv", [module, *arguments]),
-        redirect_stdout(printed),
-        redirect_stderr(errors),
-    ):
-        warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
-        try:
-            runpy.run_module(module, run_name="__main__", alter_sys=True)
-        except SystemExit as stopped:
-            code = stopped.code or 0
-    return subprocess.CompletedProcess([module, *arguments], code, printed.getvalue(), errors.getvalue())
+def started(module: str, *arguments: str, **options) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **{"cwd": ROOT, **options})
 
 
 def test_all_programs_are_found():
@@ -124,6 +106,7 @@ def test_all_programs_are_found():
     assert len(PROGRAMS) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", PROGRAMS)
 def test_every_program_explains_itself_with_an_example(module):
     done = started(module, "--help")
@@ -133,6 +116,7 @@ def test_every_program_explains_itself_with_an_example(module):
     assert len(explained) > 60 and f"python -m {module}" in explained
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["mri.commands.predict", "mri.commands.folds", "stages.train", "benchmarks.audit"])
 def test_a_wrong_option_is_one_line_and_exit_code_2(module):
     done = started(module, *(["x"] * 3 if module == "mri.commands.folds" else []), "--nonsense")
@@ -228,6 +212,7 @@ def test_a_number_that_is_not_above_0_is_refused(kind, text, message):
     assert str(error.value) == message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "option"),
     [
@@ -244,10 +229,10 @@ def test_a_benchmark_of_nothing_is_refused(module, option):
     assert re.fullmatch(rf"error: argument {option}: must be .*above 0, got 0 \(.*--help explains it\)\n", done.stderr)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["select", "drift", "package"])
-def test_a_stage_before_its_turn_says_what_is_missing(root, tmp_path, monkeypatch, stage):
+def test_a_stage_before_its_turn_says_what_is_missing(root, tmp_path, stage):
     shutil.copy(root / "params.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    done = started(f"stages.{stage}")
+    done = started(f"stages.{stage}", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(root)})
     assert done.returncode == 2
     assert re.fullmatch(r"error: metrics/\S+\.json does not exist: run `dvc repro` first\n", done.stderr)

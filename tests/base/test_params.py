@@ -65,6 +65,13 @@ def test_a_wrong_value_is_named_in_one_line(content, path, value, message):
     assert message in str(error.value) and "\n" not in str(error.value)
 
 
+def test_a_mixing_that_no_teacher_is_asked_by_is_refused(root):
+    settings = ["model@teacher=efficientnet_b0", "train.augment.cutmix=0.5"]
+    with pytest.raises(UserError, match=r"set train\.augment\.cutmix to 0"):
+        parse(compose(settings, root / "conf"))
+    assert parse(compose(settings[1:], root / "conf")).train.augment.cutmix == 0.5
+
+
 def test_unknown_architecture_lists_the_legal_ones(content):
     with pytest.raises(UserError, match=r"unknown architecture 'vgg': params\.yaml has resnet50, resnet101"):
         parse(content).architecture("vgg")

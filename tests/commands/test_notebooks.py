@@ -1,9 +1,11 @@
-"""The notebooks: kept without outputs, and pages that need no network; tests/pipeline/test_pipeline.py runs them."""
+"""The notebooks: kept without outputs, run on phantoms, saved as pages that need no network.
+
+Those that show a whole run are run in tests/pipeline/test_pipeline.py, which has one.
+"""
 
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 
 import nbformat
@@ -11,9 +13,8 @@ import pytest
 from nbconvert import HTMLExporter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from mri.base.errors import UserError
-from mri.commands.notebooks import CHECKS, FOLDER, OUT, PAGE, render, save
-from tests.workspace import ROOT, run
+from mri.commands.notebooks import CHECKS, FOLDER, OUT, PAGE, render
+from tests.workspace import ROOT, THUMBNAIL, make, run
 
 LOADED_FROM_A_NETWORK = re.compile(r"""(?:src|href)=["']?(?:https?:)?//|url\(["']?(?:https?:)?//|@import|<script""")
 
@@ -64,16 +65,22 @@ def saved(folder: Path, name: str) -> str:
     return page
 
 
-@pytest.mark.parametrize(
-    ("name", "missing"),
-    [
-        ("exploratory", "artifacts/dataset/index.csv"),
-        ("training", "metrics/details/summary.json"),
-        ("explainable", "metrics/details/summary.json"),
-    ],
-)
-def test_a_notebook_before_its_turn_says_what_to_run(root, tmp_path, monkeypatch, name, missing):
-    shutil.copy(root / "params.yaml", tmp_path)
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"^{missing} does not exist: run `dvc"):
-        save(name)
+def refusal(folder: Path, name: str) -> str:
+    early = run(folder, "python", "-m", "mri.commands.notebooks", name, check=False)
+    assert early.returncode == 2
+    return early.stderr.splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_the_exploratory_notebook_runs_on_phantoms_and_becomes_one_page(tmp_path):
+    folder = make(tmp_path, THUMBNAIL)
+    assert refusal(folder, "exploratory").startswith("error: artifacts/dataset/index.csv does not exist: run `dvc")
+    for name in ("training", "explainable"):
+        assert refusal(folder, name).startswith(
+            "error: metrics/details/summary.json does not exist: run `dvc repro` first"
+        )
+    run(folder, "python", "-m", "stages.download")
+    run(folder, "python", "-m", "stages.split")
+    page = saved(folder, "exploratory")
+    assert {"Of each class", "Tumour area by class"} <= set(described(page))
+    assert "<td>phantom</td>" in page

@@ -134,17 +134,7 @@ def test_stretched_copy_of_the_frame_is_found_by_the_whole_view():
     squeezed = np.asarray(Image.fromarray(image).resize((120, 70)))
     table = similar_pairs(pictures([image, squeezed]), 0.98, CELLS)
     assert len(table) == 1
-    assert table["whole"][0] > 0.98
-
-
-@pytest.mark.parametrize("name", TRANSFORMS)
-@pytest.mark.parametrize("size", [(120, 75), (80, 120), (60, 85)])
-def test_stretched_copy_with_another_border_is_found_by_the_centred_view(size, name):
-    image = head(10)
-    squeezed = np.asarray(Image.fromarray(np.pad(image, ((0, 30), (20, 0)))).resize(size))
-    table = similar_pairs(pictures([image, transform(squeezed, name), head(11)]), 0.98, CELLS)
-    assert table[["a", "b"]].to_numpy().tolist() == [[0, 1]]
-    assert table["whole"][0] < 0.9 < 0.98 < table["centred"][0]
+    assert table["whole"][0] > 0.98 > table["centred"][0]
 
 
 def test_blank_images_resemble_nothing():
@@ -175,7 +165,6 @@ INDEX = pd.DataFrame(
         "label": ["pituitary", "glioma", "glioma", "notumor"],
         "source": "web",
         "patient": ["", "own", "", ""],
-        "series": "",
         "mask": ["", "own.png", "", ""],
     }
 )
@@ -185,7 +174,6 @@ REFERENCE = pd.DataFrame(
         "label": ["glioma", "meningioma"],
         "source": "archive",
         "patient": ["p0", "p1"],
-        "series": ["A", "B"],
         "mask": ["0.png", "1.png"],
     }
 )
@@ -202,7 +190,6 @@ MATCHES = pd.DataFrame(
 def test_matched_images_inherit_what_they_lack_and_doubtful_ones_nothing():
     inherited = inherit(INDEX, MATCHES, REFERENCE, same=0.98)
     assert inherited["patient"].tolist() == ["p1", "own", "p0", ""]
-    assert inherited["series"].tolist() == ["B", "A", "A", ""]
     assert inherited["reference"].tolist() == ["r1", "r0", "r0", ""]
     assert inherited["reference_label"].tolist() == ["meningioma", "glioma", "glioma", ""]
     assert inherited["source"].tolist() == ["archive", "archive", "archive", "web"]

@@ -12,7 +12,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mri.base.errors import UserError
 from mri.base.params import AuditOptions
 from mri.data import images, matching
 from mri.data.relations import (
@@ -20,7 +19,6 @@ from mri.data.relations import (
     calibration,
     content_hash,
     contradictions,
-    excluded,
     leakage,
     neighbours,
     relations,
@@ -34,7 +32,7 @@ CLASSES = ["glioma", "meningioma", "notumor", "pituitary"]
 def table(ids: str, **columns) -> pd.DataFrame:
     """Return an index with one-letter ids; columns not given are empty."""
     given = {name: list(values) for name, values in columns.items()}
-    empty = dict.fromkeys(("path", "official_split", "patient", "group", "series", "mask", "label"), "")
+    empty = dict.fromkeys(("path", "official_split", "patient", "group", "mask", "label"), "")
     return pd.DataFrame({"id": list(ids), **empty} | given)
 
 
@@ -129,15 +127,6 @@ def test_taking_the_reference_s_label_changes_nothing_without_a_reference():
     assert index["label"].tolist() == ["glioma", "meningioma"] and not out.any()
 
 
-def test_excluded_images_leave_with_their_copies_and_unknown_ids_are_named():
-    frame = table("abcd")
-    groups = relations(frame, list("wxyz"), pairs((0, 2, 0.99), (1, 3, 0.95)), near=0.98)
-    assert excluded(frame, groups, ["c"]).tolist() == [True, False, True, False]
-    assert not excluded(frame, groups, []).any()
-    with pytest.raises(UserError, match=r"audit\.exclude lists 'e', which is no image's id"):
-        excluded(frame, groups, ["a", "e"])
-
-
 def test_neighbours_are_similar_without_being_copies():
     frame = table("abcd", patient=["p", "p", "q", ""])
     similar = neighbours(frame, pairs((0, 1, 0.95), (0, 2, 0.94), (1, 3, 0.96), (2, 3, 0.99)), near=0.98)
@@ -194,15 +183,11 @@ def test_summary_counts_images_groups_conflicts_and_leaks():
     matches = pairs((0, 1, 0.99), (2, 3, 0.95), (0, 4, 0.94), (2, 5, 1.0))
     groups = relations(frame, list("abcdec"), matches, near=0.98)
     frame = frame.assign(split=["train", "", "val", "val", "test", ""], clean=[False] * 4 + [True, False])
-    frame = frame.assign(series=["A", "A", "B", "", "B", ""])
     wrong = contradictions(frame.assign(label=frame["label"].where(frame["id"] != "b", "notumor")), groups)
     metrics = summarise(frame, groups, neighbours(frame, matches, 0.98), wrong, CLASSES, {"majority": {}})
     assert metrics["images"] == 6 and metrics["clean"] == 1 and metrics["patients"] == 2
     assert metrics["counts"]["glioma"] == {"train": 1, "val": 0, "test": 1, "unused": 1}
     assert metrics["counts"]["notumor"] == {"train": 0, "val": 2, "test": 0, "unused": 1}
-    none = {"meningioma": 0, "pituitary": 0}
-    assert metrics["series"]["A"] == {"glioma": 1, "notumor": 0} | none
-    assert metrics["series"]["B"] == {"glioma": 1, "notumor": 1} | none
     assert metrics["duplicates"] == {"exact": 1, "near": 2}
     assert metrics["distinct"] == {"exact": 5, "near": 4, "group": 3}
     assert metrics["neighbours"] == {"pairs": 2, "same_patient": 0, "other_patient": 1}
@@ -222,7 +207,7 @@ def test_summary_of_a_source_without_a_split_has_no_official_leakage():
     assert metrics["neighbours"]["pairs"] == 0 and metrics["conflicts"] == {"groups": 0, "reference": 0}
 
 
-OPTIONS = {"size": 160, "cells": 20, "near": 0.98, "similar": 0.93, "conflicts": "reference", "exclude": []}
+OPTIONS = {"size": 160, "cells": 20, "near": 0.98, "similar": 0.93, "conflicts": "reference"}
 
 
 @pytest.mark.parametrize(

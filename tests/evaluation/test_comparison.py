@@ -2,16 +2,15 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import binomtest
 
 from mri.evaluation.comparison import (
     NOT_DISTINGUISHABLE,
     SCORES,
-    SWAPS,
+    bootstrap_p_value,
     compare,
     compare_values,
     holm,
-    sign_flip_test,
+    mcnemar,
 )
 
 P_VALUES = st.lists(st.floats(0, 1), max_size=8)
@@ -27,36 +26,11 @@ def calls(labels: np.ndarray, wrong: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize(
     ("first", "second", "p"),
     # The first three are the least numbers of images that reach 5 %, or fail to, all one way.
-    [(4, 0, 0.125), (5, 0, 0.0625), (6, 0, 0.03125), (7, 3, 0.34375), (3, 3, 1.0), (0, 0, 1.0)],
+    [(4, 0, 0.125), (5, 0, 0.0625), (6, 0, 0.03125), (7, 3, 0.34375), (20, 8, 0.0357), (3, 3, 1.0), (0, 0, 1.0)],
 )
-def test_of_images_that_are_groups_by_themselves_the_p_value_is_mcnemars(first, second, p):
-    labels = np.arange(40) % 4
-    a, b = calls(labels, np.arange(second)), calls(labels, np.arange(10, 10 + first))
-    pair = compare({"a": a, "b": b}, labels, np.arange(40), 4)[0]
-    assert pair.p_value == pytest.approx(p, abs=5e-5)
-    assert (pair.only_first_right, pair.only_second_right, pair.groups) == (first, second, first + second)
-
-
-@given(st.lists(st.sampled_from([-1.0, 1.0]), min_size=1, max_size=13))
-def test_equal_sums_of_few_groups_have_the_binomial_p_value(totals):
-    positive = sum(total > 0 for total in totals)
-    assert sign_flip_test(np.array(totals)) == pytest.approx(binomtest(positive, len(totals)).pvalue)
-
-
-def test_many_groups_are_flipped_at_random_and_the_least_p_value_is_one_of_so_many_ways():
-    assert sign_flip_test(np.ones(60), seed=1) == 1 / SWAPS
-    mixed = np.array([1.0] * 20 + [-1.0] * 10)
-    assert sign_flip_test(mixed, seed=1) == pytest.approx(binomtest(20, 30).pvalue, abs=0.02)
-
-
-def test_equal_models_are_called_different_no_more_often_than_promised():
-    """Groups of ten images that are right or wrong together: as single images, they would give a p-value too small."""
-    random, found = np.random.default_rng(0), 0
-    for _ in range(200):
-        labels, groups = np.arange(300) % 4, np.repeat(np.arange(30), 10)
-        predicted = {name: calls(labels, np.isin(groups, random.choice(30, 6, replace=False))) for name in "ab"}
-        found += compare(predicted, labels, groups, 4, "macro_f1")[0].p_value < 0.05
-    assert found <= 0.08 * 200
+def test_mcnemar_has_its_known_values(first, second, p):
+    assert mcnemar(first, second) == pytest.approx(p, abs=5e-5)
+    assert mcnemar(second, first) == mcnemar(first, second)
 
 
 def test_holm_multiplies_by_the_number_of_tests_left_and_never_falls():
@@ -73,13 +47,22 @@ def test_holm_keeps_the_order_and_lies_between_the_p_value_and_bonferroni(p_valu
     assert (np.diff(corrected[np.argsort(plain)]) >= 0).all()
 
 
+def test_bootstrap_p_value_doubles_the_rarer_side():
+    differences = np.array([-1.0] * 9 + [1.0] * 190)
+    assert bootstrap_p_value(differences) == pytest.approx(2 * 10 / 200)
+    assert bootstrap_p_value(-differences) == bootstrap_p_value(differences)
+    assert bootstrap_p_value(np.ones(1999)) == 0.001
+    assert bootstrap_p_value(np.zeros(50)) == 1.0
+    assert bootstrap_p_value(np.append(differences, np.nan)) == bootstrap_p_value(differences)
+
+
 def test_three_errors_and_seven_of_1311_are_not_distinguishable():
     labels = np.arange(1311) % 4  # published accuracies of 99.8 and 99.5 %, the errors as favourable as they can be
     predicted = {"better": calls(labels, np.arange(3)), "worse": calls(labels, np.arange(7))}
     pair = compare(predicted, labels, np.arange(1311), 4)[0]
     assert (pair.only_first_right, pair.only_second_right) == (4, 0)
     assert pair.difference["value"] == pytest.approx(4 / 1311)
-    assert pair.p_value == 0.125
+    assert pair.p_mcnemar == 0.125
     assert pair.verdict == NOT_DISTINGUISHABLE
 
 
@@ -96,11 +79,14 @@ def test_a_clear_winner_is_named_whichever_comes_first():
             assert lead * pair.difference["value"] == pytest.approx(36 / 200, abs=0.01)
 
 
-def test_many_images_of_few_patients_are_not_enough():
+def test_images_of_few_patients_are_not_enough_though_mcnemar_says_so():
     labels = np.arange(120) % 4
     predicted = {"good": labels, "bad": calls(labels, np.arange(40))}  # all errors are one patient's
-    pair = compare(predicted, labels, np.repeat(["a", "b", "c"], 40), 4)[0]
-    assert (pair.groups, pair.p_value, pair.verdict) == (1, 1, NOT_DISTINGUISHABLE)
+    patients = np.repeat(["a", "b", "c"], 40)
+    pair = compare(predicted, labels, patients, 4)[0]
+    assert pair.p_mcnemar < 1e-9
+    assert pair.p_bootstrap > 0.5  # the patient is not drawn in (2/3)^3 of resamples
+    assert pair.verdict == NOT_DISTINGUISHABLE
 
 
 def test_more_models_need_more_evidence():
@@ -108,12 +94,12 @@ def test_more_models_need_more_evidence():
     good, bad = labels, calls(labels, np.arange(7))
     alone = compare({"good": good, "bad": bad}, labels, np.arange(400), 4)[0]
     among = compare({"good": good, "bad": bad, "x": good, "y": bad}, labels, np.arange(400), 4)
-    assert alone.p_value == pytest.approx(2 / 2**7)
+    assert alone.p_mcnemar == pytest.approx(2 / 2**7)
     assert alone.verdict == "good better"
     assert [(pair.first, pair.second) for pair in among] == [
         *(("good", "bad"), ("good", "x"), ("good", "y"), ("bad", "x"), ("bad", "y"), ("x", "y"))
     ]
-    assert among[0].p_value == pytest.approx(6 * 2 / 2**7)
+    assert among[0].p_mcnemar == pytest.approx(6 * 2 / 2**7)
     assert {pair.verdict for pair in among} == {NOT_DISTINGUISHABLE}
 
 
@@ -121,7 +107,7 @@ def test_equal_models_do_not_differ():
     labels = np.arange(40) % 4
     pair = compare({"a": labels, "b": labels}, labels, np.arange(40), 4, "macro_f1")[0]
     assert pair.difference == {"value": 0.0, "low": 0.0, "high": 0.0}
-    assert (pair.groups, pair.p_value, pair.verdict) == (0, 1.0, NOT_DISTINGUISHABLE)
+    assert (pair.p_mcnemar, pair.p_bootstrap, pair.verdict) == (1.0, 1.0, NOT_DISTINGUISHABLE)
 
 
 def test_macro_f1_and_accuracy_weigh_a_rare_class_differently():
@@ -138,11 +124,11 @@ def test_scores_of_single_images_are_compared_on_those_that_both_have():
     a[10] = np.nan
     c = b.copy()
     c[0] = np.nan
-    ab, ac, bc = compare_values({"a": a, "b": b, "c": c}, np.arange(11))
+    ab, ac, bc = compare_values({"a": a, "b": b, "c": c}, np.arange(11), resamples=999)
     assert (ab["n"], ac["n"], bc["n"]) == (10, 9, 10)
     assert ab["difference"] == {"value": 1, "low": 1, "high": 1} and ab["verdict"] == "a better"
-    assert ab["p_value"] == pytest.approx(3 * 2 / 2**10)  # the least there is, corrected for three pairs
-    assert (bc["p_value"], bc["verdict"]) == (1, NOT_DISTINGUISHABLE)
+    assert ab["p_bootstrap"] == pytest.approx(3 * 2 / 1000)  # the least there is, corrected for three pairs
+    assert (bc["p_bootstrap"], bc["verdict"]) == (1, NOT_DISTINGUISHABLE)
 
 
 def test_models_without_a_shared_image_are_in_no_order():

@@ -3,7 +3,7 @@ import pytest
 from scipy import ndimage
 from sklearn import metrics
 
-from mri.evaluation.corruptions import CORRUPTIONS, corrupt, corrupt_all, curves
+from mri.evaluation.corruptions import CORRUPTIONS, corrupt, curves
 
 SEVERITIES = range(1, 6)
 SIDE = 64
@@ -123,7 +123,7 @@ def brightness(pixels: np.ndarray) -> np.ndarray:
 def test_curves_tell_what_hurts_a_network_from_what_does_not():
     pixels = np.concatenate([np.full((10, 16, 16), 90), np.full((10, 16, 16), 110)]).astype(np.uint8)
     labels = np.repeat([0, 1], 10)
-    table = curves(brightness, pixels, corrupt_all(pixels), labels, np.arange(20), resamples=200)
+    table = curves(brightness, pixels, labels, np.arange(20), resamples=200)
     assert list(table["corruption"].unique()) == list(CORRUPTIONS)
     assert table["severity"].tolist() == [*range(6)] * len(CORRUPTIONS)
     accuracy = table.pivot(index="severity", columns="corruption", values="accuracy")
@@ -137,7 +137,7 @@ def test_scores_are_those_of_scikit_learn_with_intervals_around_them():
     random = np.random.default_rng(0)
     pixels, labels = random.integers(0, 255, (60, 8, 8)).astype(np.uint8), random.integers(0, 3, 60)
     logits = np.eye(4)[np.where(random.random(60) < 0.7, labels, 0)]  # the fourth class never occurs
-    table = curves(lambda _: logits, pixels, corrupt_all(pixels, ["noise"]), labels, np.arange(60) // 2, resamples=300)
+    table = curves(lambda _: logits, pixels, labels, np.arange(60) // 2, ["noise"], resamples=300)
     assert len(table) == 6
     row = table.iloc[2]
     assert row["accuracy"] == pytest.approx(metrics.accuracy_score(labels, logits.argmax(1)))
@@ -153,8 +153,7 @@ def test_the_network_sees_each_corrupted_image_once():
         seen.append(pixels)
         return np.zeros((len(pixels), 2))
 
-    corrupted = corrupt_all(IMAGES, ["blur", "jpeg"])
-    curves(predict, IMAGES, corrupted, np.array([0, 1, 0]), np.arange(3), resamples=10)
+    curves(predict, IMAGES, np.array([0, 1, 0]), np.arange(3), ["blur", "jpeg"], resamples=10)
     assert len(seen) == 1 + 2 * 5
     np.testing.assert_array_equal(seen[0], IMAGES)
     np.testing.assert_array_equal(seen[-1], corrupt(IMAGES, "jpeg", 5))

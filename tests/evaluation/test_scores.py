@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from mri.base.files import write_json
-from mri.base.intervals import estimate
+from mri.base.intervals import wilson
 from mri.evaluation.confidence import expected_calibration_error
 from mri.evaluation.scores import area_under_roc, macro_f1, missed_tumours, summarise
 
@@ -53,10 +53,9 @@ def test_perfect_predictions_score_perfectly():
 def test_scores_without_a_mistake_are_no_surer_than_their_groups_are_many():
     labels = np.repeat(np.arange(4), 10)  # two images of each of 20 groups; 15 of them are tumours'
     scores = summarise(np.eye(4)[labels], labels, np.arange(40) // 2, CLASSES, resamples=100)
-    assert scores["accuracy"] == pytest.approx(estimate(1, np.ones(1), groups=20))
-    assert scores["intervals"]["missed_tumour_rate"] == pytest.approx([0, estimate(0, np.zeros(1), groups=15)["high"]])
-    recall = scores["intervals"]["per_class"]["glioma"]["recall"]
-    assert recall == pytest.approx([estimate(1, np.ones(1), groups=5)["low"], 1])
+    assert scores["accuracy"]["low"] == pytest.approx(wilson(20, 20)["low"])
+    assert scores["intervals"]["missed_tumour_rate"] == pytest.approx([0, wilson(0, 15)["high"]])
+    assert scores["intervals"]["per_class"]["glioma"]["recall"] == pytest.approx([wilson(5, 5)["low"], 1])
 
 
 def test_uniform_probabilities_have_their_known_losses():

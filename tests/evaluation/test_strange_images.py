@@ -4,21 +4,10 @@ from scipy import ndimage
 
 from mri.data.images import prepare
 from mri.data.phantom import anatomy, geometry, rendering
-from mri.evaluation.strange_images import (
-    FAR,
-    KINDS,
-    MADE_UP,
-    SPOILED,
-    TURNED,
-    UNSEEN,
-    groups_of,
-    make_families,
-    make_strange,
-    slab_elsewhere,
-)
+from mri.evaluation.strange_images import FAR, MADE_UP, NEAR, groups_of, make_strange, slab_elsewhere
 
 SIZE = 64
-STEADY = {"inverted", "upside_down", "half_turn"}  # kinds without chance
+KINDS = [*FAR, *NEAR]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +32,7 @@ def test_the_same_seed_gives_the_same_images_whatever_follows_them(kind, slices)
     np.testing.assert_array_equal(make_strange(kind, slices, 0)[:2], make_strange(kind, slices[:2], 0))
 
 
-@pytest.mark.parametrize("kind", sorted({*KINDS} - STEADY))
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"inverted", "upside_down"}))
 def test_another_seed_gives_other_images(kind, slices):
     assert (make_strange(kind, slices, 0) != make_strange(kind, slices, 1)).any()
 
@@ -65,7 +54,7 @@ def test_made_up_images_belong_to_nobody():
     assert len({*strange_groups} - {*genuine_groups}) == 6
 
 
-@pytest.mark.parametrize("kind", sorted({*FAR, "enlarged", "elsewhere"}))
+@pytest.mark.parametrize("kind", sorted({*KINDS} - {"inverted", "upside_down", "blurred", "motion", "shuffled"}))
 def test_images_of_one_kind_differ_from_each_other(kind, slices):
     strange = make_strange(kind, np.repeat(slices[:1], 8, axis=0), 0)
     assert len({image.tobytes() for image in strange}) >= 7
@@ -86,22 +75,12 @@ def test_far_images_are_what_their_names_say(slices):
     assert (np.ptp(text, axis=(1, 2)) > 100).all()
 
 
-def test_a_gate_is_fitted_with_every_kind_but_the_unseen_ones(slices):
-    families = make_families(np.repeat(slices, 2, axis=0), 0)
-    assert {name: len(images) for name, images in families.items()} == {"turned": 12, "far": 6, "spoiled": 6}
-    np.testing.assert_array_equal(families["far"][:1], make_strange("noise", slices[:1], 0))
-    assert {*KINDS} - {*FAR, *TURNED, *SPOILED} == {*UNSEEN}
-
-
 def test_near_images_are_what_their_names_say(slices):
     inverted = make_strange("inverted", slices, 0)
     np.testing.assert_array_equal(inverted, 255 - slices)
     changed = np.abs(make_strange("upside_down", slices, 0).astype(int) - slices[:, ::-1])
     assert (changed > 3).mean() < 0.01  # but for a row that the crop to content moves
     noise = make_strange("noise", slices, 0)  # no dark border that the crop to content could take away
-    np.testing.assert_array_equal(make_strange("half_turn", noise, 0), noise[:, ::-1, ::-1])
-    for old, new in zip(noise, make_strange("quarter_turn", noise, 0), strict=True):
-        assert any((new == np.rot90(old, turns)).all() for turns in (1, 3))
     shuffled = make_strange("shuffled", noise, 0)
     assert all(
         np.sort(new, axis=None).tolist() == np.sort(old, axis=None).tolist()

@@ -2,18 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mri.base.intervals import wilson
-from mri.evaluation.subgroups import (
-    COPY,
-    KIN,
-    NONE,
-    patient_scores,
-    patients,
-    recall_by_origin,
-    relatives,
-    summaries,
-    worst_group,
-)
+from mri.evaluation.subgroups import COPY, KIN, NONE, relatives, summaries
 
 CLASSES = ["glioma", "notumor"]
 
@@ -49,11 +38,11 @@ def test_each_part_is_scored_on_its_own_images():
     assert "missed_tumour_rate" not in scores["source"]["b"], "there is no tumour to miss"
 
 
-def test_missed_tumours_of_two_groups_that_contradict_each_other_may_be_any_share():
+def test_missed_tumours_have_the_interval_that_resampling_groups_gives():
     rows = [("glioma", "notumor" if missed else "glioma", "a", "axial", np.nan) for missed in [1] * 10 + [0] * 10]
     whole = table([*rows, ("notumor", "notumor", "b", "", np.nan)]).assign(group=[*([0] * 10), *([1] * 10), 2])
     scores = summaries(whole, CLASSES, 100)["source"]["a"]
-    assert scores["missed_tumour_rate"] == pytest.approx({"value": 0.5, "low": 0, "high": 1}, abs=1e-9)
+    assert scores["missed_tumour_rate"] == {"value": 0.5, "low": 0, "high": 1}, "two groups: one may be drawn twice"
 
 
 def test_a_call_to_a_class_that_does_not_occur_does_not_halve_a_score():
@@ -117,74 +106,3 @@ def test_images_without_relatives_in_training_are_scored_apart_though_they_are_o
         NONE: (2, 1.0),
     }
     assert "relatives" not in summaries(table(ROWS), CLASSES, 100), "all have the same"
-
-
-def origins(cells) -> pd.DataFrame:
-    """cells: (label, series, source, images, groups, images that are right); every image is called "glioma" or not."""
-    rows = []
-    for number, (label, series, source, images, groups, right) in enumerate(cells):
-        other = "notumor" if label == "glioma" else "glioma"
-        for i in range(images):
-            called = label if i < right else other
-            rows.append((label, called, series, source, f"{number}-{i % groups}"))
-    frame = pd.DataFrame(rows, columns=["label", "predicted", "series", "source", "group"])
-    for name in CLASSES:
-        frame[f"p_{name}"] = np.where(frame["predicted"] == name, 0.9, 0.1)
-    return frame
-
-
-CELLS = [
-    ("glioma", "A", "here", 40, 8, 38),
-    ("glioma", "B", "here", 20, 4, 9),
-    ("glioma", "", "there", 19, 5, 1),  # an image too few
-    ("notumor", "", "there", 60, 3, 6),  # a group too few
-]
-
-
-def test_a_class_is_scored_in_every_series_and_source_and_the_worst_comes_first():
-    rows = recall_by_origin(origins(CELLS), CLASSES)
-    recalls = [(row["class"], row["by"], row["name"], row["n"], row["groups"], row["recall"]["value"]) for row in rows]
-    assert recalls == [
-        ("glioma", "source", "there", 19, 5, pytest.approx(1 / 19)),
-        ("notumor", "source", "there", 60, 3, 0.1),
-        ("glioma", "series", "B", 20, 4, 0.45),
-        ("glioma", "source", "here", 60, 12, pytest.approx(47 / 60)),
-        ("glioma", "series", "A", 40, 8, 0.95),
-    ]
-    assert all(row["recall"]["low"] < row["recall"]["value"] < row["recall"]["high"] for row in rows)
-
-
-def test_the_worst_group_is_the_lowest_recall_of_enough_images_of_enough_groups():
-    worst = worst_group(recall_by_origin(origins(CELLS), CLASSES))["worst_group"]
-    assert (worst["value"], worst["class"], worst["by"], worst["name"]) == (0.45, "glioma", "series", "B")
-    assert (worst["n"], worst["groups"]) == (20, 4) and worst["low"] < 0.45 < worst["high"]
-    assert worst_group(recall_by_origin(origins(CELLS[2:]), CLASSES)) == {}
-
-
-def test_predictions_of_a_run_without_series_are_scored_by_source():
-    rows = recall_by_origin(origins(CELLS).drop(columns="series"), CLASSES)
-    assert {row["by"] for row in rows} == {"source"}
-
-
-def test_a_patient_is_what_most_of_their_slices_are_called():
-    table = origins(
-        [("glioma", "A", "here", 3, 1, 2), ("glioma", "B", "here", 3, 1, 1), ("notumor", "", "there", 2, 2, 1)]
-    )
-    rows = patients(table, CLASSES)
-    assert rows[["group", "label", "series", "images", "right", "majority"]].values.tolist() == [
-        ["0-0", "glioma", "A", 3, pytest.approx(2 / 3), "glioma"],
-        ["1-0", "glioma", "B", 3, pytest.approx(1 / 3), "notumor"],
-        ["2-0", "notumor", "", 1, 1, "notumor"],
-        ["2-1", "notumor", "", 1, 0, "glioma"],
-    ]
-    scores = patient_scores(rows, CLASSES)
-    assert (scores["n"], scores["accuracy"]) == (4, wilson(2, 4))
-    assert scores["per_class"] == {name: {"n": 2, "recall": wilson(1, 2)} for name in CLASSES}
-
-
-def test_where_as_many_slices_say_one_thing_as_the_other_the_surer_ones_count():
-    table = origins([("glioma", "A", "here", 2, 1, 1)])
-    assert patients(table.assign(p_glioma=[0.8, 0.4], p_notumor=[0.2, 0.6]), CLASSES)["majority"].tolist() == ["glioma"]
-    assert patients(table.assign(p_glioma=[0.6, 0.2], p_notumor=[0.4, 0.8]), CLASSES)["majority"].tolist() == [
-        "notumor"
-    ]

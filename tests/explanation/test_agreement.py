@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
-from scipy import stats
 
-from mri.explanation.agreement import Rivals, leads, rank_correlation
+from mri.explanation.agreement import Rivals, leads
 
 WEIGHTS = np.ones((10, 4))  # every resample is the sample itself
 
@@ -44,19 +43,3 @@ def test_a_lead_whose_interval_holds_zero_does_not_count():
     consensus, other = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 1.0])
     result = leads([Rivals("rma", consensus, {"a": other}, {"a": other}, weights)])
     assert result["lead_over_best_single"]["rma"]["value"] == 0.5 and not result["beats_best_single"]["rma"]
-
-
-def test_rank_correlation_is_scipys_and_leaves_undefined_images_out():
-    rng = np.random.default_rng(0)
-    first, second = rng.integers(0, 5, 30).astype(float), rng.random(30)
-    first[3], weights = np.nan, rng.multinomial(30, np.full(30, 1 / 30), size=200).astype(float)
-    result = rank_correlation(first, second, weights)
-    known = np.arange(30) != 3
-    assert result["value"] == pytest.approx(stats.spearmanr(first[known], second[known]).statistic)
-    assert result["low"] < result["value"] < result["high"]
-
-
-def test_constants_have_no_rank_correlation():
-    nothing = {"value": None, "low": None, "high": None}
-    assert rank_correlation(np.ones(4), np.arange(4.0), WEIGHTS) == nothing
-    assert rank_correlation(np.full(4, np.nan), np.arange(4.0), WEIGHTS) == nothing

@@ -10,7 +10,6 @@ from mri.explanation.sampling import (
     choose_evenly,
     choose_masked,
     choose_right_and_wrong,
-    choose_tests,
     choose_tumour_free,
     outcomes,
     read_probabilities,
@@ -127,8 +126,3 @@ def test_one_tumour_free_test_image_of_every_group_is_chosen():
     sample = choose_tumour_free(data, 9, 0)
     assert sorted(sample["group"]) == ["e", "one"]
     assert len(choose_tumour_free(data, 1, 0)) == 1
-
-
-def test_test_images_of_all_kinds_are_chosen_evenly(data):
-    assert choose_tests(data, 4, 0)["label"].value_counts().to_dict() == {"glioma": 2, "notumor": 2}
-    assert choose_tests(data, 99, 0)["id"].tolist() == list("abcdef")

@@ -1,9 +1,7 @@
 import numpy as np
-import pandas as pd
 import pytest
 from scipy import ndimage
 
-from mri.data.dataset import Dataset
 from mri.explanation import trivial_maps
 from mri.explanation.scores import entropy
 from mri.inference.gradcam import Cells
@@ -47,13 +45,13 @@ def test_intensity_is_a_copy():
 
 def test_oracle_of_one_cell_per_pixel_is_the_mask():
     masks = IMAGES > 0.5
-    np.testing.assert_allclose(trivial_maps.grid_oracle(masks, (32, 48), Cells(0, 1)), masks, atol=1e-6)
+    np.testing.assert_allclose(trivial_maps.grid_oracle(masks, (32, 48)), masks, atol=1e-6)
 
 
 def test_oracle_of_one_cell_is_the_share_of_the_mask():
     masks = IMAGES > 0.5
     shares = masks.mean(axis=(1, 2))[:, None, None] * np.ones(masks.shape)
-    np.testing.assert_allclose(trivial_maps.grid_oracle(masks, (1, 1), Cells(15.5, 32)), shares, rtol=1e-6)
+    np.testing.assert_allclose(trivial_maps.grid_oracle(masks, (1, 1)), shares, rtol=1e-6)
 
 
 def test_cells_that_stand_elsewhere_reach_half_a_step_and_the_outermost_to_the_border():
@@ -64,7 +62,7 @@ def test_cells_that_stand_elsewhere_reach_half_a_step_and_the_outermost_to_the_b
 
 @pytest.mark.parametrize(("side", "cells"), [(12, 4), (240, 7), (10, 4), (5, 5)])
 def test_cells_may_cut_pixels_and_keep_their_mass(side, cells):
-    weights = trivial_maps._area_weights(side, cells, Cells((side / cells - 1) / 2, side / cells))
+    weights = trivial_maps._area_weights(side, cells)
     np.testing.assert_allclose(weights.sum(axis=1), 1)
     np.testing.assert_allclose(weights.sum(axis=0), cells / side)
 
@@ -89,14 +87,3 @@ def test_blur_is_gaussian():
     goal = entropy(ndimage.gaussian_filter(maps, (0, 5, 5)))
     blurred = trivial_maps.blurred_to_entropy(maps, goal, steps=16)
     np.testing.assert_allclose(blurred, ndimage.gaussian_filter(maps, (0, 5, 5)), atol=1e-5)
-
-
-def test_the_usual_place_is_the_mean_training_mask_of_the_called_class_or_of_all():
-    frame = pd.DataFrame({"label": ["a", "a", "b", "a"], "split": ["train", "train", "train", "test"]})
-    masks = np.zeros((4, 4, 4), bool)
-    masks[0, 0], masks[1, :2], masks[2, 3], masks[3] = True, True, True, True
-    data = Dataset(frame.assign(mask_row=range(4)), np.zeros((4, 4, 4), np.uint8), masks, ["a", "b", "c"])
-    places = trivial_maps.usual_places(data, np.array([0, 1, 2]))
-    np.testing.assert_array_equal(places[:, :, 0], [[1, 0.5, 0, 0], [0, 0, 0, 1], np.float32([2 / 3, 1 / 3, 0, 1 / 3])])
-    untrained = Dataset(data.index.assign(split="test"), data.pixels, masks, data.classes)
-    assert not trivial_maps.usual_places(untrained, np.array([0])).any()

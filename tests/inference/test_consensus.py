@@ -25,21 +25,26 @@ def test_networks_that_agree_keep_their_map():
     np.testing.assert_allclose(result.map, maps[0] / maps[0].sum(axis=(1, 2), keepdims=True), rtol=1e-6)
     np.testing.assert_allclose(result.agreement, 1)
     np.testing.assert_allclose(result.correlation, 1)
+    np.testing.assert_allclose(result.threshold, 0.5)
     assert not result.disputed.any()
+    np.testing.assert_array_equal(result.region, result.map >= 0.5 * result.map.max(axis=(1, 2), keepdims=True))
 
 
-def test_networks_that_look_elsewhere_disagree():
+def test_networks_that_look_elsewhere_disagree_and_leave_only_the_peak():
     maps = np.stack([square(2, 2), square(12, 12)])
     result = combine(maps, np.array([[0.6], [0.4]]), top=16 / SIDE**2)
     assert result.agreement == 0
+    assert result.threshold == 1
+    np.testing.assert_array_equal(np.argwhere(result.region[0]), [[5, 5]])  # the peak of the more confident one
     np.testing.assert_array_equal(result.disputed, (maps > 0).any(axis=0))
     np.testing.assert_allclose(result.disputed_area, 32 / 400)
 
 
-def test_half_overlap_gives_the_known_agreement():
+def test_half_overlap_gives_the_known_agreement_and_threshold():
     maps = np.stack([square(5, 5), square(5, 7)])
     result = combine(maps, EQUAL, top=16 / SIDE**2)
     np.testing.assert_allclose(result.agreement, 8 / 24)
+    np.testing.assert_allclose(result.threshold, 1 - 8 / 48)
     assert result.disputed.sum() == 16
     assert not result.disputed[0, 5:9, 7:9].any()  # where both look
 
@@ -62,7 +67,7 @@ def test_network_without_confidence_has_no_effect():
     maps = rng.random((3, 2, SIDE, SIDE))
     weights = np.array([[0.7, 0.5], [0.3, 0.5], [0.0, 0.0]])
     with_it, without = combine(maps, weights), combine(maps[:2], weights[:2])
-    for name in ("map", "agreement", "correlation", "disputed"):
+    for name in ("map", "agreement", "correlation", "threshold", "region", "disputed"):
         np.testing.assert_allclose(getattr(with_it, name), getattr(without, name), err_msg=name)
 
 
@@ -70,12 +75,14 @@ def test_one_network_alone_has_nobody_to_agree_with():
     result = combine(np.stack([square(2, 2), square(12, 12)]), np.array([[1.0], [0.0]]))
     assert np.isnan(result.agreement).all()
     assert np.isnan(result.correlation).all()
+    assert result.threshold == 1
     assert not result.disputed.any()
 
 
 def test_empty_maps_agree_on_nothing():
     result = combine(np.zeros((2, 1, SIDE, SIDE)), EQUAL)
     assert not result.map.any()
+    assert not result.region.any()
     assert result.agreement == 0
     assert result.correlation == 0
 
@@ -115,7 +122,7 @@ def test_order_of_networks_does_not_matter(maps, weights, order):
     assume(weights.sum() > 0)
     weights = weights / weights.sum()
     result, again = combine(maps, weights, top=0.2), combine(maps[list(order)], weights[list(order)], top=0.2)
-    for name in ("map", "agreement", "correlation", "disputed"):
+    for name in ("map", "agreement", "correlation", "threshold", "disputed"):
         np.testing.assert_allclose(getattr(result, name), getattr(again, name), atol=1e-6, err_msg=name)
 
 
@@ -125,8 +132,10 @@ def test_every_figure_keeps_its_range(maps, weights):
     result = combine(maps, weights / weights.sum(), top=0.2)
     assert result.map.min() >= 0
     assert result.map.sum() <= 1 + 1e-6
+    assert 0.5 <= result.threshold[0] <= 1
     assert np.isnan(result.agreement[0]) or 0 <= result.agreement[0] <= 1
     assert np.isnan(result.correlation[0]) or abs(result.correlation[0]) <= 1 + 1e-9
+    assert result.region.any() == result.map.any()
 
 
 def test_agreement_weighs_pairs_by_confidence():

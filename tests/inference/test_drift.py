@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import stats
@@ -30,8 +28,7 @@ def fitted(n: int = 400, window: int = 50) -> drift.Reference:
 
 def test_statistics_equal_those_of_scipy():
     window, rest = observations(30, 1, 0.3, 0.3, (0.4, 0.2, 0.2, 0.2)), observations(80, 2)
-    inside = (np.arange(110) < 30)[None]
-    signals = drift._signals(window + rest, inside, ~inside)
+    signals = drift._signals(window + rest, (np.arange(110) < 30)[None])
     table = [np.bincount(part.labels, minlength=4) for part in (window, rest)]
     assert signals["classes"][0] == pytest.approx(stats.chi2_contingency(table, correction=False).statistic)
     rounded = [np.round(part.confidence, 1) for part in (window, rest)]  # with many ties
@@ -103,14 +100,6 @@ def test_a_window_of_another_size_is_refused():
         fitted().strengths(observations(49))
 
 
-def test_many_windows_at_once_have_the_strengths_of_each_by_itself():
-    reference, observed = fitted(), observations(120, 7)
-    inside = drift.random_windows(np.arange(120) // 3, 50, 4, 0)
-    expected = [reference.strengths(observed[np.flatnonzero(row)]) for row in inside]
-    for together, alone in zip(reference.strengths_of_windows(observed, inside), expected, strict=True):
-        assert together == pytest.approx(alone, rel=1e-9)
-
-
 def test_the_window_is_at_most_a_quarter_of_the_reference():
     assert fitted(400, 0).window == 100
     assert drift.fit(observations(80), np.arange(80), np.eye(16), {}, splits=9).window == 20
@@ -136,28 +125,6 @@ def test_a_saved_reference_is_the_same_after_loading(tmp_path):
     loaded = drift.Reference.load(path)
     assert loaded.about == {"model": "small"} and loaded.window == 50 and loaded.thresholds == reference.thresholds
     assert loaded.strengths(observations(50, 3)) == reference.strengths(observations(50, 3))
-
-
-def test_an_estimator_is_kept_with_its_reference(tmp_path):
-    path = tmp_path / "reference.safetensors"
-    reference = replace(fitted(), estimator=drift.Estimator(0.6, 0.05, 0.2))
-    reference.save(path)
-    assert drift.Reference.load(path).estimator == drift.Estimator(0.6, 0.05, 0.2)
-
-
-@pytest.mark.parametrize(
-    ("confidence", "right", "threshold", "above"),
-    [
-        ([0.4, 0.5, 0.6, 0.9], [True, False, True, True], 0.4, 0.75),
-        ([0.4, 0.5, 0.6, 0.9], [True] * 4, 0.0, 1.0),
-        ([0.4, 0.5, 0.6, 0.9], [False] * 4, 0.9, 0.0),
-        ([0.4, 1.0, 1.0, 1.0], [True, True, False, False], 0.4, 0.75),  # nothing exceeds exactly half of them
-    ],
-)
-def test_as_many_predictions_exceed_the_threshold_as_are_right(confidence, right, threshold, above):
-    confidence = np.array(confidence)
-    assert drift.confidence_threshold(confidence, np.array(right)) == threshold
-    assert (confidence > threshold).mean() == above
 
 
 def test_a_missing_or_damaged_reference_is_named(tmp_path):

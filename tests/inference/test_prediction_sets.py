@@ -19,48 +19,41 @@ def draws(n: int, seed: int, spread: float = 2.0) -> tuple[np.ndarray, np.ndarra
     return exponents / exponents.sum(1, keepdims=True), labels
 
 
-def each(n: int) -> np.ndarray:
-    """Groups of one image each."""
-    return np.arange(n)
-
-
 def test_threshold_is_the_probability_of_the_finite_sample_quantile():
     true = np.arange(1, 20) / 20  # 19 images whose true class got 0.05, 0.10, ... 0.95
     probabilities = np.stack([true, 1 - true], axis=1)
     labels = np.zeros(19, int)
-    assert fit_threshold(probabilities, labels, each(19), 0.05) == 0.05  # 20 * 0.05 = the first
-    assert fit_threshold(probabilities, labels, each(19), 0.5) == 0.5
-    assert fit_threshold(probabilities, labels, each(19), 0.549) == 0.5
-    assert fit_threshold(probabilities, labels, each(19), 0.55) == 0.55
+    assert fit_threshold(probabilities, labels, 0.05) == 0.05  # 20 * 0.05 = the first
+    assert fit_threshold(probabilities, labels, 0.5) == 0.5
+    assert fit_threshold(probabilities, labels, 0.549) == 0.5
+    assert fit_threshold(probabilities, labels, 0.55) == 0.55
 
 
 def test_rank_is_exact_where_floating_point_is_not():
     probabilities = np.stack([np.arange(1, 100) / 100, np.arange(1, 100)[::-1] / 100], axis=1)
     assert 0.29 * 100 < 29
-    assert fit_threshold(probabilities, np.zeros(99, int), each(99), 0.29) == 0.29
+    assert fit_threshold(probabilities, np.zeros(99, int), 0.29) == 0.29
 
 
 @pytest.mark.parametrize(("alpha", "enough"), [(0.05, 19), (0.01, 99), (0.1, 9)])
 def test_too_few_images_keep_every_class(alpha, enough):
     probabilities, labels = draws(enough, 0)
-    assert fit_threshold(probabilities[1:], labels[1:], each(enough - 1), alpha) == 0.0
-    assert fit_threshold(probabilities, labels, each(enough), alpha) == probabilities[np.arange(enough), labels].min()
+    assert fit_threshold(probabilities[1:], labels[1:], alpha) == 0.0
+    assert fit_threshold(probabilities, labels, alpha) == probabilities[np.arange(enough), labels].min()
     assert prediction_sets(probabilities, 0.0).all()
 
 
 @pytest.mark.parametrize("alpha", [0.0, 1.0, -0.1])
 def test_alpha_outside_its_range_is_refused(alpha):
     with pytest.raises(ValueError, match="alpha must lie between 0 and 1"):
-        fit_threshold(*draws(10, 0), each(10), alpha)
+        fit_threshold(*draws(10, 0), alpha)
 
 
 @given(seed=st.integers(0, 1000), n=st.integers(1, 60), alphas=st.tuples(ALPHAS, ALPHAS))
 def test_a_larger_alpha_never_adds_a_class(seed, n, alphas):
     probabilities, labels = draws(n, seed)
     new, _ = draws(30, seed + 1)
-    wide, narrow = (
-        prediction_sets(new, fit_threshold(probabilities, labels, each(n), alpha)) for alpha in sorted(alphas)
-    )
+    wide, narrow = (prediction_sets(new, fit_threshold(probabilities, labels, alpha)) for alpha in sorted(alphas))
     assert (narrow <= wide).all()
 
 
@@ -81,36 +74,9 @@ def test_leaving_each_image_out_in_turn_covers_as_promised(seed, n, alpha):
     covered = 0
     for left_out in range(n + 1):
         others = np.arange(n + 1) != left_out
-        threshold = fit_threshold(probabilities[others], labels[others], each(n), alpha)
+        threshold = fit_threshold(probabilities[others], labels[others], alpha)
         covered += probabilities[left_out, labels[left_out]] >= threshold
     assert covered >= (1 - alpha) * (n + 1) - 1e-6
-
-
-@given(seed=st.integers(0, 1000), n=st.integers(1, 30), alpha=ALPHAS, copies=st.integers(2, 4))
-def test_a_group_counts_once_however_many_alike_images_it_has(seed, n, alpha, copies):
-    probabilities, labels = draws(n, seed)
-    often = np.repeat(each(n), copies)
-    assert fit_threshold(probabilities[often], labels[often], often, alpha) == fit_threshold(
-        probabilities, labels, each(n), alpha
-    )
-
-
-def test_sets_cover_new_groups_as_promised_where_groups_differ_in_size_and_difficulty():
-    """Hard groups have many images: a threshold that ignores groups covers new groups too often."""
-    random = np.random.default_rng(0)
-    covered = {"groups": [], "images": []}
-    for _ in range(300):
-        hard = random.random(60) < 0.3
-        groups = np.repeat(np.arange(60), np.where(hard, 20, 2))
-        true = random.beta(np.where(hard[groups], 2, 8), 3)
-        probabilities, labels = np.stack([true, 1 - true], axis=1), np.zeros(len(true), int)
-        last = groups >= 30
-        for name, units in (("groups", groups), ("images", np.arange(len(groups)))):
-            threshold = fit_threshold(probabilities[~last], labels[~last], units[~last], 0.2)
-            by_group = np.bincount(groups[last] - 30, weights=true[last] >= threshold)
-            covered[name].append((by_group / np.bincount(groups[last] - 30)).mean())
-    assert np.mean(covered["groups"]) == pytest.approx(0.8, abs=0.025)
-    assert np.mean(covered["images"]) > 0.85
 
 
 @pytest.mark.parametrize(("n", "alpha", "low", "high"), [(500, 0.05, 0.929, 0.967), (500, 0.01, 0.980, 0.997)])
@@ -119,7 +85,7 @@ def test_realised_coverage_has_its_known_distribution(n, alpha, low, high):
     np.testing.assert_allclose(expected.ppf([0.025, 0.975]), [low, high], atol=1e-3)
     new, truth = draws(20_000, 10_000)
     true = new[np.arange(len(truth)), truth]
-    coverage = [(true >= fit_threshold(*draws(n, seed), each(n), alpha)).mean() for seed in range(200)]
+    coverage = [(true >= fit_threshold(*draws(n, seed), alpha)).mean() for seed in range(200)]
     assert stats.kstest(coverage, expected.cdf).pvalue > 0.001
     assert np.mean(coverage) == pytest.approx(expected.mean(), abs=0.003)
 
@@ -132,14 +98,12 @@ def test_summary_counts_sets_and_coverage():
     assert {name: share["value"] for name, share in summary["per_class"].items()} == pytest.approx(
         {"glioma": 1 / 3, "meningioma": 1.0, "pituitary": 1.0}
     )
-    together = summarise(sets, np.array([0, 1, 0, 0, 3]), [0, 0, 0, 0, 1], CLASSES, resamples=500)
-    assert together["by_group"]["value"] == pytest.approx((2 / 4 + 1) / 2)
     assert summary["mean_size"] == pytest.approx(8 / 5)
     assert (summary["empty"], summary["single"], summary["several"]) == (0.2, 0.4, 0.4)
 
 
 def test_coverage_is_lost_on_images_from_elsewhere():
-    threshold = fit_threshold(*draws(500, 0), each(500), 0.1)
+    threshold = fit_threshold(*draws(500, 0), 0.1)
     probabilities, labels = draws(2000, 1)
     same = summarise(prediction_sets(probabilities, threshold), labels, np.arange(2000), CLASSES, resamples=200)
     elsewhere = np.roll(labels, 1)

@@ -5,8 +5,7 @@ import torch
 
 from mri.base.errors import UserError
 from mri.base.files import sha256
-from mri.networks import models
-from mri.networks.builders import torchvision
+from mri.networks import models, weights
 from mri.networks.weights import initialise
 from tests.conftest import architecture
 from tests.data.sources.loopback import Resource, serve
@@ -82,9 +81,7 @@ def offered(small_spec, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     with serve() as server:
         server.resources[f"/{name}"] = resource
-        monkeypatch.setattr(
-            torchvision.models, "get_model_weights", lambda builder: [Offered("V1", f"{server.url}/{name}")]
-        )
+        monkeypatch.setattr(weights, "get_model_weights", lambda builder: [Offered("V1", f"{server.url}/{name}")])
         yield state, resource, tmp_path / "hub/checkpoints" / name
 
 

@@ -30,9 +30,7 @@ def test_nothing_is_said_of_parameters_that_conf_composes_to_or_of_an_experiment
 
 def test_many_differences_are_counted(params, edited, capsys):
     conf(
-        edited.model_copy(
-            update={"seed": 1, "size": 128, "select": params.select.model_copy(update={"tolerance": 0.3})}
-        )
+        edited.model_copy(update={"seed": 1, "size": 128, "select": params.select.model_copy(update={"rule": "best"})})
     )
     assert "differs from conf/ in seed, size, train.lr and 1 more:" in capsys.readouterr().err
 

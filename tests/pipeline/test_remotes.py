@@ -138,22 +138,18 @@ def test_an_interrupted_push_is_resumed(repository, bucket, tmp_path):
     assert "Everything is up to date" in run(repository, "dvc", "push").stdout
 
 
-def test_a_registered_winner_is_fetched_by_its_name(repository, tmp_path):
+@pytest.mark.parametrize("form", ["{}", "file://{}"])
+def test_a_registered_winner_is_fetched_by_its_name(repository, tmp_path, form):
     run(repository, "dvc", "push")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    by_address = {"path": str(repository), "url": f"file://{repository}"}
-    get = {
-        out: ("dvc", "artifacts", "get", address, "brain-tumour-classifier", "--out", out)
-        for out, address in by_address.items()
-    }
-    unknown = run(elsewhere, *get["path"], check=False)
+    get = ("dvc", "artifacts", "get", form.format(repository), "brain-tumour-classifier", "--out", "service")
+    unknown = run(elsewhere, *get, check=False)
     assert unknown.returncode == 1 and "Unable to find artifact 'brain-tumour-classifier'" in unknown.stderr
     run(repository, "git", "config", "user.name", "test")
     run(repository, "git", "config", "user.email", "test@example.org")
     run(repository, "gto", "register", "brain-tumour-classifier")
     assert run(repository, "git", "tag").stdout == "brain-tumour-classifier@v0.0.1\n"
+    run(elsewhere, *get)
     expected = {path.name: path.read_bytes() for path in (repository / "artifacts/service").iterdir()}
-    for out, command in get.items():
-        run(elsewhere, *command)
-        assert {path.name: path.read_bytes() for path in (elsewhere / out).iterdir()} == expected
+    assert {path.name: path.read_bytes() for path in (elsewhere / "service").iterdir()} == expected

@@ -1,7 +1,5 @@
 """The stages' own code, apart from the library they call; tests/pipeline/test_pipeline.py runs them whole."""
 
-import time
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,8 +9,7 @@ from mri.base.files import read_json, write_json
 from mri.base.params import Params
 from mri.base.paths import PREDICTIONS, SHOWN
 from mri.data import dataset
-from mri.data.dataset import Part
-from mri.evaluation.strange_images import FAR, KINDS, NEAR, UNSEEN, make_strange
+from mri.evaluation.strange_images import FAR, NEAR
 from mri.evaluation.subgroups import COPY, NONE
 from mri.networks import models
 from mri.report.viewer import viewer
@@ -61,8 +58,7 @@ def test_test_images_that_training_has_no_relative_of_may_be_of_one_class(params
     table = pd.DataFrame({"label": CLASSES * 10, "group": range(40), "source": "a", "plane": "", "lesion": np.nan})
     table[[f"p_{name}" for name in CLASSES]] = np.tile(np.eye(4) * 0.9 + 0.025, (10, 1))
     unseen = table["label"] == "meningioma"
-    table["predicted"] = table["label"]
-    metrics = evaluate.score(params, table, table.assign(relatives=np.where(unseen, NONE, COPY)))
+    metrics = evaluate._metrics(params, table, table.assign(relatives=np.where(unseen, NONE, COPY)))
     write_json(metrics, tmp_path / "metrics.json")
     parts = read_json(tmp_path / "metrics.json")["test_by"]["relatives"]
     assert {name: (row["n"], row["accuracy"]["value"]) for name, row in parts.items()} == {COPY: (30, 1), NONE: (10, 1)}
@@ -98,42 +94,33 @@ def test_the_report_s_viewer_gets_right_and_wrong_calls_of_every_class(params, s
     assert shown["methods"] == params.explain.methods
 
 
-class Answers:
-    """Stands in for an exported network: its features are what `pooled` returns of the images."""
-
-    def __init__(self, pooled=lambda pixels: pixels.reshape(len(pixels), -1)[:, :8].astype(np.float32), wait=0.0):
-        self.size, self._pooled, self._wait = 32, pooled, wait
-
-    def __call__(self, pixels):
-        time.sleep(self._wait)
-
-    def logits_and_pooled(self, pixels):
-        return np.zeros((len(pixels), 4), np.float32), self._pooled(pixels)
-
-
-def test_spoiled_test_images_are_resampled_with_the_groups_that_they_come_from(params, monkeypatch):
-    """All test images are one patient's: nothing that is made from them tells of another's."""
+def test_spoiled_test_images_are_resampled_with_the_groups_that_they_come_from(params, network, tmp_path, monkeypatch):
+    """All test images are one patient's, whom every resample draws: nothing that is made from them can vary."""
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(robustness, "NEAR", {kind: NEAR[kind] for kind in ("upside_down", "motion")})
     monkeypatch.setattr(robustness, "FAR", {"noise": FAR["noise"]})
-    monkeypatch.setattr(robustness, "UNSEEN", {"folded": UNSEEN["folded"]})
-    part, runtime = blobs(40), Answers()
-    about = pd.DataFrame({"group": ["one patient"] * 40})
-    train, val, test = (
-        Part(about[rows], part.pixels[rows], part.labels[rows]) for rows in (slice(20), slice(20, 30), slice(30, 40))
-    )
-    gate = export._fit_gate(params, runtime, train, runtime.logits_and_pooled(val.pixels)[1])
-    strange = {kind: make_strange(kind, test.pixels, 0) for kind in KINDS}
-    near = robustness._score_gate(params, runtime, gate, test, test, strange)["near"]
+    part = blobs(40)
+    frame = pd.DataFrame({"label": [CLASSES[i] for i in part.labels], "row": range(40), "group": "one patient"})
+    frame["split"] = np.repeat(["train", "val", "test"], [20, 10, 10])
+    data = dataset.Dataset(frame, part.pixels, np.zeros((0, 1, 1), bool), CLASSES)
+    near = robustness._gate(params, "small", network, data, data.part("test"))["near"]
     for kind in ("all", "upside_down", "motion"):
         auroc = near[kind]["auroc"]
-        assert (auroc["low"], auroc["high"]) == (0, 1) and 0 < auroc["value"] < 1, kind
+        assert auroc["low"] == auroc["value"] == auroc["high"] < 1, kind
 
 
-def test_the_quickest_of_the_precisions_that_are_as_good_serves():
-    assert export._quickest({"fp32": Answers(wait=0.004), "bf16": Answers(wait=0.001)}, 0.01) == "bf16"
-    assert export._quickest({"fp32": Answers(wait=0.001), "int8": Answers(wait=0.004)}, 0.01) == "fp32"
+@pytest.mark.parametrize(
+    ("acceptable", "latency", "served"),
+    [(["fp32", "bf16"], {"fp32": 2, "bf16": 1}, "bf16"), (["fp32", "int8"], {"fp32": 1, "int8": 2}, "fp32")],
+)
+def test_the_quickest_of_the_precisions_that_are_as_good_serves(params, monkeypatch, acceptable, latency, served):
+    def measured(runtime: str, *_) -> dict:
+        return {"latency_ms_p50": latency[runtime.removeprefix("openvino_")]}
+
+    monkeypatch.setattr(export, "measure_runtime", measured)
+    assert export._quickest(params, "small", acceptable) == served
 
 
-def test_nothing_is_timed_where_only_one_precision_may_serve(monkeypatch):
-    monkeypatch.setattr(export, "_latency", lambda *_: pytest.fail("timed"))
-    assert export._quickest({"fp32": Answers()}, 1.0) == "fp32"
+def test_nothing_is_timed_where_only_one_precision_may_serve(params, monkeypatch):
+    monkeypatch.setattr(export, "measure_runtime", lambda *_: pytest.fail("timed"))
+    assert export._quickest(params, "small", ["fp32"]) == "fp32"

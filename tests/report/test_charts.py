@@ -68,21 +68,3 @@ def test_a_roc_curve_goes_through_every_threshold_of_a_class():
     _, x, y = charts.roc(table, ["x", "y"], "a").axes[0].lines
     assert x.get_xydata().tolist() == [[0, 0], [0, 50], [50, 50], [50, 100], [100, 100]]
     assert y.get_xydata().tolist() == x.get_xydata().tolist()
-
-
-def test_patients_stand_above_their_class_as_large_as_they_have_images():
-    rows = [("g", "x", "A", 10, 0.8), ("h", "x", "", 3, 0.0), ("i", "y", "A", 1, 1.0)]
-    table = pd.DataFrame(rows, columns=["group", "label", "series", "images", "right"])
-    axis = charts.patients(table, ["x", "y"]).axes[0]
-    unknown, series_a = axis.collections
-    assert [label.get_text() for label in axis.get_legend().get_texts()] == ["series unknown", "series A"]
-    assert np.rint(series_a.get_offsets()[:, 0]).tolist() == [0, 1] and np.rint(unknown.get_offsets()[:, 0]) == 0
-    assert series_a.get_offsets()[:, 1].tolist() == [80, 100] and unknown.get_offsets()[:, 1] == 0
-    assert series_a.get_sizes().tolist() == [60, 6]
-
-
-def test_curves_of_tumour_or_not_are_in_per_cent_and_net_benefit_is_not():
-    table = pd.DataFrame({"architecture": "a", "false_positive_rate": [0, 0.5], "sensitivity": [0.25, 1]})
-    assert charts.screening(table).axes[0].lines[1].get_xydata().tolist() == [[0, 25], [50, 100]]
-    table = pd.DataFrame({"architecture": "a", "threshold": [0.25, 0.5], "net_benefit": [0.4, 0.2]})
-    assert charts.decision(table).axes[0].lines[1].get_xydata().tolist() == [[25, 0.4], [50, 0.2]]

@@ -12,7 +12,7 @@ def method(value, low, over_trivial, road=(0.1, 0.05), passed=True):
         {
             "road": {"value": road[0], "low": road[1], "over_trivial": {"best": "intensity", "low": over_trivial}},
             "deletion": {"over_chance": {"high": road[1]}},
-            "randomisation": {"verdict": "passed" if passed else "failed"},
+            "randomisation": {"passed": passed},
         },
     )
 
@@ -83,7 +83,7 @@ def test_the_verdict_on_the_consensus_is_told_score_by_score():
         return findings(summary(a=0.7), {"a": EXPLAINED["a"]}, consensus)[-1]
 
     assert "is better than the best single network's by IoU, not by share of mass, ROAD (" in verdict(
-        rma=False, iou=True, road=False
+        rma=False, iou_otsu=True, road=False
     )
     assert "is better in no score than the best single network's (" in verdict(rma=False, road=False)
     assert "is better than the best single network's by ROAD (" in verdict(road=True)
@@ -102,38 +102,3 @@ def test_networks_whose_maps_can_be_told_apart_are_named_method_by_method():
     *_, pairs_told_apart, _ = findings(summary(a=0.7), {"a": EXPLAINED["a"]}, consensus)
     assert "2 of 3 pairs of networks can be told apart" in pairs_told_apart
     assert pairs_told_apart.endswith("(gradcam: ab over a; guided backprop: a over b).")
-
-
-def test_networks_whose_maps_follow_the_tumour_are_named():
-    def follow(left: float, found: float) -> dict:
-        removed = {"n": 5, "mass_left_by": {"low": left}}
-        return {"follow": {"removed": removed, "pasted": {"n": 5, "pointing_game": {"over_chance": {"low": found}}}}}
-
-    explained = {name: EXPLAINED[name] | follow(*ends) for name, ends in {"a": (0.1, 0.2), "b": (-0.1, 0.1)}.items()}
-    (sentence,) = (text for text in findings(summary(a=0.7, b=0.9), explained) if "healthy side" in text)
-    assert "mass in its place falls for 1 of 2 networks: a." in sentence
-    assert sentence.endswith("more often than by chance for 2 of 2 networks: a, b.")
-
-
-def test_what_agreement_is_good_for_follows_from_its_intervals():
-    def told(iou: tuple[float, float], overlap: tuple[float, float], ranks: tuple[float, float]) -> tuple[str, str]:
-        def between(low: float, high: float) -> dict:
-            return {"value": (low + high) / 2, "low": low, "high": high}
-
-        aurocs = {"auroc": between(*overlap), "rank_correlation_auroc": between(*ranks)}
-        agreement = {f"{name}_of_being_right": auroc for name, auroc in aurocs.items()}
-        hits = {"agreement": {"iou": between(*iou), "rma": {"value": None, "low": None, "high": None}}}
-        consensus = {"n": 9, "beats_best_single": {"rma": False}, "networks_by_rma": {}}
-        *_, first, second = findings(
-            summary(a=0.7), {"a": EXPLAINED["a"]}, consensus | {"hits": hits, "agreement": agreement}
-        )
-        return first, second
-
-    better, classes = told((0.1, 0.3), (0.6, 0.8), (0.2, 0.4))
-    assert better.startswith("Where the networks' maps agree, they are better by IoU (")
-    assert "0.20 [0.10, 0.30]" in better
-    assert "agreement does (AUROC 0.70 [0.60, 0.80])" in classes
-    assert "the rank correlation is significantly the wrong way round (AUROC 0.30" in classes
-    unknown, neither = told((-0.1, 0.3), (0.4, 0.8), (0.4, 0.6))
-    assert unknown.startswith("That agreeing maps are better can't be shown")
-    assert neither.count("can't be shown to") == 2

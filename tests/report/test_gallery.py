@@ -73,12 +73,3 @@ def test_one_network_has_no_consensus_to_show(data, networks, tmp_path):
     assert figure.get_suptitle() == "one"
     assert [axis.get_title() for axis in figure.axes[:2]] == ["scan", "gradcam"] and len(figure.axes) == 5
     assert figure.axes[0].get_ylabel() == "glioma\nwrong, called notumor"
-
-
-def test_a_part_of_a_gallery_has_the_maps_of_its_images(data, networks, tmp_path):
-    gallery = build_gallery(data, networks, tmp_path, ["gradient"])
-    part = gallery.of(np.array([1]))
-    assert part.images["id"].tolist() == ["b"] and part.called_alone["two"].tolist() == ["meningioma"]
-    np.testing.assert_array_equal(part.maps["one"]["gradient"], gallery.maps["one"]["gradient"][1:])
-    np.testing.assert_array_equal(part.consensus.map, gallery.consensus.map[1:])
-    assert part.consensus.weights.shape == (2, 1)

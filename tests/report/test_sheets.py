@@ -1,11 +1,10 @@
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from mri.report.sheets import COLOURS, explanation_sheet, named, save, suspect_sheet
+from mri.report.sheets import COLOURS, explanation_sheet, named, save
 
 
 def drawn(path):
@@ -62,15 +61,3 @@ def test_each_map_can_have_a_text_below():
     figure = explanation_sheet(empty.astype(np.uint8), empty > 0, maps, ["", ""], "title", below)
     plt.close(figure)
     assert [axis.get_xlabel() for axis in figure.axes[:6]] == ["", "", "first", "", "", "second"]
-
-
-def test_the_sheet_of_suspects_shows_the_clearest_of_each_reason_with_what_contradicts_them(tmp_path):
-    pixels = np.random.default_rng(0).integers(0, 255, (14, 20, 20), np.uint8)
-    suspects = pd.DataFrame({"id": [f"set/{number}" for number in range(14)], "label": "notumor", "score": 1.0})
-    suspects = suspects.assign(reason=["label"] * 12 + ["lesion"] * 2, other=["glioma"] * 12 + [""] * 2)
-    figure = suspect_sheet(pixels, np.arange(14), suspects, most=11)
-    drawn_axes = [axis for part in figure.subfigs for axis in part.axes if axis.images]
-    assert len(drawn_axes) == 11 + 2
-    assert drawn_axes[0].get_title() == "0\nnotumor, rather glioma?" and drawn_axes[-1].get_title() == "13\nnotumor"
-    np.testing.assert_array_equal(drawn_axes[-1].images[0].get_array(), pixels[13])
-    save(figure, tmp_path / "suspects.jpg")

@@ -1,11 +1,10 @@
 import time
 
-import numpy as np
 import pytest
 
-from benchmarks import batching, coverage, reading, scoring, serving, training
+from benchmarks import scoring, serving, training
 from mri.base.errors import UserError
-from mri.data import dataset, images
+from mri.data import dataset
 from mri.inference.package import Package
 from mri.networks import models
 from tests import packages
@@ -120,38 +119,3 @@ def test_scoring_asks_for_every_networks_scores_and_maps(params, monkeypatch):
     scoring.score(params, images=260)
     scoring.explain(params, images=2, size=32)
     assert drawn == [(name, (2, 1, 32, 32)) for name in params.model.architectures]
-
-
-def test_intervals_hold_a_known_recall_about_as_often_as_they_promise_and_percentiles_do_not():
-    row = coverage.recall(np.array([5, 10, 20, 40]), 0.84, 0.4, patients=13, trials=300, seed=0)
-    assert 90 <= row["jackknife"]["coverage"] <= 99 and row["percentile"]["coverage"] < 88
-    assert row["jackknife"]["width"] > row["percentile"]["width"] > 5
-
-
-def test_every_score_of_simulated_test_sets_has_its_coverage(monkeypatch):
-    monkeypatch.setattr(coverage, "RESAMPLES", 50)
-    sizes = {name: np.array([1, 2, 3, 4, 5]) for name in ("glioma", "notumor")}
-    rows = coverage.whole(sizes, trials=3, seed=0)
-    assert set(rows) == set(coverage.SCORES)
-    shares = [figures["coverage"] for methods in rows.values() for figures in methods.values()]
-    assert all(round(3 * share / 100, 6) in (0, 1, 2, 3) for share in shares)
-
-
-def test_reading_is_timed_on_the_same_files_as_the_usual_ways(tmp_path, monkeypatch):
-    for name, value in {"SIDES": (64,), "REPEATS": 2, "SLICES": 4, "SIDE": 64}.items():
-        monkeypatch.setattr(reading, name, value)
-    times = reading.slices(tmp_path)
-    assert list(times) == ["png_64", "jpeg_64", "dicom_64"]
-    assert all(row["ratio"] == pytest.approx(row["ms"] / row["usual_ms"]) for row in times.values())
-    both = [read(tmp_path / "64.dicom").ravel() for read in (images.read, reading.usual_dicom)]
-    assert np.corrcoef(both)[0, 1] > 0.999  # the usual way stretches what the window leaves
-    for name, path in reading.write_series(tmp_path).items():
-        assert reading.read_series(name, path)["peak_mb"] > 10
-
-
-def test_the_best_way_to_batch_is_named_for_each_number_of_clients():
-    def speeds(one: float, eight: float) -> dict:
-        return {"1": {"requests_per_s": one}, "8": {"requests_per_s": eight}}
-
-    ways = {"shared": speeds(50, 80), "streams": speeds(30, 90), "batchable": speeds(40, 70)}
-    assert batching.best(ways) == {"1": "shared", "8": "streams"}

@@ -151,8 +151,8 @@ def test_a_module_that_needs_no_network_does_not_load_pytorch(module):
 
 
 @pytest.mark.parametrize("module", ["mri", "mri.base.params", "mri.data.images", "mri.base.paths", "mri.base.cli"])
-def test_a_module_that_everything_loads_takes_at_most_two_cpu_seconds(module):
-    program = f"import sys, time, {module}; sys.exit(f'{{time.process_time()}} s' if time.process_time() > 2 else 0)"
+def test_a_module_that_everything_loads_is_there_within_a_second(module):
+    program = f"import sys, time, {module}; sys.exit(f'{{time.process_time()}} s' if time.process_time() > 1 else 0)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -8,11 +8,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 import uvicorn
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
 from playwright.sync_api import expect
-from starlette.types import ASGIApp
 
 from service.predictor import Predictor
 from tests import packages
@@ -33,24 +33,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def app(predictor: Predictor, folder: Path) -> ASGIApp:
+def app(predictor: Predictor, folder: Path) -> FastAPI:
     return packages.application(predictor, folder)
 
 
 @pytest.fixture(scope="session")
-def url(app: ASGIApp) -> Iterator[str]:
+def client(app: FastAPI) -> TestClient:
+    return TestClient(app)
+
+
+@pytest.fixture(scope="session")
+def url(app: FastAPI) -> Iterator[str]:
     with running(app) as address:
         yield address
 
 
-@pytest.fixture(scope="session")
-def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url, timeout=60) as client:
-        yield client
-
-
 @contextlib.contextmanager
-def running(app: ASGIApp) -> Iterator[str]:
+def running(app: FastAPI) -> Iterator[str]:
     """Serve an application in a thread and yield its address."""
     server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
     thread = threading.Thread(target=server.run, daemon=True)

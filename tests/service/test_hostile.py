@@ -8,9 +8,9 @@ import zipfile
 import nibabel
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from starlette.testclient import TestClient
 
 from tests import packages
 from tests.imagefiles import blank_png, chunk, claim_size, deflated_bomb, dicom, encode, exif, jpeg_dicom, nifti, sound
@@ -26,9 +26,7 @@ JSON = {"content-type": "application/json"}
 @pytest.fixture(scope="module")
 def client(predictor, tmp_path_factory):
     """A client of a service that takes bodies of LARGEST bytes."""
-    app = packages.application(predictor, tmp_path_factory.mktemp("store"), max_megabytes=LARGEST / 1e6)
-    with TestClient(app) as client:
-        yield client
+    return TestClient(packages.application(predictor, tmp_path_factory.mktemp("store"), max_megabytes=LARGEST / 1e6))
 
 
 @pytest.fixture
@@ -174,13 +172,6 @@ UNREADABLE = {
 }
 
 
-@pytest.mark.parametrize("kind", sorted(set(UNREADABLE) - {"several frames", "volume"}))
-def test_series_of_what_holds_no_slice_are_refused_and_none_is_kept(client, temporary, kind):
-    answer = client.post("/predict_series", files={"images": ("scan.dcm", UNREADABLE[kind])})
-    assert refused(answer) == (422, "unreadable_image")
-    assert list(temporary.iterdir()) == []
-
-
 @pytest.mark.parametrize("kind", UNREADABLE)
 @pytest.mark.parametrize("name", ["scan.png", "scan.dcm"])
 def test_files_that_are_no_slice_are_refused_and_none_is_kept(client, temporary, kind, name):
@@ -193,7 +184,6 @@ def multipart(body: bytes, content_type: str = "multipart/form-data; boundary=x"
     return {"content": body, "headers": {"content-type": content_type}}
 
 
-STARRED = b"--x\r\nContent-Disposition: form-data; name=image; filename*=UTF-8''a.png\r\n\r\n"
 FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r\n\r\n'
 
 
@@ -219,9 +209,6 @@ FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.png"\r
         (multipart(FORM + PLAIN + b"\r\n--x--", "multipart/form-data"), (400, "bad_request")),
         (multipart(b"\x80\x04.", "application/vnd.bentoml+pickle"), (415, "unsupported_media_type")),
         (multipart(PLAIN, "image/png"), (415, "unsupported_media_type")),
-        (multipart(b"preamble\r\n" + FORM + PLAIN + b"\r\n--x--\r\n"), (400, "bad_request")),
-        (multipart(STARRED + PLAIN + b"\r\n--x--\r\n"), (400, "bad_request")),
-        ({"files": {"image": PLAIN}, "headers": {"content-encoding": "gzip"}}, (415, "unsupported_media_type")),
         ({"json": {"image": "http://127.0.0.1/scan.png"}}, (415, "unsupported_media_type")),
         ({"files": {"image": PLAIN}, "headers": {"x-padding": "a" * 20_000}}, (431, "headers_too_large")),
     ],
@@ -239,37 +226,18 @@ def test_wrong_feedback_is_refused(client, body):
     assert refused(answer) == (400, "bad_request")
 
 
-A_FILE = "a file, sent with a file name (filename=, not filename*=)"
-
-
 @pytest.mark.parametrize(
     ("path", "request_of", "detail"),
     [
         ("/predict", {"files": {"wrong": PLAIN}}, "image is missing: send it"),
-        ("/predict", {"files": {"image": (None, "text")}}, f"image should be {A_FILE}"),
-        ("/predict", {"files": [("image", PLAIN), ("image", PLAIN)]}, "image was sent 2 times: send it once"),
-        (
-            "/predict",
-            {"files": {"image": PLAIN}, "data": {"maps": ["true", "false"]}},
-            "maps was sent 2 times: send it once",
-        ),
-        (
-            "/predict",
-            {"files": {"image": PLAIN}, "data": {"explan": "gradcam"}},
-            "'explan' is no field of this path: its fields are image, model, explain, target, maps, again",
-        ),
-        (
-            "/predict",
-            {"files": {"image": PLAIN}, "params": {"explain": "gradcam"}},
-            "the address ends with ?...: send options as fields of the body",
-        ),
+        ("/predict", {"files": {"image": (None, "text")}}, "image should be a file, sent with a file name"),
         ("/predict", {"files": {"image": PLAIN}, "data": {"maps": "perhaps"}}, "maps should be true or false"),
         ("/predict", {"files": {"image": PLAIN, "maps": PLAIN}}, "maps should be true or false"),
         ("/predict", {"files": {"image": PLAIN, "model": PLAIN}}, "model should be text"),
         (
             "/predict_batch",
             {"files": [("images", PLAIN), ("images", (None, "text"))]},
-            f"images.1 should be {A_FILE}",
+            "images.1 should be a file, sent with a file name",
         ),
         ("/feedback", {"content": b"", "headers": JSON}, "the body is missing: send it"),
         ("/feedback", {"content": b"{", "headers": JSON}, "the body should be JSON"),
@@ -277,11 +245,6 @@ A_FILE = "a file, sent with a file name (filename=, not filename*=)"
         ("/feedback", {"json": []}, "the body should be a JSON object"),
         ("/feedback", {"json": {"request_id": "a"}}, "label is missing: send it"),
         ("/feedback", {"json": {"request_id": 1, "label": "glioma"}}, "request_id should be text"),
-        (
-            "/feedback",
-            {"json": {"request_id": "a", "label": "glioma", "note": ""}},
-            "'note' is no field of this path: its fields are request_id, label",
-        ),
         (
             "/feedback",
             {"json": {"request_id": "a" * 65, "label": "glioma"}},
@@ -315,13 +278,13 @@ def test_other_websites_may_neither_ask_nor_read(client):
 
 
 def test_a_website_that_the_setting_names_may_ask_and_read_and_no_other(predictor, tmp_path):
-    with TestClient(packages.application(predictor, tmp_path, allowed_origins=("https://example.org",))) as client:
-        answer = client.post("/predict", files={"image": PLAIN}, headers=FOREIGN)
-        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://example.org")
-        assert client.options("/predict", headers=PREFLIGHT).status_code == 200
-        other = FOREIGN | {"origin": "https://example.com"}
-        assert refused(client.post("/predict", files={"image": PLAIN}, headers=other)) == (403, "other_website")
-        assert "access-control-allow-origin" not in client.get("/models", headers=other).headers
+    client = TestClient(packages.application(predictor, tmp_path, allowed_origins=("https://example.org",)))
+    answer = client.post("/predict", files={"image": PLAIN}, headers=FOREIGN)
+    assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (200, "https://example.org")
+    assert client.options("/predict", headers=PREFLIGHT).status_code == 200
+    other = FOREIGN | {"origin": "https://example.com"}
+    assert refused(client.post("/predict", files={"image": PLAIN}, headers=other)) == (403, "other_website")
+    assert "access-control-allow-origin" not in client.get("/models", headers=other).headers
 
 
 @pytest.mark.parametrize(

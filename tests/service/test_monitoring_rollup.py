@@ -8,12 +8,10 @@ import threading
 import time
 import urllib.request
 import uuid
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import sqlalchemy as sa
 
-from mri.base.errors import UserError
 from service.monitoring import rollup
 from service.monitoring.background import Background
 from service.monitoring.store import Store, requests, rollups
@@ -190,37 +188,6 @@ def test_only_one_of_several_workers_rolls_up_and_another_follows_when_it_ends(s
     for worker in workers:
         worker.stop()
         worker.join(10)
-
-
-class Refusing(BaseHTTPRequestHandler):
-    """Answers every request as a server does that knows another token."""
-
-    def do_GET(self):
-        self.send_response(403)
-        self.end_headers()
-
-    def log_message(self, *_):
-        pass
-
-
-def test_a_refused_token_and_a_missing_one_name_their_variables_and_the_figures_wait(store, monkeypatch):
-    add(store, 1)
-    rollup.claim(store)
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        uri = f"http://127.0.0.1:{server.server_port}"
-        with pytest.raises(UserError, match=rf"^{uri} refuses the token in \$DAGSHUB_USER_TOKEN: the figures wait$"):
-            rollup.deliver(store, uri)
-        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-        with pytest.raises(UserError, match=r"refuses the token in \$MLFLOW_TRACKING_TOKEN"):
-            rollup.deliver(store, uri)
-        server.shutdown()
-    assert [one["sent"] for one in kept(store)] == [None]
-    monkeypatch.delenv("MLFLOW_TRACKING_URI")
-    monkeypatch.setenv("DAGSHUB_REPO", "owner/name")
-    monkeypatch.delenv("DAGSHUB_USER_TOKEN", raising=False)
-    with pytest.raises(UserError, match=r"set DAGSHUB_USER_TOKEN$"):
-        rollup.tracking_uri()
 
 
 @pytest.mark.slow

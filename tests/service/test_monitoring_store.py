@@ -7,7 +7,6 @@ import threading
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -23,8 +22,8 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from service.monitoring.recorder import Recorder
-from service.monitoring.store import WORKER, Store, metadata, requests, started_in
-from tests.conftest import ROOT, file_size_limit
+from service.monitoring.store import Store, metadata, requests
+from tests.conftest import file_size_limit
 
 
 def row(**changes):
@@ -309,33 +308,6 @@ def test_rows_older_than_the_retention_are_deleted_and_younger_ones_kept(store):
     assert recorded(store) == ["young"]
 
 
-def test_a_row_is_amended_whether_it_was_written_or_still_waits(recorder):
-    for name in ("a", "b"):
-        recorder.put(**row(request_id=name, shadow="waiting"))
-    recorder.amend("a", shadow="answered", shadow_label="notumor")
-    assert recorder.flush(5)
-    recorder.amend("b", shadow="failed")
-    recorder.amend("unknown", shadow="failed")
-    assert recorder.flush(5)
-    rows = recorder.store.select("request_id", "label", "shadow", "shadow_label")
-    assert [tuple(row) for row in rows] == [("a", "glioma", "answered", "notumor"), ("b", "glioma", "failed", None)]
-    assert recorder.lost == 0
-
-
-def test_a_worker_of_bentoml_keeps_rows_where_the_service_was_started_not_in_the_bento(tmp_path):
-    """The module stands in for BentoML's own, whose name alone counts."""
-    worker = tmp_path / "bento" / Path(*WORKER.split(".")).with_suffix(".py")
-    worker.parent.mkdir(parents=True)
-    for folder in worker.parents[:2]:
-        (folder / "__init__.py").touch()
-    worker.write_text("from service.monitoring.store import started_in\nprint(started_in())\n")
-    command = [sys.executable, "-m", WORKER]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=tmp_path / "bento", env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == str(Path.cwd())
-    assert started_in() == Path.cwd()
-
-
 def test_feedback_is_noted_only_for_answered_images(store):
     store.insert([row(request_id="a"), row(request_id="failed", status=422, label=None)])
     assert store.feedback("a", "pituitary")
@@ -365,7 +337,4 @@ def test_only_the_newest_rows_are_read_when_asked_for(store):
 
 def test_a_column_holds_what_its_name_says_and_none_holds_text_from_the_client():
     text = {column.name for column in requests.columns if isinstance(column.type, sa.String)}
-    shadow = {"shadow", "shadow_version", "shadow_label"}
-    assert text - shadow == {
-        *("request_id", "route", "error", "model", "model_version", "data_version", "label", "feedback")
-    }
+    assert text == {"request_id", "route", "error", "model", "model_version", "data_version", "label", "feedback"}

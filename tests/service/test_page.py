@@ -5,29 +5,26 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import csv
-import gc
 import json
 import re
 import shlex
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect
 
 from mri.base.errors import UserError
 from mri.data.phantom.lesions import CLASSES
 from service import pages
-from service.api import Api
 from service.errors import BusyError
 from service.monitoring import middleware
 from service.monitoring.store import Store
 from service.settings import Settings
-from tests import imagefiles, packages, page_samples
+from tests import packages, page_samples
 from tests.conftest import eventually, needs_browser
 from tests.service.conftest import running
 
@@ -99,16 +96,16 @@ class FakeSlots:
 
 
 @pytest.fixture
-def explain_slots(app, monkeypatch):
+def explain_slots(app):
     """Return a function that sets the slots for explanations, for one test."""
+    before = app.state.explaining
 
     def explain_in(**how) -> FakeSlots:
-        slots = FakeSlots(**how)
-        for service in [one for one in gc.get_objects() if isinstance(one, Api)]:  # BentoML keeps them to itself
-            monkeypatch.setattr(service, "explaining", slots)
-        return slots
+        app.state.explaining = FakeSlots(**how)
+        return app.state.explaining
 
-    return explain_in
+    yield explain_in
+    app.state.explaining = before
 
 
 def file(name: str, seed: int = 0) -> dict:
@@ -731,93 +728,25 @@ def test_a_long_name_stays_on_the_report_s_sheet(page, tmp_path, name):
 
 
 @needs_browser
-def test_under_a_map_stands_how_often_its_kind_hits_and_any_class_can_be_explained(page, client):
-    upload(page, file("scan.png"))
-    worth = page.locator(".viewer [data-slot=worth]")
-    expect(worth).to_contain_text(
-        "On 118 unseen tumours the strongest point of such a map lay in the tumour in 62\u00a0%"
-    )
-    expect(worth).to_contain_text("Networks with random weights draw much the same map")
-    answered = client.post("/predict", files={"image": packages.scan()}).json()["label"]
-    other = next(name for name in packages.CLASSES if name not in (answered, "notumor"))
-    page.get_by_label("Map of").select_option(other)
-    expect(caption(page)).to_have_text(f"Grad-CAM for {other}")
-    page.get_by_label("Map of").select_option("")
-    expect(caption(page)).to_have_text(f"Grad-CAM for {answered.replace('notumor', 'no tumour')}")
-
-
-@needs_browser
-def test_a_session_s_results_are_saved_as_a_table(page):
-    upload(page, {**file("=scan,1.png")}, BROKEN)
-    expect(page.locator(".results tbody tr")).to_have_count(2)
-    expect(page.get_by_text("unreadable", exact=True).first).to_be_visible()
-    with page.expect_download() as download:
-        page.get_by_role("button", name="Download CSV").click()
-    answered, failed = csv.DictReader(Path(download.value.path()).read_text().splitlines())
-    assert (answered["file"], answered["label"] in packages.CLASSES) == ("'=scan,1.png", True)
-    assert sum(float(answered[f"p_{name}"]) for name in packages.CLASSES) == pytest.approx(1)
-    assert (failed["file"], failed["label"], failed["model"]) == ("broken.png", "", "winner") and failed["error"]
-
-
-@needs_browser
-def test_a_series_is_scrolled_with_its_map_and_its_curve_and_a_folder_makes_one(page, client, tmp_path):
-    files = imagefiles.series(imagefiles.volume(5))
-    upload(page, {"name": "head.zip", "mimeType": "application/zip", "buffer": imagefiles.zipped(files)})
-    sent = {"files": {"images": imagefiles.zipped(files)}, "data": {"maps": "true"}}
-    answer = client.post("/predict_series", **sent).json()
-    first = answer["key_slices"][0]
-    caption = page.locator(".viewer figcaption")
-    expect(caption).to_contain_text(f"Slice {first + 1} of 5, at {answer['slices'][first]['position']:.0f} mm: ")
-    page.get_by_label("Slice", exact=True).focus()
-    page.keyboard.press("Home")
-    expect(caption).to_contain_text("Slice 1 of 5")
-    page.keyboard.press("End")
-    expect(caption).to_contain_text("Slice 5 of 5")
-    for slot, picture in (("scan", "scan"), ("map", "overlay")):
-        src = page.locator(f".viewer [data-slot={slot}]").get_attribute("src")
-        assert src == f"data:image/png;base64,{answer['slices'][-1][picture]}"
-    assert answer["slices"][-1]["scan"] != answer["slices"][0]["scan"]
-    expect(page.locator(".curve polyline")).to_have_count(len(packages.CLASSES))
-    points = page.locator(".curve .most").get_attribute("points").split()
-    heights = [1 - float(point.split(",")[1]) / 120 for point in points]
-    assert heights == pytest.approx([one["probabilities"][answer["label"]] for one in answer["slices"]])
-    expect(page.locator(".viewer [data-slot=worth]")).to_contain_text("On 118 unseen tumours")
-    (tmp_path / "head").mkdir()
-    for name, data in {**files, "notes.txt": b"notes"}.items():
-        (tmp_path / "head" / name).write_bytes(data)
-    page.locator("#folder").set_input_files(tmp_path / "head")
-    expect(page.get_by_role("heading", name="head", exact=True)).to_be_visible()
-    expect(page.locator(".facts")).to_contain_text("5 axial slices, 3.0 mm apart")
-    expect(page.locator(".facts")).to_contain_text("Left out: 1 × a text file")
-
-
-@needs_browser
-def test_on_a_phone_the_result_comes_before_samples_and_settings(page):
-    page.set_viewport_size({"width": 390, "height": 844})
-    upload(page, file("scan.png"))
-    tops = [page.locator(one).bounding_box()["y"] for one in ("#drop", ".answer", "#samples", "#model")]
-    assert tops == sorted(tops)
-
-
-@needs_browser
 @pytest.mark.parametrize("published", [True, False], ids=["published", "of-two-networks"])
 def test_the_reference_s_commands_work_with_the_package_that_is_served(browser, predictor, tmp_path, published):
     app = packages.application(PUBLISHED if published else predictor, tmp_path)
-    with running(app) as url, browser.new_page() as page, httpx.Client(base_url=url) as client:
+    client = TestClient(app)
+    with running(app) as url, browser.new_page() as page:
         page.goto(f"{url}/docs")
         shown = {route: command(page, route) for route in ("/predict", "/predict_batch", "/feedback")}
-        for route in ("/predict", "/predict_batch"):
-            fields = [
-                word.split("=", 1) for flag, word in zip(shown[route], shown[route][1:], strict=False) if flag == "-F"
-            ]
-            files = [(name, packages.scan()) for name, value in fields if value[0] == "@"]
-            data = {name: value for name, value in fields if value[0] != "@"}
-            answer = client.post(route, files=files, data=data)
-            assert answer.status_code == 200, answer.json()
-            assert data["model"] == client.get("/models").json()["default"]
-        body = json.loads(shown["/feedback"][shown["/feedback"].index("-d") + 1])
-        assert body["request_id"] == "<request_id of an answer>"
-        assert body["label"] in client.get("/models").json()["classes"]
+    for route in ("/predict", "/predict_batch"):
+        fields = [
+            word.split("=", 1) for flag, word in zip(shown[route], shown[route][1:], strict=False) if flag == "-F"
+        ]
+        files = [(name, packages.scan()) for name, value in fields if value[0] == "@"]
+        data = {name: value for name, value in fields if value[0] != "@"}
+        answer = client.post(route, files=files, data=data)
+        assert answer.status_code == 200, answer.json()
+        assert data["model"] == client.get("/models").json()["default"]
+    body = json.loads(shown["/feedback"][shown["/feedback"].index("-d") + 1])
+    assert body["request_id"] == "<request_id of an answer>"
+    assert body["label"] in client.get("/models").json()["classes"]
 
 
 def command(page: Page, route: str) -> list[str]:

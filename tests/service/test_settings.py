@@ -30,18 +30,6 @@ def test_every_process_finds_the_same_store_wherever_it_was_started(monkeypatch,
     assert Settings.read().monitoring_url == f"sqlite:///{tmp_path / 'monitoring.db'}"
 
 
-def test_a_bento_is_not_built_without_the_package_that_is_served(root, tmp_path):
-    program = "import sys; sys.argv = ['bentoml', 'build']; import service.service"
-    settings = {"MRI_SERVICE": "results/kaggle/package", "PYTHONPATH": str(root)}
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=root, env=os.environ | settings, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == (
-        "error: a Bento holds artifacts/service alone: copy results/kaggle/package there, and unset MRI_SERVICE\n"
-    )
-
-
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [

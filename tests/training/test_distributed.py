@@ -54,8 +54,8 @@ def test_more_processes_than_gpus_are_refused(monkeypatch):
 
 
 @pytest.mark.slow
-def test_two_machines_with_half_the_batch_each_give_the_gradients_of_one_with_all_of_it(root, tmp_path):
-    """Two agents on this machine stand for them, started as the documentation says."""
+def test_two_machines_as_the_readme_starts_them_train_together(root, tmp_path):
+    """Two agents on this machine stand for them."""
     (line,) = re.findall(r"^torchrun .*", (root / "docs/training.md").read_text(), re.MULTILINE)
     fitted = {"FIRST_MACHINE": "127.0.0.1", "29500": str(free_port())}
     options = [fitted.get(word, word) for word in line.split()[1 : line.split().index("-m")]]
@@ -66,6 +66,14 @@ def test_two_machines_with_half_the_batch_each_give_the_gradients_of_one_with_al
         return subprocess.Popen([*command, "-m", "tests.gradients", str(out)], cwd=root, env=environment(tmp_path))
 
     assert [agent.wait(timeout=120) for agent in (start(1), start(0))] == [0, 0]
+    assert torch.allclose(torch.load(out), gradients(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.slow
+def test_two_processes_with_half_the_batch_each_give_the_gradients_of_one_with_all_of_it(root, tmp_path):
+    out = tmp_path / "gradients.pt"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    subprocess.run([*command, "-m", "tests.gradients", str(out)], cwd=root, env=environment(tmp_path), check=True)
     together, alone = torch.load(out), gradients()
     assert torch.allclose(together, alone, rtol=1e-4, atol=1e-6)
     assert alone.abs().max() > 1e-3

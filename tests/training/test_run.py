@@ -5,7 +5,7 @@ from mri.base.paths import TEACHER
 from mri.data import dataset
 from mri.networks import models
 from mri.training import run
-from mri.training.run import _seconds_left, identity, load_teacher
+from mri.training.run import identity, load_teacher
 
 
 @pytest.fixture(autouse=True)
@@ -47,13 +47,3 @@ def test_a_teacher_that_is_missing_is_asked_for_and_none_is_needed_where_none_is
     teacher = params.teacher.model_copy(update={"architectures": {"b0": small_spec}})
     with pytest.raises(UserError, match="artifacts/teacher has no network to learn from: run `dvc repro teacher`"):
         load_teacher(params.model_copy(update={"teacher": teacher}))
-
-
-def test_larger_images_take_longer_in_proportion_to_their_area(params):
-    phases = [
-        params.train.phases[0].model_copy(update=each)
-        for each in ({"epochs": 2, "size": 50}, {"epochs": 1, "size": 100})
-    ]
-    settings = params.train.model_copy(update={"phases": phases})
-    assert _seconds_left({"epoch": 1, "size": 50, "seconds": 3.0}, settings) == 3 + 12
-    assert _seconds_left({"epoch": 3, "size": 100, "seconds": 9.0}, settings) == 0

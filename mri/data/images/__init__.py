@@ -11,7 +11,7 @@ Everything in a file that changes pixels is applied, checked or refused:
 | --- | --- | --- |
 | pictures: PNG, JPEG, TIFF, BMP, WebP, GIF | colour, palette and CMYK become ITU-R 601 luma; transparent pixels become
   black; EXIF rotation; all of 16 bits, between percentiles; TIFF's white-is-zero; the first of several pictures in a
-  PNG | several pages or frames (TIFF, WebP, GIF); TIFF of signed 8 bits, 32-bit colour, 16-bit CMYK or planes |
+  PNG | several pages or frames (TIFF, WebP, GIF), signed 8-bit or 32-bit colour TIFF |
 | DICOM | transfer syntax (native, deflated, RLE, JPEG, JPEG-LS, JPEG 2000); BitsStored, HighBit,
   PixelRepresentation; PixelPaddingValue and its limit; Modality LUT or RescaleSlope and -Intercept; VOI LUT or the
   first window (percentiles where it is not usable); MONOCHROME1; PixelSpacing and its substitutes; ImageOrientation-,
@@ -22,7 +22,7 @@ Everything in a file that changes pixels is applied, checked or refused:
   numbers, many NaN, the header of a pair |
 
 Not applied: gamma, colour profiles and densities of pictures, overlays of DICOM. Of a DICOM file only the attributes
-named in `mri.data.images.dicom_attributes` are read, so nothing about the patient enters the process.
+named in `mri.data.images.dicom` are read, so nothing about the patient enters the process.
 
 Slices are shown in radiological orientation: patient's right on the left, front or top of the head at the top
 (sagittal: face to the left), oblique ones as the nearest plane. Oblong pixels are enlarged along the coarser axis until

@@ -197,7 +197,7 @@ def _text(start: bytes) -> str:
     if not text or re.search(rb"[\0-\x08\x0e-\x1a\x1c-\x1f\x7f]", start):
         return ""
     for pattern, name in (
-        (rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype html|<html|<head|<body)", "HTML"),
+        (rb"<!doctype html|<html|<head|<body", "HTML"),
         (rb"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?(<!doctype svg[^>]*>\s*)?<svg", "SVG"),
         (rb"<", "XML"),
         (rb"[\[{]", "JSON"),
@@ -205,7 +205,7 @@ def _text(start: bytes) -> str:
         (rb"# === data description file|(#.*\s)*# *clinical tryout .*research image export tool", "PAR/REC"),
         (rb"type\s*=\s*(string|integer|float)-attribute", "AFNI"),
     ):
-        if re.match(pattern, text, re.DOTALL if name in ("HTML", "SVG") else 0):
+        if re.match(pattern, text, re.DOTALL if name == "SVG" else 0):
             return name
     try:
         start.decode("utf-8")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from typing import Any
 
 import numpy as np
@@ -55,8 +54,8 @@ def _unreadable(data: bytes, name: str, what: str) -> ImageError:
     """The error for a header that Pillow doesn't take: JPEG and TIFF have forms that it doesn't know."""
     if what == kinds.TIFF:
         return ImageError(f"{name}: a TIFF of a rare form, or damaged: save it as 8- or 16-bit greyscale TIFF or PNG")
-    if what == kinds.JPEG and re.search(rb"\xff\xc3|\xff[\xc1\xc2]\0.\x0c", data[:4096], re.DOTALL):
-        return ImageError(f"{name}: a JPEG of more than 8 bits, or a lossless one, outside DICOM: save it as PNG")
+    if what == kinds.JPEG and data.find(b"\xff\xc3", 0, 4096) > 0:
+        return ImageError(f"{name}: a lossless JPEG outside DICOM: save it as PNG")
     return damaged(name, what)
 
 
@@ -88,9 +87,12 @@ def _deep(picture: Any, data: bytes, name: str) -> np.ndarray | None:
     """
     if picture.format == "TIFF":
         _check_tiff(picture, name)
-    form = _raw_form(picture.tile[0]) if picture.tile else ""
-    if ";16" not in form or picture.mode not in ("RGB", "RGBA", "LA"):
+    raw = {_raw_form(tile) for tile in picture.tile}
+    if not any(";16" in form for form in raw) or picture.mode not in ("RGB", "RGBA", "LA"):
         return None
+    if len(raw) != 1:
+        raise ImageError(f"{name}: 16-bit colour in separate planes: save it as 16-bit greyscale PNG or TIFF")
+    (form,) = raw
     if form == "LA;16B":  # of equal length and order, so that every byte is kept
         samples = _loaded(data, picture.format, "RGBA").astype(np.int32)
         return _over_black(samples[..., 0] * 256 + samples[..., 1], samples[..., 2] * 256 + samples[..., 3])
@@ -134,10 +136,8 @@ def _check_tiff(picture: Any, name: str) -> None:
     bits, form = picture.tag_v2.get(BITS, (1,)), picture.tag_v2.get(SAMPLE_FORMAT, (1,))
     if SIGNED in form and max(bits) <= 8:
         raise ImageError(f"{name}: a TIFF of signed 8-bit levels: save it with unsigned ones")
-    planes = picture.tag_v2.get(PLANAR) == SEPARATE_PLANES
-    if len(bits) > 1 and (max(bits) > 16 or (max(bits) > 8 and (planes or picture.mode == "CMYK"))):
-        form = " in separate planes" if planes else ""
-        raise ImageError(f"{name}: a colour TIFF of {max(bits)} bits{form}: save it as 16-bit greyscale")
+    if len(bits) > 1 and max(bits) > 16:
+        raise ImageError(f"{name}: a colour TIFF of {max(bits)} bits: save it as 16-bit greyscale")
 
 
 def _luma(picture: Image.Image) -> Image.Image:

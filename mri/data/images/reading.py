@@ -80,8 +80,7 @@ def load(source: Path | str | bytes, name: str = "", most: int = 0) -> tuple[byt
     if not data:
         raise ImageError(f"{name}: the file is empty (zero bytes): replace or remove it")
     if len(data) > most:
-        limit = "slice: give the slice" if most == MAX_BYTES else "series: give one series"
-        raise ImageError(f"{name}: more than {most // 10**6} MB, too large for a {limit} alone")
+        raise ImageError(f"{name}: more than {most // 10**6} MB, too large for a slice: give the slice alone")
     return data, name
 
 

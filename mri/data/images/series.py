@@ -92,13 +92,12 @@ class Contents:
     damaged: list[LeftOut] = field(default_factory=list)
 
 
-def read_series(source: Path | str | bytes | Sequence[File], name: str = "") -> Series:
+def read_series(source: Path | str | bytes, name: str = "") -> Series:
     """Return the slices of a volume in anatomical order: of several series the one with most slices.
 
     source: a folder or a zip of DICOM files, a DICOM file of several frames, a NIfTI volume (of several the first), as
-    a path, as bytes or as several files; one slice makes a series of one. Slices are uint8, windowed as the file says,
-    or all between the same percentiles where it says nothing. Raises ImageError when no slice can be used; whatever
-    isn't is in left_out.
+    a path or as bytes; one slice makes a series of one. Slices are uint8, windowed as the file says, or all between the
+    same percentiles where it says nothing. Raises ImageError when no slice can be used; whatever isn't is in left_out.
     """
     contents = look(source, name)
     unused = [*contents.damaged, *contents.left_out]
@@ -267,9 +266,8 @@ def _add_group(group: list[tuple[File, int, dicom.Header]], contents: Contents) 
         last = header.position
         stack.parts.append((file, index))
     if len(stack.parts) > MAX_SLICES:
-        why = f"{len(stack.parts)} slices are too many for a series: at most {MAX_SLICES}"
-        contents.left_out.append(LeftOut(name, why))
-    elif stack.parts:
+        raise ImageError(f"{name}: {len(stack.parts)} slices are too many for a series: at most {MAX_SLICES}")
+    if stack.parts:
         contents.stacks.append(stack)
     else:
         contents.left_out.extend(left_out)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from scipy import ndimage
 
@@ -11,34 +9,21 @@ from mri.data.phantom.fields import smooth_field
 from mri.data.phantom.geometry import Slab
 
 
-@dataclass(frozen=True)
-class Scanner:
-    """How a scanner differs from the usual one: factors of blur, noise and gamma."""
-
-    blur: float
-    noise: float
-    gamma: float
-
-
-# B is the usual one. A is blurred and brightened enough for grey levels alone to tell them apart, though not always.
-SCANNERS = {"A": Scanner(blur=1.4, noise=1.3, gamma=0.85), "B": Scanner(blur=1.0, noise=1.0, gamma=1.0)}
-
-
-def acquire(rng: np.random.Generator, image: np.ndarray, slab: Slab, scanner: Scanner = SCANNERS["B"]) -> np.ndarray:
+def acquire(rng: np.random.Generator, image: np.ndarray, slab: Slab) -> np.ndarray:
     """Return `image` (n, H, W), brightness 0 to 1, as a scanner would show it, uint8.
 
     Blur of 0.4 to 0.8 pixels, bias field of about 8 % that varies over 90 mm, a ghost of up to 3 % shifted by half the
-    picture, Rician noise of 1 to 3.5 % of fat, gamma 0.85 to 1.2 and a random window; blur, noise and gamma times the
-    scanner's factors. Nothing depends on the picture, so a tumour cannot change the look of the rest.
+    picture, Rician noise of 1 to 3.5 % of fat, gamma 0.85 to 1.2 and a random window. Nothing depends on the picture,
+    so a tumour cannot change the look of the rest.
     """
-    blur = scanner.blur * rng.uniform(0.4, 0.8)
+    blur = rng.uniform(0.4, 0.8)
     image = ndimage.gaussian_filter(image, (0, blur, blur))
     image *= np.clip(1 + 0.08 * smooth_field(rng, slab.axes, 90.0), 0.7, 1.3)
     image = _ghost(rng, image)
-    sigma = scanner.noise * rng.uniform(0.01, 0.035)
+    sigma = rng.uniform(0.01, 0.035)
     noise = rng.standard_normal((2, *image.shape), dtype=np.float32)
     image = np.hypot(image + sigma * noise[0], sigma * noise[1])
-    image = rng.uniform(0.8, 1.1) * np.clip(image, 0, None) ** (scanner.gamma * rng.uniform(0.85, 1.2))
+    image = rng.uniform(0.8, 1.1) * np.clip(image, 0, None) ** rng.uniform(0.85, 1.2)
     return np.clip(np.round(255 * image), 0, 255).astype(np.uint8)
 
 

@@ -32,22 +32,14 @@ class Scan(NamedTuple):
     masks: np.ndarray
 
 
-def render(
-    recipe: Recipe,
-    kind: str,
-    plane: str,
-    seed: int,
-    number: int,
-    lesion: bool = True,
-    scanner: acquisition.Scanner = acquisition.SCANNERS["B"],
-) -> Scan:
+def render(recipe: Recipe, kind: str, plane: str, seed: int, number: int, lesion: bool = True) -> Scan:
     """Render the slices of patient `number` of class `kind` (of lesions.CLASSES) in `plane` (of geometry.PLANES).
 
-    Depends only on the arguments. Pose, contrast, texture, distractors, tumour and acquisition have a random stream
-    each, so `lesion=False` gives the same patient without the tumour, and another scanner the same patient again.
+    Depends only on the arguments. Pose, contrast, texture, distractors, tumour and scanner have a random stream each,
+    so `lesion=False` gives the same patient without the tumour.
     """
     entropy = np.random.SeedSequence(seed, spawn_key=(lesions.CLASSES.index(kind), number))
-    pose, contrast, texture, clutter, growth, noise = (np.random.default_rng(stream) for stream in entropy.spawn(6))
+    pose, contrast, texture, clutter, growth, scanner = (np.random.default_rng(stream) for stream in entropy.spawn(6))
     radius = pose.uniform(*recipe.radius)
     slab = geometry.draw_slab(pose, plane, recipe.slices, recipe.canvas, recipe.coverage * radius)
     site = geometry.Site.of(slab, radius)
@@ -60,4 +52,4 @@ def render(
     image = distractors.add_distractors(clutter, image, site, csf)
     image = tumour.paint(image) if tumour else image
     masks = tumour.mask if tumour else np.zeros(image.shape, bool)
-    return Scan(acquisition.acquire(noise, image, slab, scanner), masks)
+    return Scan(acquisition.acquire(scanner, image, slab), masks)

@@ -3,12 +3,12 @@
 A source module defines
 
     class Options(pydantic.BaseModel)   the `options` in conf/data/<source>.yaml
-    def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord | Skip]
+    def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]
 
-`fetch` puts image (and mask) files below `out` and yields one `mri.data.dataset.ImageRecord` per image, or a `Skip` for
-what should be images and can't be read. Paths are relative to `out`; a file that lies elsewhere is named by its
-absolute path, and `mri.data.download` copies it below `out`. A mask is a PNG of its image's size, non-zero inside the
-tumour. Adding a source is one such module and one file in conf/data/.
+`fetch` puts image (and mask) files below `out` and yields one `mri.data.dataset.ImageRecord` per image. Its paths are
+relative to `out`; a file that lies elsewhere is named by its absolute path, and `mri.data.download` copies it below
+`out`. A mask is a PNG of its image's size, non-zero inside the tumour. Adding a source is one such module and one file
+in conf/data/.
 """
 
 from __future__ import annotations

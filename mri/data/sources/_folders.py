@@ -40,10 +40,10 @@ def stem(relative: str) -> str:
     return relative[: len(relative) - len(ending)]
 
 
-def scan(root: Path, classes: Collection[str], beside: Collection[str] = (), partial: bool = False) -> list[File]:
+def scan(root: Path, classes: Collection[str], beside: Collection[str] = ()) -> list[File]:
     """List the files of `root`/<class>/ or `root`/{Training,Testing}/<class>/ (also train and test), sorted.
 
-    beside: names of other folders that `root` may have. partial: whether class folders may be missing.
+    beside: names of other folders that `root` may have.
     Raises UserError when the root, a class folder or its files are missing, for an unexpected folder, for an image
     outside the class folders, and when two files differ only in their suffixes.
     """
@@ -55,7 +55,7 @@ def scan(root: Path, classes: Collection[str], beside: Collection[str] = (), par
     parts = {path: SPLITS[path.name.lower()] for path in folders if path.name.lower() in SPLITS} or {root: ""}
     if root not in parts:
         _check_parts(root, folders, parts)
-    files = [file for part, split in parts.items() for file in _scan_part(root, part, split, classes, beside, partial)]
+    files = [file for part, split in parts.items() for file in _scan_part(root, part, split, classes, beside)]
     _check_names(files)
     return files
 
@@ -70,9 +70,7 @@ def _check_parts(root: Path, folders: list[Path], parts: dict[Path, str]) -> Non
     _check_loose(root)
 
 
-def _scan_part(
-    root: Path, part: Path, split: str, classes: Collection[str], beside: Collection[str], partial: bool
-) -> list[File]:
+def _scan_part(root: Path, part: Path, split: str, classes: Collection[str], beside: Collection[str]) -> list[File]:
     folders = [path for path in _visible(part) if path.is_dir() and (part != root or path.name not in beside)]
     for path in folders:
         if path.name not in classes:
@@ -83,8 +81,6 @@ def _scan_part(
     files = []
     for label in classes:
         folder = part / label
-        if partial and not folder.exists():
-            continue
         if not folder.is_dir():
             raise UserError(f"{folder}: class folder is missing: add it, or leave {label} out of data.classes")
         paths = sorted(path for path in folder.rglob("*") if not path.is_dir() and not _ignored(path, folder))

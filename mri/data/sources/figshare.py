@@ -52,9 +52,7 @@ def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterato
     """Write every slice and its mask as PNG below `out`, and yield its record.
 
     Grey levels are the scanner's, scaled by `images.to_uint8`. patient: the id without its trailing letter, since ids
-    that differ only in it are very probably repeated scans of one person; group: the id itself. series: the form of
-    the id, "A" with letters and "B" of digits only: all of "A" are gliomas, so whatever tells the two apart, such as
-    another scanner, gives gliomas away.
+    that differ only in it are very probably repeated scans of one person; group: the id itself.
     """
     root = _folder(options)
     slices = _slices(root)
@@ -124,7 +122,6 @@ def _write(number: int, path: Path, name: str, fold: str, out: Path) -> ImageRec
         group=patient,
         mask=f"masks/{number}.png",
         fold=fold,
-        series="B" if patient.isdigit() else "A",
     )
 
 

@@ -4,7 +4,7 @@
     data/{Training,Testing}/<class>/*          (train and test will do)
     data/masks/<the same path>.png             optional: tumour masks of their image's size, black outside the tumour;
                                                .nii or .nii.gz of the same shape for a NIfTI volume
-    data/patients.csv                          optional: path,patient and, if known, source, series, contrast and plane
+    data/patients.csv                          optional: path,patient and, if known, source and plane of each image
     data/reference/                            optional: known slices that the audit compares images with
 
 Files may be whatever `mri.data.images` reads, volumes and series too: those become one image per slice, written below
@@ -13,7 +13,7 @@ have its class; where it has a mask, only those that the mask meets are taken. I
 a split, so patients.csv is worth writing: without it only near-duplicates of single images can be kept from crossing.
 
 Faults of the layout stop the run: a missing or unexpected folder, an empty class, two files of one name, a mask
-without an image, a patients.csv that repeats a file or names an unknown one. Faults of one image or series skip it
+without an image, a patients.csv that repeats a file or names an unknown one. Faults of one image skip that image
 (`mri.data.download` limits how many).
 """
 
@@ -32,25 +32,23 @@ from pydantic import BaseModel, ConfigDict
 
 from mri.base.errors import UserError
 from mri.data import images
-from mri.data.dataset import ImageRecord, Skip
+from mri.data.dataset import ImageRecord
 from mri.data.sources import _folders
 
 PATIENTS, MASKS, REFERENCE = "patients.csv", "masks", "reference"
-COLUMNS = ("patient", "source", "series", "contrast", "plane")  # columns of patients.csv besides path
+COLUMNS = ("patient", "source", "plane")  # columns of patients.csv besides path
 
 
 class Options(BaseModel):
-    """folder: contains the class folders. source: of images for which patients.csv gives no source. partial: whether
-    classes may lack a folder."""
+    """folder: contains the class folders. source: of images for which patients.csv gives no source."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     folder: str
     source: str
-    partial: bool = False
 
 
-def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord | Skip]:
+def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterator[ImageRecord]:
     """Yield one record per image (its path is absolute) and per slice of a volume (written below `out`)."""
     root = Path(options.folder)
     if not root.is_dir():
@@ -58,7 +56,7 @@ def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterato
         raise UserError(
             f"{root}: no such folder: put class folders in it ({names}), or use data=phantom, which needs none"
         )
-    files = _folders.scan(root, classes, beside=(MASKS, REFERENCE), partial=options.partial)
+    files = _folders.scan(root, classes, beside=(MASKS, REFERENCE))
     patients = _patients(root / PATIENTS, {file.relative for file in files})
     masks = _masks(root / MASKS, {file.id for file in files})
     left_out: Counter[str] = Counter()
@@ -94,18 +92,15 @@ def _slices(
     described: dict[str, str],
     out: Path,
     left_out: Counter[str],
-) -> Iterator[ImageRecord | Skip]:
-    """Yield a record per slice of a series, whose PNG and mask are written below `out`; count what isn't taken.
-
-    A series that can't be read is skipped as a whole.
-    """
+) -> Iterator[ImageRecord]:
+    """Yield a record per slice of a series, whose PNG and mask are written below `out`; count what isn't taken."""
     owner = next(files[name] for name in [stack.name, f"{stack.name.partition('.zip/')[0]}.zip"] if name in files)
     group = owner.id if owner.relative == stack.name else stack.name
     try:
         series = images.read_stack(stack)
         covers = _covers(series, owner, masks)
     except images.ImageError as error:
-        yield Skip(group, stack.name, str(error))
+        left_out[str(error)] += 1
         return
     left_out.update(one.reason for one in series.left_out)
     for number, (one, cover) in enumerate(zip(series.slices, covers, strict=True), 1):

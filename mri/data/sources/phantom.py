@@ -1,9 +1,8 @@
 """Synthetic slices with exact masks: the default, which needs no network, no account and no scans.
 
 `mri.data.phantom` draws them. Each patient has neighbouring slices of one plane. Every class has equally many patients
-in each plane, and the same distribution of slices and distractors. Two scanners, "A" and "B" (`series`), took them; as
-long as both took the same share of every class, only the tumour distinguishes classes. Scores on them show whether the
-pipeline works, and nothing about real patients.
+in each plane, and the same distribution of slices, scanners and distractors, so that only the tumour distinguishes
+classes. Scores on them show whether the pipeline works, and nothing about real patients.
 """
 
 from __future__ import annotations
@@ -12,7 +11,6 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 from PIL import Image
@@ -22,12 +20,8 @@ from threadpoolctl import threadpool_limits
 from mri.base.errors import UserError
 from mri.data.dataset import ImageRecord
 from mri.data.phantom import anatomy, rendering
-from mri.data.phantom.acquisition import SCANNERS
 from mri.data.phantom.geometry import PLANES
 from mri.data.phantom.lesions import CLASSES
-
-# Multiples of it, modulo 1, are spread evenly and meet no period such as that of the planes.
-GOLDEN = 0.6180339887498949
 
 
 class Options(BaseModel):
@@ -37,7 +31,6 @@ class Options(BaseModel):
     slices: neighbouring slices per patient. canvas: side of a picture in pixels.
     radius_mm: least and most, of the circle with the area of a tumour's cross-section.
     coverage: distance from the first to the last slice of a patient, in such radii.
-    scanner_a: share of the patients of each class that scanner A scanned, B the others. Unequal shares make a shortcut.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +40,6 @@ class Options(BaseModel):
     canvas: int = Field(ge=64, le=512)
     radius_mm: tuple[float, float]
     coverage: float = Field(gt=0, le=1.2)
-    scanner_a: dict[str, Annotated[float, Field(ge=0, le=1)]]
 
     @model_validator(mode="after")
     def _radius_in_order(self) -> Options:
@@ -66,8 +58,6 @@ def fetch(options: Options, classes: list[str], out: Path, seed: int) -> Iterato
     unknown = [name for name in classes if name not in CLASSES]
     if unknown:
         raise UserError(f"data.classes: there is no phantom of {unknown[0]!r}: choose from {', '.join(CLASSES)}")
-    if missing := [name for name in classes if name not in options.scanner_a]:
-        raise UserError(f"data.options.scanner_a has no share for class {missing[0]!r}: add one between 0 and 1")
     for folder in ("images", "masks"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     anatomy.head()  # cached before the threads need it
@@ -82,8 +72,7 @@ def _patient(options: Options, kind: str, number: int, out: Path, seed: int) -> 
     """Render one patient to files, and return a record per slice."""
     plane = PLANES[number % len(PLANES)]
     recipe = rendering.Recipe(options.slices, options.canvas, options.radius_mm, options.coverage)
-    series = "A" if number * GOLDEN % 1 < options.scanner_a[kind] else "B"
-    scan = rendering.render(recipe, kind, plane, seed, number, scanner=SCANNERS[series])
+    scan = rendering.render(recipe, kind, plane, seed, number)
     patient = f"{kind}-{number:03d}"
     records = []
     for k, (image, mask) in enumerate(zip(scan.images, scan.masks, strict=True)):
@@ -92,10 +81,11 @@ def _patient(options: Options, kind: str, number: int, out: Path, seed: int) -> 
         _write(image, out / path)
         if mask_path:
             _write(mask.astype(np.uint8) * 255, out / mask_path)
-        described = {"patient": patient, "group": patient, "plane": plane, "series": series}
-        records.append(ImageRecord(name, path, kind, "phantom", mask=mask_path, **described))
+        records.append(
+            ImageRecord(name, path, kind, "phantom", patient=patient, group=patient, mask=mask_path, plane=plane)
+        )
     return records
 
 
 def _write(pixels: np.ndarray, path: Path) -> None:
-    Image.fromarray(pixels).save(path, format="PNG", compress_level=1)  # noise doesn't get smaller by more work
+    Image.fromarray(pixels).save(path, format="PNG")

@@ -23,11 +23,6 @@ function tile(name, value, more = "", bad = false) {
   return box;
 }
 
-function long(box) {
-  box.classList.add("long");
-  return box;
-}
-
 function driftTile(drift) {
   if (!drift) return tile("Drift", "–", "no reference is packaged");
   if (!drift.windows.length && !drift.alarms.length) {
@@ -37,38 +32,19 @@ function driftTile(drift) {
   return tile("Drift", "none", `of ${drift.model}, every ${drift.window} predictions`);
 }
 
-/** Return the tile of the accuracy that is estimated without feedback, with what such estimates are worth. */
-function estimateTile(estimate) {
-  if (!estimate) return tile("Estimated accuracy", "–", "this package brings no estimate");
-  const points = (share) => `${+(100 * share).toPrecision(3)} points`;
-  const error = `off by ${points(estimate.mean_error)} on average, ${points(estimate.largest_error)} at most, on simulated shifts`;
-  return long(tile("Estimated accuracy", percent(estimate.value), `${estimate.model}, without feedback: ${error}`));
-}
-
-function shadowTile(shadow) {
-  const { disagreement: d, answered } = shadow;
-  const rest = ["waiting", "dropped", "failed"].filter((name) => shadow[name]).map((name) => `${short(shadow[name])} ${name}`);
-  const range = d ? `${percent(d.low)} to ${percent(d.high)}, ${short(answered)} images` : "no answers yet";
-  const more = [`${shadow.model}: ${range}`, ...rest].join("; ");
-  return long(tile("Shadow disagrees", d ? percent(d.value) : "–", more, shadow.failed > 0));
-}
-
 function tiles(summary) {
   const t = summary.totals, a = t.accuracy;
   const range = a ? `${percent(a.low)} to ${percent(a.high)}, ${a.n} confirmed` : "no confirmed classes yet";
   const list = [
-    tile("Requests", short(t.requests), `${short(t.images)} images, ${short(t.predictions)} predictions`),
+    tile("Requests", short(t.requests), `${short(t.predictions)} predictions`),
     tile("Errors", percent(t.error_rate), `${t.errors} failures, ${t.refused} refused`, t.errors > 0),
     tile("Abstained", percent(t.abstention_rate), `${short(t.abstained)} predictions`),
-    tile("Time per request", ms(t.latency_ms?.p50), `p95 ${ms(t.latency_ms?.p95)}, p99 ${ms(t.latency_ms?.p99)}`),
-    tile("Time per image", ms(t.image_ms?.p50), `p95 ${ms(t.image_ms?.p95)}, p99 ${ms(t.image_ms?.p99)}`),
+    tile("Latency", ms(t.latency_ms?.p50), `p95 ${ms(t.latency_ms?.p95)}, p99 ${ms(t.latency_ms?.p99)}`),
     tile("Confidence", percent(t.confidence?.p50), `lowest tenth below ${percent(t.confidence?.p10)}`),
     driftTile(summary.drift),
     tile("Accuracy", a ? percent(a.value) : "–", range),
-    estimateTile(summary.estimate),
   ];
-  if (summary.shadow) list.push(shadowTile(summary.shadow));
-  if (summary.lost) list.push(tile("Not recorded", short(summary.lost), "rows since the store was created", true));
+  if (summary.lost) list.push(tile("Not recorded", short(summary.lost), "requests since the store was created", true));
   at("tiles").replaceChildren(...list);
 }
 
@@ -76,15 +52,12 @@ function charts(summary) {
   const { since, until, series } = summary;
   const middle = (until - since) / series.length / 2;
   const over = (pick) => series.map((part) => [part.time + middle, pick(part) ?? null]);
-  const quantiles = (pick) => ["p50", "p95", "p99"].map((p) => ({ name: p, points: over((part) => pick(part)?.[p]) }));
-  const confirmed = (part) => part.accuracy?.n ?? 0;
   const classes = [...new Set(series.flatMap((part) => Object.keys(part.classes)))].sort();
   const drift = summary.drift;
   const list = [
-    bars("Images", since, until, series.map((part) => ({ time: part.time, values: [part.predictions, part.refused, part.errors] })),
+    bars("Requests", since, until, series.map((part) => ({ time: part.time, values: [part.predictions, part.refused, part.errors] })),
       [["answered", "s0"], ["refused", "refused"], ["failed", "errors"]]),
-    lines("Time per request, ms", since, until, quantiles((part) => part.latency_ms)),
-    lines("Time per image, ms", since, until, quantiles((part) => part.image_ms)),
+    lines("Latency, ms", since, until, ["p50", "p95", "p99"].map((p) => ({ name: p, points: over((part) => part.latency_ms?.[p]) }))),
     bars("Predicted classes", since, until,
       series.map((part) => ({ time: part.time, values: classes.map((name) => (part.classes[name] ?? 0) / (part.predictions || 1)) })),
       classes.map((name, i) => [className(name).toLowerCase(), `s${i % 4}`]), { top: 1, format: percent }),
@@ -94,14 +67,6 @@ function charts(summary) {
       { name: "abstained", points: over((part) => part.abstention_rate) },
       { name: "errors", points: over((part) => part.error_rate) }], { format: percent }),
   ];
-  const accuracy = [{ name: "with feedback", points: over((part) => part.accuracy?.value) }];
-  if (summary.estimate) {
-    accuracy.push({ name: `estimated, ${summary.estimate.model}`, points: summary.estimate.series.map((value, i) => [series[i].time + middle, value]) });
-  }
-  list.push(
-    lines("Accuracy", since, until, accuracy, { top: 1, format: percent }),
-    bars("Feedback", since, until, series.map((part) => ({ time: part.time, values: [confirmed(part) - part.corrected, part.corrected] })),
-      [["confirmed", "s0"], ["corrected", "errors"]]));
   if (drift) {
     const names = ["classes", "confidence", "image", "features"];
     list.push(lines(`Drift of ${drift.model}`, since, until,
@@ -125,14 +90,11 @@ function table(id, head, rows, empty) {
 }
 
 function tables(summary) {
-  table("models", ["model", "predictions", "per image, p50", "p95", "confidence", "abstained", "accuracy"],
-    Object.entries(summary.models).map(([name, f]) => [name, short(f.predictions), ms(f.image_ms?.p50), ms(f.image_ms?.p95),
+  table("models", ["model", "predictions", "p50", "p95", "confidence", "abstained", "accuracy"],
+    Object.entries(summary.models).map(([name, f]) => [name, short(f.predictions), ms(f.latency_ms?.p50), ms(f.latency_ms?.p95),
       percent(f.confidence?.p50), percent(f.abstention_rate),
       f.accuracy ? `${percent(f.accuracy.value)} [${percent(f.accuracy.low)}, ${percent(f.accuracy.high)}]` : "–"]),
     "nothing was predicted");
-  at("shadowed").hidden = !summary.shadow?.pairs.length;
-  table("pairs", ["answered", "the shadow says", "images"],
-    (summary.shadow?.pairs ?? []).map((p) => [className(p.label), className(p.shadow), short(p.images)]), "none");
   table("errors", ["time", "status", "error", "model"],
     summary.recent_errors.map((e) => [moment(e.time), e.status, e.error ?? "–", e.model ?? "–"]), "none");
 }

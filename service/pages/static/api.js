@@ -85,13 +85,9 @@ export const models = () => request("models");
 
 export const schema = () => request("docs.json");
 
-/** Return the answer for a file, with one method's map of the class `target`. again: whether this model answered for it before. */
-export const predict = (file, model, method, target, again, wanted) =>
-  request("predict", form([["image", file], ["model", model], ["explain", method], ["target", target], ["again", again]]), { wanted });
-
-/** Return the answer for the files of one series, with a picture and a map of each slice. */
-export const predictSeries = (files, model, wanted) =>
-  request("predict_series", form([...files.map(file => ["images", file]), ["model", model], ["maps", true]]), { wanted });
+/** Return the answer for a file, with the map of one method. again: whether this model answered for it before. */
+export const predict = (file, model, method, again, wanted) =>
+  request("predict", form([["image", file], ["model", model], ["explain", method], ["again", again]]), { wanted });
 
 /** Send the confirmed class of an answered request. */
 export const feedback = (requestId, label) =>

@@ -6,12 +6,10 @@ import { abstainTag, failureTag } from "./parts.js";
 import * as session from "./scans.js";
 import { compareView } from "./view-compare.js";
 import { scanView } from "./view-scan.js";
-import { seriesView } from "./view-series.js";
 import { startView } from "./view-start.js";
 import { tableView } from "./view-table.js";
 
 const SAMPLES = ["glioma", "meningioma", "notumor", "pituitary"];
-const VOLUME = /\.(zip|nii|nii\.gz)$/i; // may hold a series
 const $ = id => document.getElementById(id);
 let about; // the answer of GET /models
 let shown; // the context of the current view: work that ends later for another one is dropped
@@ -40,11 +38,10 @@ async function start() {
   show();
 }
 
-/** Show what the address asks for: #/, #/results, #/scan/N, #/scan/N/compare or #/series/N. */
+/** Show what the address asks for: #/, #/results, #/scan/N or #/scan/N/compare. */
 function show() {
   const [, page, id, mode] = location.hash.split("/");
   const scan = page === "scan" && session.find(Number(id));
-  const series = page === "series" && session.findSeries(Number(id));
   const model = $("model").value;
   const context = { about, model, wanted: () => shown === context, changed: listScans };
   shown = context;
@@ -53,12 +50,11 @@ function show() {
   let element;
   if (scan && mode === "compare") element = compareView(scan, context);
   else if (scan) element = scanView(scan, context);
-  else if (series) element = seriesView(series, context);
   else if (page === "results" && session.scans.length) element = tableView(context, forget);
   else element = startView(about);
   const moved = $("view").childElementCount > 0;
   $("view").replaceChildren(element);
-  document.title = `${scan || series ? `${(scan || series).name} – ` : ""}Brain-tumour MRI classifier`;
+  document.title = `${scan ? `${scan.name} – ` : ""}Brain-tumour MRI classifier`;
   listScans();
   // After a change of view the focus goes to its heading; after a change of model it stays on the list.
   if (moved && document.activeElement !== $("model")) {
@@ -75,27 +71,8 @@ function describeModel(name) {
 
 function take(files, drawn = false) {
   if (!about || !files.length) return;
-  const volumes = [...files].filter(file => VOLUME.test(file.name)).map(file => session.addSeries([file], file.name));
-  const added = session.add([...files].filter(file => !VOLUME.test(file.name)), drawn);
-  if (added.length > 1) go("#/results");
-  else go(added.length ? `#/scan/${added[0].id}` : `#/series/${volumes[0].id}`);
-}
-
-/** Take all files of a folder as one series. */
-function takeFolder(files, name) {
-  if (about && files.length) go(`#/series/${session.addSeries(files, name).id}`);
-}
-
-/** Return the files in a dropped folder, and in folders inside it. */
-async function filesIn(folder) {
-  const reader = folder.createReader(), files = [];
-  for (let entries = [null]; entries.length; ) {
-    entries = await new Promise((done, failed) => reader.readEntries(done, failed)); // a part at a time
-    for (const entry of entries) {
-      files.push(...(entry.isDirectory ? await filesIn(entry) : [await new Promise((done, failed) => entry.file(done, failed))]));
-    }
-  }
-  return files;
+  const added = session.add(files, drawn);
+  go(added.length === 1 ? `#/scan/${added[0].id}` : "#/results");
 }
 
 function go(hash) {
@@ -110,13 +87,13 @@ function forget() {
 
 function listScans() {
   const model = $("model").value;
-  $("session").hidden = session.scans.length + session.allSeries.length === 0;
-  const item = (one, kind) => {
-    const link = make("a", one.name, { href: `#/${kind}/${one.id}` });
-    if (new RegExp(`^#/${kind}/(\\d+)`).exec(location.hash)?.[1] === String(one.id)) link.setAttribute("aria-current", "page");
-    return make("li", [link, remark(one.answers.get(model), one.failures.get(model))]);
-  };
-  renew($("scans"), [...session.scans.map(scan => item(scan, "scan")), ...session.allSeries.map(series => item(series, "series"))]);
+  $("session").hidden = session.scans.length === 0;
+  const items = session.scans.map(scan => {
+    const link = make("a", scan.name, { href: `#/scan/${scan.id}` });
+    if (/^#\/scan\/(\d+)/.exec(location.hash)?.[1] === String(scan.id)) link.setAttribute("aria-current", "page");
+    return make("li", [link, remark(scan.answers.get(model), scan.failures.get(model))]);
+  });
+  renew($("scans"), items);
 }
 
 function remark(answer, failure) {
@@ -145,12 +122,6 @@ function acceptFiles() {
     take($("files").files);
     $("files").value = ""; // so that the same file can be chosen again
   });
-  $("choose-folder").addEventListener("click", () => $("folder").click());
-  $("folder").addEventListener("change", () => {
-    const files = [...$("folder").files];
-    takeFolder(files, files[0]?.webkitRelativePath.split("/")[0] ?? "");
-    $("folder").value = "";
-  });
   // Files may be dropped anywhere: outside the zone, the browser would otherwise leave the page to show them.
   addEventListener("dragover", event => {
     event.preventDefault();
@@ -159,12 +130,10 @@ function acceptFiles() {
   addEventListener("dragleave", event => {
     if (!event.relatedTarget) $("drop").classList.remove("over");
   });
-  addEventListener("drop", async event => {
+  addEventListener("drop", event => {
     event.preventDefault();
     $("drop").classList.remove("over");
-    const folders = [...event.dataTransfer.items].map(item => item.webkitGetAsEntry?.()).filter(entry => entry?.isDirectory);
-    if (!folders.length) take(event.dataTransfer.files);
-    for (const folder of folders) takeFolder(await filesIn(folder), folder.name);
+    take(event.dataTransfer.files);
   });
 }
 

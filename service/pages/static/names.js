@@ -40,21 +40,6 @@ export function setSentence(answer) {
   return `Prediction set: ${list(names)}${names.length === 1 ? " alone" : ""}. ${promise}`;
 }
 
-/** Return how far to trust a map: what is special about it, and how often such maps hit the tumour. */
-export function worthSentence({ note, hit_rate, chance, n, passed_randomisation }) {
-  const parts = note ? [note] : [];
-  if (hit_rate === null) parts.push("How often such maps point to a tumour isn't known for this network.");
-  else {
-    parts.push(
-      `On ${n} unseen tumours the strongest point of such a map lay in the tumour in ${whole(hit_rate)}; by chance ${whole(chance)}.`,
-    );
-  }
-  if (passed_randomisation === false) parts.push("Networks with random weights draw much the same map: it says little about what was learned.");
-  return parts.join(" ");
-}
-
-const whole = share => `${Math.round(100 * share)}\u00a0%`;
-
 /** Return the warning for a sample where the networks were trained on scans, otherwise "". answer: or that of GET /models. */
 export function drawnSentence(scan, answer) {
   if (!scan.drawn || answer.synthetic) return "";

@@ -1,11 +1,10 @@
 // Parts that several views share: a network's verdict, and the controls of the map.
 import { UNREADABLE } from "./api.js";
 import { make, stamp } from "./dom.js";
-import { mapKey } from "./scans.js";
-import { abstainSentence, className, methodAbout, methodName, modelName, NO_METHOD, percent, setSentence, worthSentence } from "./names.js";
+import { abstainSentence, className, methodAbout, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 
 /** How maps are displayed; kept when the view changes. */
-export const display = { method: "gradcam", target: "", opacity: 60 }; // target: the class explained, "" for the answer's
+export const display = { method: "gradcam", opacity: 60 };
 
 /** Keep the chosen method if it is among those offered, otherwise choose the first. */
 export function chooseAmong(methods) {
@@ -41,17 +40,16 @@ function bar(answer, name, share) {
   return root;
 }
 
-/** Show a map over the scan, for elements {scan, map, caption, worth}; without a method there is none. */
-export function showMap(slots, name, answer, method, target = "") {
+/** Show the map of `method` over the scan, for elements {scan, map, caption}; without a method there is none. */
+export function showMap(slots, name, answer, method) {
   if (method === NO_METHOD) return;
-  const explanation = answer.explanations[mapKey(method, target)];
+  const explanation = answer.explanations[method];
   slots.scan.src = png(answer.scan);
   slots.scan.alt = `${name}, below the map`;
   slots.map.src = png(explanation.overlay);
   slots.map.alt = `${methodName(method)} of ${modelName(answer.model)} for ${className(explanation.target).toLowerCase()}`;
   slots.map.style.opacity = display.opacity / 100;
   slots.caption.textContent = caption(explanation, method);
-  slots.worth.textContent = worthSentence(explanation);
 }
 
 /** Remove the map, so that it isn't seen under another name, and show why in its place. */
@@ -59,7 +57,6 @@ export function hideMap(slots, why) {
   slots.map.removeAttribute("src");
   slots.map.alt = "";
   slots.caption.textContent = why;
-  slots.worth.textContent = "";
 }
 
 function caption({ target, agreement }, method) {
@@ -94,12 +91,6 @@ export function controls(methods, changed) {
     slots.methods.append(make("label", [input, make("span", methodName(method))]));
   }
   if (methods.length) choose(display.method);
-  opacitySlider(slots);
-  return [root, choose];
-}
-
-/** Let a slider, of elements {opacity, percent}, set the opacity of the maps in view. */
-export function opacitySlider(slots) {
   slots.opacity.value = display.opacity;
   const show = () => {
     display.opacity = Number(slots.opacity.value);
@@ -109,4 +100,5 @@ export function opacitySlider(slots) {
   };
   slots.opacity.addEventListener("input", show);
   show();
+  return [root, choose];
 }

@@ -1,7 +1,6 @@
 // The report: scan, map, probabilities and facts on one page, drawn as a picture.
-import { abstainSentence, className, drawnSentence, methodName, modelName, NO_METHOD, percent, setSentence, worthSentence } from "./names.js";
+import { abstainSentence, className, drawnSentence, methodName, modelName, NO_METHOD, percent, setSentence } from "./names.js";
 import { png } from "./parts.js";
-import { mapKey } from "./scans.js";
 
 // A4 at 150 dots per inch.
 const WIDTH = 1240, HEIGHT = 1754, MARGIN = 96;
@@ -19,7 +18,7 @@ export function facts(answer) {
     ["Trained on", `${answer.dataset}${answer.synthetic ? " (synthetic images only)" : ""}`],
     ["Data version", answer.data_version],
     ["Image", `${answer.image.width} × ${answer.image.height} pixels, scaled to ${answer.image.size} × ${answer.image.size}`],
-    ["Unlike the training data", `log-odds ${short(unlike.score)} (limit ${short(unlike.threshold)})`],
+    ...(unlike ? [["Distance from training data", `${short(unlike.score)} (limit ${short(unlike.threshold)})`]] : []),
     ...(time ? [["Time taken", time]] : []), // a batch has one time for all files
     ["Answered", answer.time.toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" })],
     ["Request", answer.request_id],
@@ -37,7 +36,7 @@ export async function saveReport(scan, answer, display) {
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
 
-async function drawReport(scan, answer, display) {
+async function drawReport(scan, answer, { method, opacity }) {
   const canvas = Object.assign(document.createElement("canvas"), { width: WIDTH, height: HEIGHT });
   const page = new Page(canvas.getContext("2d"));
   page.text("Brain-tumour MRI classifier", 26, MUTED);
@@ -45,7 +44,7 @@ async function drawReport(scan, answer, display) {
   page.text(answer.notice, 26, WARN, "600");
   if (drawnSentence(scan, answer)) page.text(drawnSentence(scan, answer), 26, WARN);
   page.rule();
-  if (display.method !== NO_METHOD) await drawMap(page, answer, display);
+  if (method !== NO_METHOD) await drawMap(page, answer, method, opacity);
   const headline = answer.abstain ? "No answer" : `${className(answer.label)}, ${percent(answer.probabilities[answer.label])}`;
   page.text(headline, 52, INK, "600");
   if (answer.abstain) page.text(abstainSentence(answer), 26, WARN);
@@ -57,8 +56,8 @@ async function drawReport(scan, answer, display) {
 }
 
 /** Draw the network's input, without and with the map. */
-async function drawMap(page, answer, { method, target, opacity }) {
-  const explanation = answer.explanations[mapKey(method, target)];
+async function drawMap(page, answer, method, opacity) {
+  const explanation = answer.explanations[method];
   const [picture, map, legend] = await Promise.all(
     [png(answer.scan), png(explanation.overlay), "ui/legend.png"].map(load),
   );
@@ -67,10 +66,9 @@ async function drawMap(page, answer, { method, target, opacity }) {
   page.picture(picture, MARGIN + side + 32, top, side);
   page.picture(map, MARGIN + side + 32, top, side, opacity / 100);
   page.y = top + side + 8;
-  const explained = className(explanation.target).toLowerCase();
-  page.columns(["The network's input", `${methodName(method)} for ${explained}, opacity ${opacity} %`], side + 32);
+  const target = className(explanation.target).toLowerCase();
+  page.columns(["The network's input", `${methodName(method)} for ${target}, opacity ${opacity} %`], side + 32);
   page.legend(legend, MARGIN + side + 32);
-  page.text(worthSentence(explanation), 22, MUTED);
   page.rule();
 }
 

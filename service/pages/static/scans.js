@@ -30,30 +30,29 @@ class Scan {
     this.preview = /^image\/(png|jpeg)$/.test(file.type) ? URL.createObjectURL(file) : null;
   }
 
-  /** Return a model's answer if it has the map of `method` for the class `target`, otherwise null. */
-  known(model, method, target = "") {
+  /** Return a model's answer if it has the map of `method`, otherwise null. */
+  known(model, method) {
     const answer = this.answers.get(model);
-    return answer?.explanations[mapKey(method, target)] || (method === NO_METHOD && answer) ? answer : null;
+    return answer?.explanations[method] || (method === NO_METHOD && answer) ? answer : null;
   }
 
   /** The same, but ask the service for what is missing; null if it was no longer `wanted()`. */
-  async explained(model, method, wanted, target = "") {
+  async explained(model, method, wanted) {
     const ask = async () => {
-      if (this.known(model, method, target) || !wanted()) return this.known(model, method, target);
-      return this.learn(model, await api.predict(this.file, model, method, target, this.answers.has(model), wanted), target);
+      if (this.known(model, method) || !wanted()) return this.known(model, method);
+      return this.learn(model, await api.predict(this.file, model, method, this.answers.has(model), wanted));
     };
     try {
-      return await (CHEAP.has(method) || this.known(model, method, target) ? ask() : inTurn(ask));
+      return await (CHEAP.has(method) || this.known(model, method) ? ask() : inTurn(ask));
     } catch (failure) {
       if (!this.answers.has(model)) this.failures.set(model, failure);
       throw failure;
     }
   }
 
-  learn(model, answer, target = "") {
+  learn(model, answer) {
     const known = this.answers.get(model);
-    const added = Object.entries(answer.explanations ?? {}).map(([method, map]) => [mapKey(method, target), map]);
-    const explanations = { ...known?.explanations, ...Object.fromEntries(added) };
+    const explanations = { ...known?.explanations, ...answer.explanations };
     // The first request for a file is the one that counts, and that feedback is for.
     const request_id = known?.request_id ?? answer.request_id;
     this.answers.set(model, { ...answer, request_id, scan: answer.scan ?? known?.scan, explanations, time: new Date() });
@@ -65,45 +64,12 @@ class Scan {
   }
 }
 
-/** Return the name of a map among an answer's explanations. target: "" for the class that the service chooses. */
-export const mapKey = (method, target) => (target ? `${method} of ${target}` : method);
-
-/** The files of one series with the networks' answers. `answers` and `failures` are by model. */
-class Series {
-  constructor(id, files, name) {
-    Object.assign(this, { id, files, name, answers: new Map(), failures: new Map() });
-  }
-
-  /** Return a model's answer; ask the service if there is none. */
-  async answered(model, wanted) {
-    return inTurn(async () => {
-      if (this.answers.has(model) || !wanted()) return this.answers.get(model);
-      try {
-        this.answers.set(model, await api.predictSeries(this.files, model, wanted));
-        this.failures.delete(model);
-      } catch (failure) {
-        this.failures.set(model, failure);
-        throw failure;
-      }
-      return this.answers.get(model);
-    });
-  }
-}
-
 function doubted(answer, reason) {
   const others = answer.reasons.filter(({ code }) => code !== reason.code);
   return { ...answer, reasons: [...others, reason], abstain: true };
 }
 
 export const scans = [];
-export const allSeries = [];
-
-export function addSeries(files, name) {
-  allSeries.push(new Series(++latest, [...files], name));
-  return allSeries.at(-1);
-}
-
-export const findSeries = id => allSeries.find(one => one.id === id);
 
 export function add(files, drawn = false) {
   const added = [...files].map(file => new Scan(++latest, file, drawn));
@@ -117,7 +83,7 @@ export function find(id) {
 
 export function clear() {
   for (const scan of scans) if (scan.preview) URL.revokeObjectURL(scan.preview);
-  scans.length = allSeries.length = 0;
+  scans.length = 0;
 }
 
 /**

@@ -15,7 +15,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
   slots.drawn.textContent = drawnSentence(scan, about);
   chooseAmong(about.methods);
   const [switches, choose] = controls(about.methods, load);
-  slots.controls.append(switches, ...(about.methods.length ? [targets(about.classes, load)] : []));
+  slots.controls.append(switches);
   slots.explained.hidden = about.methods.length === 0;
   let shown = null; // the method whose map is displayed
   load();
@@ -31,14 +31,14 @@ export function scanView(scan, { about, model, wanted, changed }) {
   }
 
   async function load() {
-    const { method, target } = display;
-    const isChosen = () => wanted() && method === display.method && target === display.target;
+    const method = display.method;
+    const isChosen = () => wanted() && method === display.method;
     complain("");
     slots.busy.textContent = `${modelName(model)} is looking at it …`;
-    if (!scan.known(model, method, target)) hideMap(slots, `${methodName(method)} …`);
+    if (!scan.known(model, method)) hideMap(slots, `${methodName(method)} …`);
     try {
-      const answer = await scan.explained(model, method, isChosen, target);
-      if (isChosen()) show(answer, method, target);
+      const answer = await scan.explained(model, method, isChosen);
+      if (isChosen()) show(answer, method);
     } catch (failure) {
       if (isChosen()) await giveUp(method, failure);
     }
@@ -56,7 +56,7 @@ export function scanView(scan, { about, model, wanted, changed }) {
     if (shown && wanted()) complain(`${methodName(method)} can't be shown. ${failure.message}`);
   }
 
-  function show(answer, method, target) {
+  function show(answer, method) {
     shown = method;
     slots.busy.textContent = "";
     slots.answer.replaceChildren(verdict(answer));
@@ -64,14 +64,14 @@ export function scanView(scan, { about, model, wanted, changed }) {
     else {
       slots.plain.src = png(answer.scan);
       slots.plain.alt = `${scan.name}, cropped and scaled to the network's input`;
-      showMap(slots, scan.name, answer, method, target);
+      showMap(slots, scan.name, answer, method);
     }
     slots.facts.replaceChildren(...facts(answer).map(([term, value]) => make("div", [make("dt", term), make("dd", value)])));
     slots.feedback.replaceChildren(feedback(scan, answer, about.classes));
     slots.compare.hidden = about.models.length < 2;
     slots.result.hidden = slots.report.hidden = slots.print.hidden = false;
     changed();
-    announce(method === NO_METHOD ? spoken(answer) : `${spoken(answer)} Map: ${methodName(method)}. ${slots.worth.textContent}`);
+    announce(method === NO_METHOD ? spoken(answer) : `${spoken(answer)} Map: ${methodName(method)}.`);
   }
 
   /** Show the file itself, if the browser can: the network's input comes with maps only. */
@@ -80,18 +80,6 @@ export function scanView(scan, { about, model, wanted, changed }) {
     Object.assign(slots.plain, { src: scan.preview ?? "", alt: scan.name });
     slots.seen.textContent = "The file";
   }
-}
-
-/** Make the list of classes to explain. changed: runs when a person chooses one. */
-function targets(classes, changed) {
-  const [root, slots] = stamp("target");
-  for (const name of classes) slots.classes.append(new Option(className(name), name));
-  slots.classes.value = display.target;
-  slots.classes.addEventListener("change", () => {
-    display.target = slots.classes.value;
-    changed();
-  });
-  return root;
 }
 
 /** Make the form that sends the confirmed class to the service. */

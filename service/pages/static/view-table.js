@@ -1,14 +1,12 @@
 // All scans of the session with the chosen network's answers.
 import { UNREADABLE } from "./api.js";
-import { saveTable } from "./csv.js";
 import { announce, make, renew, stamp } from "./dom.js";
 import { className, drawnSentence, modelName, percent } from "./names.js";
 import { abstainTag, failureTag } from "./parts.js";
 import { predictAll, scans } from "./scans.js";
 
-export function tableView({ about, model, wanted, changed }, cleared) {
+export function tableView({ model, wanted, changed }, cleared) {
   const [root, slots] = stamp("table-view");
-  slots.save.addEventListener("click", () => saveTable(scans, about.classes));
   slots.clear.addEventListener("click", cleared);
   load();
   return root;

@@ -82,7 +82,6 @@ def test_download_gives_labels_patients_folds_and_masks(options, tmp_path):
     assert index["label"].tolist() == ["meningioma", "glioma", "glioma", "pituitary"]
     assert index["fold"].tolist() == ["3", "1", "1", "5"]
     assert index["patient"].tolist() == ["100360", "MR017260", "MR017260", "abc"]
-    assert index["series"].tolist() == ["B", "A", "A", "A"]
     assert index["group"].tolist() == PATIENTS
     assert set(index["source"]) == {"figshare"}
     assert index[["width", "height"]].values.tolist() == [[30, 40]] * 4

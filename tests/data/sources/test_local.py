@@ -81,15 +81,10 @@ def test_masks_lie_under_the_same_path(data):
 
 
 def test_patients_and_sources_come_from_the_table(data):
-    table = b"\xef\xbb\xbfpath,patient,source,series,contrast\nglioma/1.png,P1,A,new,T1+C\nglioma\\2.png, P1 ,,,\n"
-    write(data, {"patients.csv": table})
+    write(data, {"patients.csv": b"\xef\xbb\xbfpath,patient,source\nglioma/1.png,P1,A\nglioma\\2.png, P1 ,\n"})
     index = fetch(data, source="mine").set_index("id")
     assert index.loc[["glioma/1", "glioma/2", "glioma/0"], "patient"].tolist() == ["P1", "P1", ""]
     assert index.loc[["glioma/1", "glioma/2", "glioma/0"], "source"].tolist() == ["A", "mine", "mine"]
-    assert index.loc[["glioma/1", "glioma/2"], ["series", "contrast"]].to_numpy().tolist() == [
-        ["new", "T1+C"],
-        ["", ""],
-    ]
 
 
 def test_reference_slices_hidden_and_leftover_files_are_no_images(data):
@@ -127,15 +122,6 @@ def test_volumes_and_series_become_slices_that_are_one_group(data, capsys):
     assert len(packed) == 5 and set(packed["patient"]) == {"P7"}
     assert "left out of series: 2 x no tumour in its mask" in capsys.readouterr().err
     assert len(index) == 12 + 5 + 3 + 5
-
-
-def test_a_series_that_cannot_be_read_is_skipped_with_its_reason(data):
-    write(data, {f"glioma/{number}.png": picture(number) for number in range(10, 60)})
-    write(data, {"glioma/nan.nii": nifti(np.full((40, 40, 9), np.nan, np.float32))})
-    fetch(data)
-    skipped = (data.parent / "out" / dataset.SKIPPED).read_text().splitlines()[1:]
-    assert len(skipped) == 1 and skipped[0].startswith("glioma/nan,")
-    assert "100% of its grey levels are not numbers" in skipped[0]
 
 
 MISTAKES = {

@@ -89,29 +89,6 @@ def test_every_class_has_each_plane_equally_often_and_patients_keep_to_one(tiny)
     assert set(index["source"]) == {"phantom"}
 
 
-def test_scanners_are_shared_alike_by_classes_and_planes_unless_options_confound_them(tmp_path):
-    index = fetch(tmp_path / "fair", TINY.model_copy(update={"patients": 30, "slices": 1}))
-    counts = pd.crosstab(index["series"], [index["label"], index["plane"]])
-    assert counts.sum(axis=1).tolist() == [60, 60]
-    assert counts.min(axis=None) >= 4  # of the 10 patients of each class in each plane
-    only_gliomas = {kind: float(kind == "glioma") for kind in lesions.CLASSES}
-    index = fetch(tmp_path / "unfair", TINY.model_copy(update={"scanner_a": only_gliomas}))
-    assert (index["series"] == index["label"].map(lambda label: "A" if label == "glioma" else "B")).all()
-
-
-def test_a_patient_looks_the_same_on_one_scanner_and_different_on_the_other(tmp_path):
-    shares = dict.fromkeys(lesions.CLASSES, 0.0)
-    for name, glioma in (("a", 1.0), ("b", 0.0)):
-        fetch(tmp_path / name, TINY.model_copy(update={"scanner_a": shares | {"glioma": glioma}}))
-    a, b = contents(tmp_path / "a"), contents(tmp_path / "b")
-    assert {name for name in a if a[name] != b[name]} == {name for name in a if name.startswith("images/glioma")}
-
-
-def test_a_class_without_a_share_of_the_scanners_is_named(tmp_path):
-    with pytest.raises(UserError, match="scanner_a has no share for class 'glioma'"):
-        fetch(tmp_path, TINY.model_copy(update={"scanner_a": {}}))
-
-
 def test_the_committed_configuration_is_valid_and_of_the_planned_size():
     assert CONF["classes"] == list(lesions.CLASSES)
     assert 1600 <= len(CONF["classes"]) * DEFAULT.patients * DEFAULT.slices <= 2000
