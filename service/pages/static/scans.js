@@ -1,4 +1,4 @@
-// The scans of this session, with all answers for them.
+// The scans that the page was given since it was loaded, with all answers for them.
 import * as api from "./api.js";
 import { NO_METHOD, sentence } from "./names.js";
 
