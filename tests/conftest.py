@@ -48,7 +48,7 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Yield a browser. It goes with its module: beside it nothing else in the process may run an event loop."""
+    """Yield a browser, closed with its module: while it is open, nothing else in the process can run an event loop."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=OFFLINE)
         yield browser
